@@ -1,0 +1,286 @@
+//! A request's rows, decoded: named features in one flat block, or named tensors.
+//!
+//! Always holds: a block's cells are row-major, `rows * schema.len()` of them, each with its presence; a schema
+//! only grows at its end, so that the number of a feature means the same in every later schema of the model.
+//! Leaves to others: where the bytes come from (`decode`) and how a version wants them laid out (`model::layout`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::tensor::{Datatype, Tensor};
+
+/// One named feature of a model's interface.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Feature {
+    /// Name, as clients send it.
+    pub name: String,
+    /// `FP32`, `FP64`, `INT64` or `BYTES`.
+    pub datatype: Datatype,
+}
+
+/// The known features of a model: the union over its loaded versions.
+#[derive(Debug, Clone, Default)]
+pub struct Schema {
+    features: Vec<Feature>,
+    index: HashMap<String, u32>,
+}
+
+impl Schema {
+    /// A schema of these features, in this order; of a name given twice the first counts.
+    #[must_use]
+    pub fn new(features: impl IntoIterator<Item = Feature>) -> Self {
+        let mut schema = Self::default();
+        for feature in features {
+            schema.push(feature);
+        }
+        schema
+    }
+
+    /// Appends a feature unless its name is known; returns its number.
+    pub fn push(&mut self, feature: Feature) -> u32 {
+        if let Some(&known) = self.index.get(&feature.name) {
+            return known;
+        }
+        let number = u32::try_from(self.features.len()).unwrap_or(u32::MAX);
+        self.index.insert(feature.name.clone(), number);
+        self.features.push(feature);
+        number
+    }
+
+    /// Changes the datatype of a known feature (a version with wider numbers joined).
+    pub fn set_datatype(&mut self, number: u32, datatype: Datatype) {
+        if let Some(feature) = self.features.get_mut(number as usize) {
+            feature.datatype = datatype;
+        }
+    }
+
+    /// The features in order.
+    #[must_use]
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// Number of the feature of this name.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u32> {
+        self.index.get(name).copied()
+    }
+
+    /// How many features there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.features.len()
+    }
+
+    /// True when no feature is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.features.is_empty()
+    }
+}
+
+/// Whether a cell holds a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// The key was not sent: the row does not cover the feature.
+    Absent,
+    /// `null` was sent: missing, and the model takes missing values.
+    Missing,
+    /// A value.
+    Present,
+}
+
+/// A value of one cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    /// `FP32` and `FP64` features.
+    Float(f64),
+    /// `INT64` features.
+    Int(i64),
+    /// `BYTES` features.
+    Text(&'a str),
+}
+
+/// Rows of named features.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    schema: Arc<Schema>,
+    rows: usize,
+    /// Numbers as bits, text as `offset << 32 | length` into `text`.
+    cells: Vec<u64>,
+    presence: Vec<Presence>,
+    text: String,
+}
+
+impl Rows {
+    /// `rows` rows of which nothing is present yet.
+    #[must_use]
+    pub fn new(schema: Arc<Schema>, rows: usize) -> Self {
+        let cells = rows * schema.len();
+        Self {
+            schema,
+            rows,
+            cells: vec![0; cells],
+            presence: vec![Presence::Absent; cells],
+            text: String::new(),
+        }
+    }
+
+    /// Appends one row of absent cells and returns its number.
+    pub fn push_row(&mut self) -> usize {
+        self.rows += 1;
+        self.cells.resize(self.rows * self.schema.len(), 0);
+        self.presence.resize(self.rows * self.schema.len(), Presence::Absent);
+        self.rows - 1
+    }
+
+    /// The schema that the cells follow.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// True when there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    fn position(&self, row: usize, feature: u32) -> Option<usize> {
+        let column = feature as usize;
+        (row < self.rows && column < self.schema.len()).then(|| row * self.schema.len() + column)
+    }
+
+    /// Stores a value; the caller matches the cell's kind to the feature's datatype. False outside the block,
+    /// or when the text buffer would pass 4 GiB.
+    pub fn set(&mut self, row: usize, feature: u32, value: Cell<'_>) -> bool {
+        let Some(at) = self.position(row, feature) else {
+            return false;
+        };
+        let bits = match value {
+            Cell::Float(x) => x.to_bits(),
+            Cell::Int(x) => x.cast_unsigned(),
+            Cell::Text(text) => {
+                let (Ok(offset), Ok(length)) = (u32::try_from(self.text.len()), u32::try_from(text.len())) else {
+                    return false;
+                };
+                self.text.push_str(text);
+                u64::from(offset) << 32 | u64::from(length)
+            }
+        };
+        if let (Some(cell), Some(presence)) = (self.cells.get_mut(at), self.presence.get_mut(at)) {
+            *cell = bits;
+            *presence = Presence::Present;
+        }
+        true
+    }
+
+    /// Marks a cell as sent without a value.
+    pub fn set_missing(&mut self, row: usize, feature: u32) {
+        if let Some(presence) = self.position(row, feature).and_then(|at| self.presence.get_mut(at)) {
+            *presence = Presence::Missing;
+        }
+    }
+
+    /// Whether the row holds a value of this feature; a feature newer than this block's schema is absent.
+    #[must_use]
+    pub fn presence(&self, row: usize, feature: u32) -> Presence {
+        self.position(row, feature)
+            .and_then(|at| self.presence.get(at))
+            .copied()
+            .unwrap_or(Presence::Absent)
+    }
+
+    /// The value of a present cell.
+    #[must_use]
+    pub fn get(&self, row: usize, feature: u32) -> Option<Cell<'_>> {
+        let at = self.position(row, feature)?;
+        if *self.presence.get(at)? != Presence::Present {
+            return None;
+        }
+        let bits = *self.cells.get(at)?;
+        Some(match self.schema.features().get(feature as usize)?.datatype {
+            Datatype::Int64 => Cell::Int(bits.cast_signed()),
+            Datatype::Bytes => {
+                let offset = (bits >> 32) as usize;
+                let length = (bits & u64::from(u32::MAX)) as usize;
+                Cell::Text(self.text.get(offset..offset + length)?)
+            }
+            _ => Cell::Float(f64::from_bits(bits)),
+        })
+    }
+}
+
+/// The decoded rows of one request.
+#[derive(Debug, Clone)]
+pub enum Batch {
+    /// The `features` interface.
+    Features(Rows),
+    /// The `tensors` interface: the interface's inputs in its order, and the number of rows (1 where the model is
+    /// not batched).
+    Tensors {
+        /// One tensor per input of the interface.
+        inputs: Vec<Tensor>,
+        /// Rows in the request.
+        rows: usize,
+    },
+}
+
+impl Batch {
+    /// How many rows the request has.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Features(rows) => rows.len(),
+            Self::Tensors { rows, .. } => *rows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_gives_back_what_was_stored_and_nothing_else() {
+        let schema = Arc::new(Schema::new([
+            Feature {
+                name: "x".into(),
+                datatype: Datatype::Fp32,
+            },
+            Feature {
+                name: "n".into(),
+                datatype: Datatype::Int64,
+            },
+            Feature {
+                name: "day".into(),
+                datatype: Datatype::Bytes,
+            },
+        ]));
+        let mut rows = Rows::new(schema, 0);
+        for i in 0..3 {
+            assert_eq!(rows.push_row(), i);
+        }
+        assert!(rows.set(0, 0, Cell::Float(0.25)) && rows.set(1, 1, Cell::Int(i64::MIN)));
+        assert!(rows.set(2, 2, Cell::Text("zwölf")) && rows.set(1, 2, Cell::Text("")));
+        rows.set_missing(2, 0);
+        assert_eq!(rows.get(0, 0), Some(Cell::Float(0.25)));
+        assert_eq!(rows.get(1, 1), Some(Cell::Int(i64::MIN)));
+        assert_eq!(
+            (rows.get(2, 2), rows.get(1, 2)),
+            (Some(Cell::Text("zwölf")), Some(Cell::Text("")))
+        );
+        assert_eq!(
+            (rows.presence(2, 0), rows.presence(0, 1)),
+            (Presence::Missing, Presence::Absent)
+        );
+        assert_eq!((rows.get(2, 0), rows.presence(0, 9)), (None, Presence::Absent));
+        assert!(!rows.set(3, 0, Cell::Float(1.0)) && !rows.set(0, 3, Cell::Float(1.0)));
+    }
+}

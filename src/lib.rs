@@ -1,0 +1,6 @@
+//! dethrone, a champion–challenger inference gateway.
+
+pub mod batch;
+pub mod model;
+pub mod score;
+pub mod span;

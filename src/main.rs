@@ -1,0 +1,3 @@
+//! The `dethrone` binary.
+
+fn main() {}

@@ -1,0 +1,42 @@
+//! What a version takes and gives: names, datatypes, shapes, as its file declares them.
+
+use serde::{Deserialize, Serialize};
+
+use super::tensor::Datatype;
+
+/// One input or output. A dimension of −1 is dynamic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorSpec {
+    /// Name in the graph.
+    pub name: String,
+    /// Element type.
+    pub datatype: Datatype,
+    /// Dimensions, −1 where any size goes.
+    pub shape: Vec<i64>,
+}
+
+/// Inputs and outputs in graph order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// What a run needs.
+    pub inputs: Vec<TensorSpec>,
+    /// What a run gives.
+    pub outputs: Vec<TensorSpec>,
+}
+
+impl Signature {
+    /// True when all inputs and outputs share a dynamic first axis, so that rows may be merged into one run.
+    /// Exporters sometimes declare an output `[1]` and return `[N]` (LightGBM's label): only inputs are trusted
+    /// here, and admission compares a row alone with the row in a batch.
+    #[must_use]
+    pub fn has_dynamic_rows(&self) -> bool {
+        !self.inputs.is_empty() && self.inputs.iter().all(|i| i.shape.first() == Some(&-1))
+    }
+
+    /// True when every input is one column, `[dynamic, 1]` (or `[dynamic]`), and there are at least two:
+    /// the form in which pipelines over data frames are exported, whose input names are feature names.
+    #[must_use]
+    pub fn is_columns(&self) -> bool {
+        self.inputs.len() >= 2 && self.inputs.iter().all(|i| i.shape == [-1, 1])
+    }
+}

@@ -1,0 +1,1 @@
+//! The integration tests: one binary, so that ONNX Runtime is linked once.
