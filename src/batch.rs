@@ -209,7 +209,7 @@ impl Rows {
             Datatype::Int64 => Cell::Int(bits.cast_signed()),
             Datatype::Bytes => {
                 let offset = (bits >> 32) as usize;
-                let length = (bits & u64::from(u32::MAX)) as usize;
+                let length = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0) as usize;
                 Cell::Text(self.text.get(offset..offset + length)?)
             }
             _ => Cell::Float(f64::from_bits(bits)),

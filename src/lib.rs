@@ -1,6 +1,7 @@
 //! dethrone, a champion–challenger inference gateway.
 
 pub mod batch;
+pub mod judge;
 pub mod model;
 pub mod score;
 pub mod span;

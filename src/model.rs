@@ -1,4 +1,9 @@
 //! Models as files and as running sessions.
 
+pub mod head;
+pub mod layout;
+pub mod onnx;
+pub mod runtime;
+pub mod session;
 pub mod signature;
 pub mod tensor;
