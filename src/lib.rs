@@ -2,6 +2,8 @@
 
 pub mod batch;
 pub mod judge;
+pub mod ledger;
 pub mod model;
 pub mod score;
 pub mod span;
+pub mod time;

@@ -1,0 +1,47 @@
+//! The champion's slot and what it takes to answer from it.
+//!
+//! Always holds: a request loads the slot once and computes, falls back and names itself from that one load; storing
+//! a new champion cannot fail and waits for nobody; the old one is released by whoever drops the last handle, which
+//! the writer arranges to be a thread away from the requests. Leaves to others: building and warming (`control`).
+
+mod answer;
+mod loaded;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+pub use answer::{Answer, Ask, RowAnswer, Wanted};
+pub use loaded::{Loaded, VersionInfo};
+
+/// Who answers, and who stands by for the rows that it cannot.
+#[derive(Debug)]
+pub struct Champion {
+    /// Number of the tenure.
+    pub epoch: u64,
+    /// Since when, Unix ms.
+    pub since_ms: i64,
+    /// Who answers.
+    pub version: Arc<Loaded>,
+    /// The champion before: warm, answers what the champion cannot.
+    pub previous: Option<Arc<Loaded>>,
+}
+
+/// One model's slot.
+#[derive(Debug, Default)]
+pub struct Slot {
+    champion: ArcSwapOption<Champion>,
+}
+
+impl Slot {
+    /// The champion of this moment; a request takes it once.
+    #[must_use]
+    pub fn load(&self) -> Option<Arc<Champion>> {
+        self.champion.load_full()
+    }
+
+    /// Puts a prepared champion in place and gives back the one before, for the caller to release at leisure.
+    pub fn store(&self, champion: Arc<Champion>) -> Option<Arc<Champion>> {
+        self.champion.swap(Some(champion))
+    }
+}

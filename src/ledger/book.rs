@@ -1,0 +1,504 @@
+//! Models, versions, pairs, decisions: what the judging rests on and what it led to.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::rows::Position;
+use super::{LedgerError, Writer};
+use crate::judge::{Classes, Entry, EntryKind, Pair};
+use crate::score::{ModelNo, VersionNo};
+use crate::span::Clock;
+
+/// A model as the ledger knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelRow {
+    /// Its number.
+    pub no: ModelNo,
+    /// Its directory's name.
+    pub name: String,
+    /// The interface that its first champion fixed, as JSON.
+    pub interface: Option<String>,
+    /// Who answers.
+    pub champion: Option<VersionNo>,
+    /// Who answered before and stands by.
+    pub previous: Option<VersionNo>,
+    /// Number of the tenure; 0 before the first champion.
+    pub epoch: u64,
+    /// Since when, Unix ms.
+    pub champion_since: Option<i64>,
+    /// Who holds promotions, and why.
+    pub hold: Option<String>,
+}
+
+/// A version as the ledger knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionRow {
+    /// Its number.
+    pub no: VersionNo,
+    /// Its model.
+    pub model: ModelNo,
+    /// Name in the directory.
+    pub name: String,
+    /// SHA-256 of what was dropped, `sha256:…`.
+    pub digest: String,
+    /// SHA-256 of what is loaded, where that is a rewritten copy.
+    pub stored_digest: Option<String>,
+    /// candidate, challenger, champion, previous, retired, rejected, quarantined.
+    pub role: String,
+    /// Why it was rejected, quarantined or retired.
+    pub reason: Option<String>,
+    /// First seen, Unix ms.
+    pub arrived_ms: i64,
+    /// What admission found, as JSON.
+    pub facts: Option<String>,
+    /// What its toml and its file say about its making, as JSON.
+    pub lineage: Option<String>,
+}
+
+/// Something that happened to the judge between two folded rows, as JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalEntry {
+    /// Its number; entries of a model apply in this order.
+    pub no: i64,
+    /// The last row that was folded before it.
+    pub after_row: u64,
+    /// The event.
+    pub event: String,
+}
+
+/// The judge's state after `folded_row` and journal entry `entry`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Last folded row.
+    pub folded_row: u64,
+    /// Last applied journal entry.
+    pub entry: i64,
+    /// The state as JSON.
+    pub judge: String,
+}
+
+/// A change of champion, or a person's word.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct DecisionRow {
+    /// Number over all models.
+    pub n: i64,
+    /// Unix ms.
+    #[serde(rename = "time", serialize_with = "crate::time::serialize_ms")]
+    pub time_ms: i64,
+    /// promotion, rollback, first, hold, resume, retire.
+    pub kind: String,
+    /// The outgoing version.
+    pub from: Option<String>,
+    /// The incoming version.
+    pub to: Option<String>,
+    /// `judge`, `tripwire`, or a person.
+    pub author: String,
+    /// The author's reason.
+    pub reason: String,
+    /// One sentence.
+    pub why: String,
+}
+
+fn version(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
+    Ok(VersionRow {
+        no: VersionNo(row.get(0)?),
+        model: ModelNo(row.get(1)?),
+        name: row.get(2)?,
+        digest: row.get(3)?,
+        stored_digest: row.get(4)?,
+        role: row.get(5)?,
+        reason: row.get(6)?,
+        arrived_ms: row.get(7)?,
+        facts: row.get(8)?,
+        lineage: row.get(9)?,
+    })
+}
+
+impl Writer<'_> {
+    /// The model of this name, new if there was none.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn model(&self, name: &str) -> Result<ModelRow, LedgerError> {
+        self.connection
+            .execute("INSERT OR IGNORE INTO models (name) VALUES (?1)", [name])?;
+        Ok(self.connection.query_row(
+            "SELECT model_no, name, interface, champion_no, previous_no, epoch, champion_since, hold
+             FROM models WHERE name = ?1",
+            [name],
+            |row| {
+                Ok(ModelRow {
+                    no: ModelNo(row.get(0)?),
+                    name: row.get(1)?,
+                    interface: row.get(2)?,
+                    champion: row.get::<_, Option<u32>>(3)?.map(VersionNo),
+                    previous: row.get::<_, Option<u32>>(4)?.map(VersionNo),
+                    epoch: row.get::<_, i64>(5)?.cast_unsigned(),
+                    champion_since: row.get(6)?,
+                    hold: row.get(7)?,
+                })
+            },
+        )?)
+    }
+
+    /// Names of all models that ever had a version.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn model_names(&self) -> Result<Vec<String>, LedgerError> {
+        let mut statement = self.connection.prepare("SELECT name FROM models ORDER BY name")?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<Result<_, _>>()?)
+    }
+
+    /// Writes everything of a model but its number and name.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn update_model(&self, model: &ModelRow) -> Result<(), LedgerError> {
+        self.connection.execute(
+            "UPDATE models SET interface = ?2, champion_no = ?3, previous_no = ?4, epoch = ?5, champion_since = ?6,
+             hold = ?7 WHERE model_no = ?1",
+            params![
+                model.no.0,
+                model.interface,
+                model.champion.map(|v| v.0),
+                model.previous.map(|v| v.0),
+                model.epoch.cast_signed(),
+                model.champion_since,
+                model.hold
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// All versions of a model, oldest first.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn versions(&self, model: ModelNo) -> Result<Vec<VersionRow>, LedgerError> {
+        let mut statement = self.connection.prepare(
+            "SELECT version_no, model_no, name, digest, stored_digest, role, reason, arrived, facts, lineage
+             FROM versions WHERE model_no = ?1 ORDER BY version_no",
+        )?;
+        let rows = statement.query_map([model.0], version)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Adds a version and gives it its number.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_version(&self, v: &VersionRow) -> Result<VersionNo, LedgerError> {
+        self.connection.execute(
+            "INSERT INTO versions (model_no, name, digest, stored_digest, role, reason, arrived, facts, lineage)
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+            params![
+                v.model.0,
+                v.name,
+                v.digest,
+                v.stored_digest,
+                v.role,
+                v.reason,
+                v.arrived_ms,
+                v.facts,
+                v.lineage
+            ],
+        )?;
+        Ok(VersionNo(
+            u32::try_from(self.connection.last_insert_rowid()).unwrap_or(u32::MAX),
+        ))
+    }
+
+    /// Writes everything of a version that may change.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn update_version(&self, v: &VersionRow) -> Result<(), LedgerError> {
+        self.connection.execute(
+            "UPDATE versions SET name=?2, digest=?3, stored_digest=?4, role=?5, reason=?6, facts=?7, lineage=?8
+             WHERE version_no=?1",
+            params![
+                v.no.0,
+                v.name,
+                v.digest,
+                v.stored_digest,
+                v.role,
+                v.reason,
+                v.facts,
+                v.lineage
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Number of a set of versions, stored once.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_lineup(&self, versions: &[VersionNo]) -> Result<i64, LedgerError> {
+        let text = versions.iter().map(|v| v.0.to_string()).collect::<Vec<_>>().join(",");
+        let known = self
+            .connection
+            .query_row("SELECT lineup_no FROM lineups WHERE versions = ?1", [&text], |row| {
+                row.get(0)
+            });
+        if let Some(no) = known.optional()? {
+            return Ok(no);
+        }
+        self.connection
+            .execute("INSERT INTO lineups (versions) VALUES (?1)", [&text])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// The versions of a lineup.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn lineup(&self, no: i64) -> Result<Vec<VersionNo>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT versions FROM lineups WHERE lineup_no = ?1")?;
+        let text: Option<String> = statement.query_row([no], |row| row.get(0)).optional()?;
+        Ok(text
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|v| v.parse().ok().map(VersionNo))
+            .collect())
+    }
+
+    /// Appends an event to a model's journal.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_journal(
+        &self,
+        model: ModelNo,
+        time_ms: i64,
+        after_row: u64,
+        event: &str,
+    ) -> Result<i64, LedgerError> {
+        self.connection.execute(
+            "INSERT INTO journal (model_no, time, after_row, event) VALUES (?1, ?2, ?3, ?4)",
+            params![model.0, time_ms, after_row.cast_signed(), event],
+        )?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// A model's journal after entry `after`.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn journal(&self, model: ModelNo, after: i64) -> Result<Vec<JournalEntry>, LedgerError> {
+        let mut statement = self.connection.prepare(
+            "SELECT entry_no, after_row, event FROM journal WHERE model_no = ?1 AND entry_no > ?2 ORDER BY entry_no",
+        )?;
+        let rows = statement.query_map(params![model.0, after], |row| {
+            Ok(JournalEntry {
+                no: row.get(0)?,
+                after_row: row.get::<_, i64>(1)?.cast_unsigned(),
+                event: row.get(2)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Stores the judge's state of a model in place of the one before.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn put_snapshot(&self, model: ModelNo, snapshot: &Snapshot) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![
+                model.0,
+                snapshot.folded_row.cast_signed(),
+                snapshot.entry,
+                snapshot.judge
+            ])?;
+        Ok(())
+    }
+
+    /// The stored state of a model's judge.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn snapshot(&self, model: ModelNo) -> Result<Option<Snapshot>, LedgerError> {
+        Ok(self
+            .connection
+            .query_row(
+                "SELECT folded_row, entry_no, judge FROM snapshots WHERE model_no = ?1",
+                [model.0],
+                |row| {
+                    Ok(Snapshot {
+                        folded_row: row.get::<_, i64>(0)?.cast_unsigned(),
+                        entry: row.get(1)?,
+                        judge: row.get(2)?,
+                    })
+                },
+            )
+            .optional()?)
+    }
+
+    /// Stores one pair record: no id, features or label in it.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_pair(&self, model: ModelNo, pair: &Pair) -> Result<(), LedgerError> {
+        let key = Position { model, row: pair.clock.row }.key();
+        self.connection.prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+            key,
+            pair.clock.time_ms,
+            pair.epoch.cast_signed(),
+            pair.champion_loss
+        ])?;
+        let mut statement = self.connection.prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        for entry in &pair.entries {
+            statement.execute(params![
+                key,
+                entry.version.0,
+                entry.difference,
+                entry.kind.code(),
+                entry.classes.code()
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every pair record of a model after row `after`, in row order.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn pairs(&self, model: ModelNo, after: u64, mut each: impl FnMut(Pair)) -> Result<(), LedgerError> {
+        let (first, last) = (Position { model, row: after.saturating_add(1) }, Position { model, row: u64::MAX });
+        let mut folded =
+            self.connection.prepare("SELECT key, time, epoch, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2")?;
+        let mut entries = self
+            .connection
+            .prepare("SELECT version_no, difference, kind, classes FROM pairs WHERE key = ?1 ORDER BY version_no")?;
+        let mut rows = folded.query(params![first.key(), last.key()])?;
+        while let Some(row) = rows.next()? {
+            let key: i64 = row.get(0)?;
+            let read = entries.query_map([key], |e| {
+                Ok(Entry {
+                    version: VersionNo(e.get(0)?),
+                    difference: e.get(1)?,
+                    kind: EntryKind::from_code(e.get(2)?),
+                    classes: Classes::from_code(e.get(3)?),
+                })
+            })?;
+            each(Pair {
+                clock: Clock { row: Position::row_of(key), time_ms: row.get(1)? },
+                epoch: row.get::<_, i64>(2)?.cast_unsigned(),
+                champion_loss: row.get(3)?,
+                entries: read.collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Appends a decision. `basis` is what it was decided from, as JSON.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    #[expect(clippy::too_many_arguments, reason = "the columns of one row")]
+    pub fn insert_decision(
+        &self,
+        model: ModelNo,
+        time_ms: i64,
+        kind: &str,
+        from: Option<VersionNo>,
+        to: Option<VersionNo>,
+        author: &str,
+        reason: &str,
+        why: &str,
+        basis: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        self.connection.execute(
+            "INSERT INTO decisions (model_no, time, kind, from_no, to_no, author, reason, why, basis)
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+            params![
+                model.0,
+                time_ms,
+                kind,
+                from.map(|v| v.0),
+                to.map(|v| v.0),
+                author,
+                reason,
+                why,
+                basis
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// The last `limit` decisions on a model, oldest first.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn decisions(&self, model: ModelNo, limit: u32) -> Result<Vec<DecisionRow>, LedgerError> {
+        let mut statement = self.connection.prepare(
+            "SELECT * FROM (SELECT d.n, d.time, d.kind, f.name, t.name, d.author, d.reason, d.why FROM decisions d
+             LEFT JOIN versions f ON f.version_no = d.from_no LEFT JOIN versions t ON t.version_no = d.to_no
+             WHERE d.model_no = ?1 ORDER BY d.n DESC LIMIT ?2) ORDER BY 1",
+        )?;
+        let rows = statement.query_map(params![model.0, limit], |row| {
+            Ok(DecisionRow {
+                n: row.get(0)?,
+                time_ms: row.get(1)?,
+                kind: row.get(2)?,
+                from: row.get(3)?,
+                to: row.get(4)?,
+                author: row.get(5)?,
+                reason: row.get(6)?,
+                why: row.get(7)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Records that a version's verdict changed at a folded row; `verdict` is JSON.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_verdict(&self, at: Position, version: VersionNo, verdict: &str) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached("INSERT INTO verdicts (model_no, row, version_no, verdict) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![at.model.0, at.row.cast_signed(), version.0, verdict])?;
+        Ok(())
+    }
+
+    /// Sets a coverage counter of a version.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn put_coverage(
+        &self,
+        model: ModelNo,
+        version: VersionNo,
+        counter: &str,
+        value: u64,
+    ) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO coverage VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![model.0, version.0, counter, value.cast_signed()])?;
+        Ok(())
+    }
+
+    /// All coverage counters of a model.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn coverage(&self, model: ModelNo) -> Result<Vec<(VersionNo, String, u64)>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT version_no, counter, value FROM coverage WHERE model_no = ?1")?;
+        let rows = statement.query_map([model.0], |row| {
+            Ok((
+                VersionNo(row.get(0)?),
+                row.get(1)?,
+                row.get::<_, i64>(2)?.cast_unsigned(),
+            ))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}

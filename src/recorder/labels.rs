@@ -1,0 +1,172 @@
+//! Labels that come late: joined to their rows, in the order sent.
+
+use serde::Serialize;
+
+use super::Core;
+use crate::ledger::{LabelRow, LedgerError, Writer};
+use crate::score::{ModelNo, Truth};
+use crate::span::Clock;
+
+/// What became of a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// On disk, and evidence when its row closes.
+    Accepted,
+    /// On disk, but after maturity: no evidence.
+    Late,
+    /// The same label was there already.
+    Duplicate,
+    /// Another label was there already; this one is kept as a correction.
+    Conflict,
+    /// The id is ours, the row was never recorded.
+    Unrecorded,
+    /// Not an id of ours.
+    Unknown,
+    /// After the horizon.
+    Expired,
+    /// The item says nothing usable.
+    Invalid,
+}
+
+impl Status {
+    /// All statuses, for counters that exist from the start.
+    pub const ALL: [Self; 8] = [
+        Self::Accepted,
+        Self::Late,
+        Self::Duplicate,
+        Self::Conflict,
+        Self::Unrecorded,
+        Self::Unknown,
+        Self::Expired,
+        Self::Invalid,
+    ];
+
+    /// Name on the wire and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Late => "late",
+            Self::Duplicate => "duplicate",
+            Self::Conflict => "conflict",
+            Self::Unrecorded => "unrecorded",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// How a label names its row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LabelKey {
+    /// A generated id whose tag verified: its number, and the time that it holds (Unix ms).
+    Ours {
+        /// The row's id.
+        id: i64,
+        /// When it was issued.
+        time_ms: i64,
+    },
+    /// The caller's own id.
+    Caller(String),
+    /// A text with our prefix that we never issued.
+    Foreign,
+}
+
+/// A label as it comes in, its meaning in the model's interface already found.
+#[derive(Debug, Clone)]
+pub struct LabelItem {
+    /// The model that it was sent for.
+    pub model: ModelNo,
+    /// The row.
+    pub key: LabelKey,
+    /// The label as JSON, as sent.
+    pub label: String,
+    /// Its meaning, or why it has none.
+    pub truth: Result<Truth, String>,
+    /// In (0, 1].
+    pub weight: f64,
+    /// What came with it (rewards), as JSON.
+    pub extra: Option<String>,
+}
+
+/// The answer to one label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemStatus {
+    /// What became of it.
+    pub status: Status,
+    /// Why, where it is invalid.
+    pub error: Option<String>,
+}
+
+impl From<Status> for ItemStatus {
+    fn from(status: Status) -> Self {
+        Self { status, error: None }
+    }
+}
+
+impl Core {
+    pub(super) fn label(
+        &mut self,
+        writer: &Writer<'_>,
+        items: &[LabelItem],
+        received_ms: i64,
+    ) -> Result<Vec<ItemStatus>, LedgerError> {
+        items.iter().map(|item| self.label_one(writer, item, received_ms)).collect()
+    }
+
+    fn label_one(
+        &mut self,
+        writer: &Writer<'_>,
+        item: &LabelItem,
+        received_ms: i64,
+    ) -> Result<ItemStatus, LedgerError> {
+        let truth = match &item.truth {
+            Ok(truth) => *truth,
+            Err(error) => return Ok(ItemStatus { status: Status::Invalid, error: Some(error.clone()) }),
+        };
+        let Some(book) = self.books.get_mut(&item.model) else { return Ok(Status::Unknown.into()) };
+        let id = match &item.key {
+            LabelKey::Ours { id, .. } => *id,
+            LabelKey::Foreign => return Ok(Status::Unknown.into()),
+            LabelKey::Caller(caller_id) => match writer.id_of_caller(item.model, caller_id)? {
+                Some(id) => id,
+                None => return Ok(Status::Unknown.into()),
+            },
+        };
+        let Some((position, time_ms)) = writer.position(id)? else {
+            // Only an id of ours gets here: the row was opted out, sampled out, pinned, shed, or is long gone.
+            let LabelKey::Ours { time_ms, .. } = item.key else { return Ok(Status::Unknown.into()) };
+            let gone = book.is_expired(Clock { row: u64::MAX, time_ms }, received_ms);
+            return Ok(if gone { Status::Expired } else { Status::Unrecorded }.into());
+        };
+        if position.model != item.model {
+            return Ok(Status::Unknown.into());
+        }
+        let clock = Clock { row: position.row, time_ms };
+        if book.is_expired(clock, received_ms) {
+            return Ok(Status::Expired.into());
+        }
+        let extra = item.extra.as_deref();
+        let late = book.is_closed(clock);
+        let label = LabelRow { label: item.label.clone(), truth, weight: item.weight, late };
+        let status = match writer.label(id)? {
+            Some(known) if known.truth == label.truth && known.weight.to_bits() == label.weight.to_bits() => {
+                Status::Duplicate
+            }
+            Some(_) => {
+                writer.insert_correction(id, received_ms, &label, extra)?;
+                Status::Conflict
+            }
+            None => {
+                writer.insert_label(id, received_ms, &label, extra)?;
+                if late { Status::Late } else { Status::Accepted }
+            }
+        };
+        if status == Status::Late {
+            book.count_late();
+        }
+        Ok(status.into())
+    }
+}
