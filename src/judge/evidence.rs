@@ -1,0 +1,105 @@
+//! What one version has shown against the champion since the evidence was started.
+//!
+//! Always holds: armed from the pair at which wealth reaches the bar until it falls below a tenth of it. When
+//! that is enough for a swap is decided elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::exact;
+use super::interval::Interval;
+use super::pair::{Classes, Entry, Kind, Pair};
+use super::wealth::{self, Wealth};
+use crate::span::Clock;
+
+/// Wealth may fall to this share of the bar before the dwell starts anew.
+const DISARM: f64 = 0.1;
+
+/// What is asked of a pair: the loss bound, the margin to beat, the wealth that arms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    pub(super) bound: f64,
+    pub(super) margin: f64,
+    pub(super) bar: f64,
+}
+
+/// The time since wealth reached the bar. What came before bought the bar; what came since shows whether it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Armed {
+    pub(super) since: Clock,
+    pub(super) labels: u64,
+    pub(super) covered: u64,
+    #[serde(with = "exact")]
+    pub(super) sum: f64,
+}
+
+impl Armed {
+    pub(super) fn new(since: Clock) -> Self {
+        Self {
+            since,
+            labels: 0,
+            covered: 0,
+            sum: 0.0,
+        }
+    }
+
+    /// Mean difference since arming, in loss units.
+    pub(super) fn mean(&self) -> Option<f64> {
+        (self.labels > 0).then(|| self.sum / self.labels as f64)
+    }
+}
+
+/// Evidence of one version.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    pub(super) win: Wealth,
+    /// The mirrored bet, that the version loses more.
+    pub(super) lose: Wealth,
+    pub(super) interval: Interval,
+    pub(super) armed: Option<Armed>,
+    pub(super) classes: Classes,
+    pub(super) failed: u64,
+    pub(super) uncovered: u64,
+}
+
+impl Evidence {
+    /// Folds one entry of `pair`.
+    pub(super) fn fold(&mut self, entry: &Entry, pair: &Pair, question: Question) {
+        let Question { bound, margin, bar } = question;
+        self.win
+            .step(wealth::scaled(entry.difference, pair.weight, bound, margin));
+        self.lose
+            .step(wealth::scaled(-entry.difference, pair.weight, bound, 0.0));
+        self.interval.push(entry.difference, bound);
+        self.classes = entry.classes;
+        self.failed += u64::from(entry.kind == Kind::Failed);
+        self.uncovered += u64::from(entry.kind == Kind::Uncovered);
+        self.arm(entry, pair.clock, bar);
+    }
+
+    fn arm(&mut self, entry: &Entry, clock: Clock, bar: f64) {
+        let wealth = self.win.value();
+        match &mut self.armed {
+            Some(_) if wealth < bar * DISARM => self.armed = None,
+            Some(armed) => {
+                armed.labels += 1;
+                armed.covered += u64::from(entry.kind != Kind::Uncovered);
+                armed.sum += entry.difference;
+            }
+            None if wealth >= bar => self.armed = Some(Armed::new(clock)),
+            None => {}
+        }
+    }
+
+    pub(super) fn labels(&self) -> u64 {
+        self.win.labels()
+    }
+
+    /// Share of rows whose features the version had: since arming, or of all when it was armed just now.
+    pub(super) fn coverage(&self) -> f64 {
+        let (covered, of) = match self.armed {
+            Some(armed) if armed.labels > 0 => (armed.covered, armed.labels),
+            _ => (self.labels() - self.uncovered, self.labels()),
+        };
+        if of == 0 { 1.0 } else { covered as f64 / of as f64 }
+    }
+}

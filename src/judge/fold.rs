@@ -1,0 +1,329 @@
+//! The contest of one model as a fold over pairs: `(state, pair) -> (state, decision)`.
+//!
+//! Always holds: the state depends only on the sequence of pairs and events (the methods that change it), not on
+//! the order of entries within a pair. A decision is given once; it is given again only after something has
+//! changed: a swap, [`Judge::decline`], or the hold. Events of a tenure (versions coming and going, swaps,
+//! policies) are in `tenure.rs`; sentences for people in [`super::verdict`].
+
+use serde::{Deserialize, Serialize};
+
+use super::contender::{Contender, Fall, Probation};
+use super::evidence::{Evidence, Question};
+use super::exact;
+use super::pair::{Classes, Pair};
+use super::policy::{Mode, Policy};
+use super::verdict::{Numbers, Obstacle};
+use crate::score::VersionNo;
+use crate::span::Clock;
+
+/// What the promoter should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Crown the version.
+    Promote,
+    /// Give the crown back to the version.
+    Rollback,
+}
+
+/// A swap that the evidence calls for, with what it was decided from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decision {
+    /// What to do.
+    pub kind: Action,
+    /// The version that should be champion.
+    pub version: VersionNo,
+    /// One sentence.
+    pub why: String,
+    /// The evidence at that moment.
+    pub numbers: Numbers,
+}
+
+/// State of one model's contest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    #[serde(with = "exact::policy")]
+    pub(super) policy: Policy,
+    pub(super) epoch: u64,
+    /// Counts the restarts of evidence.
+    pub(super) era: u64,
+    pub(super) champion: VersionNo,
+    pub(super) previous: Option<VersionNo>,
+    pub(super) queue: Vec<Contender>,
+    pub(super) next_order: u32,
+    pub(super) probation: Option<Probation>,
+    pub(super) falls: Vec<Fall>,
+    pub(super) last_swap: Option<Clock>,
+    pub(super) hold: bool,
+    /// The last pair's, or the last event's.
+    pub(super) clock: Clock,
+    /// The decision that was given and not yet answered.
+    pub(super) pending: Option<VersionNo>,
+}
+
+impl Judge {
+    /// A model's first tenure, or the one that the ledger knows.
+    #[must_use]
+    pub fn new(policy: Policy, champion: VersionNo, epoch: u64, clock: Clock) -> Self {
+        Self {
+            policy,
+            epoch,
+            era: 0,
+            champion,
+            previous: None,
+            queue: Vec::new(),
+            next_order: 1,
+            probation: None,
+            falls: Vec::new(),
+            last_swap: None,
+            hold: false,
+            clock,
+            pending: None,
+        }
+    }
+
+    /// Folds one pair; pairs of another tenure are ignored.
+    pub fn fold(&mut self, pair: &Pair) -> Option<Decision> {
+        if pair.epoch != self.epoch {
+            return None;
+        }
+        self.clock = pair.clock;
+        self.fold_probation(pair);
+        self.fold_queue(pair);
+        if self.hold || self.policy.mode != Mode::Auto || self.pending.is_some() {
+            return None;
+        }
+        let decision = self.rollback(pair).or_else(|| self.promotion(pair))?;
+        self.pending = Some(decision.version);
+        Some(decision)
+    }
+
+    fn fold_probation(&mut self, pair: &Pair) {
+        let (bound, bar) = (self.policy.metric.bound(), self.policy.rollback_bar());
+        let Some(probation) = &mut self.probation else { return };
+        if let Some(entry) = pair.entries.iter().find(|e| e.version == probation.against) {
+            probation.evidence.fold(
+                entry,
+                pair,
+                Question {
+                    bound,
+                    margin: 0.0,
+                    bar,
+                },
+            );
+        }
+        let (since, labels) = (probation.since, probation.evidence.labels());
+        if labels >= self.policy.probation_labels && self.policy.probation.has_passed(since, pair.clock) {
+            self.probation = None;
+        }
+    }
+
+    fn fold_queue(&mut self, pair: &Pair) {
+        let (bound, margin) = (self.policy.metric.bound(), self.policy.margin);
+        let (policy, falls) = (&self.policy, &self.falls);
+        for contender in self.queue.iter_mut().filter(|c| c.present) {
+            let Some(entry) = pair.entries.iter().find(|e| e.version == contender.version) else {
+                continue;
+            };
+            let waits = |f: &Fall| f.version == contender.version && f.waits(policy.rollback_wait, pair.clock);
+            if contender.order.is_none() && falls.iter().any(waits) {
+                continue;
+            }
+            let order = *contender.order.get_or_insert_with(|| {
+                self.next_order += 1;
+                self.next_order - 1
+            });
+            contender.evidence.fold(
+                entry,
+                pair,
+                Question {
+                    bound,
+                    margin,
+                    bar: policy.bar(order),
+                },
+            );
+        }
+    }
+
+    /// The mirrored test: armed, held, enough labels, of more than one class.
+    fn rollback(&self, pair: &Pair) -> Option<Decision> {
+        let probation = self.probation.as_ref()?;
+        let evidence = &probation.evidence;
+        let armed = evidence.armed?;
+        let ready = self.policy.dwell.has_passed(armed.since, pair.clock)
+            && evidence.labels() >= self.policy.min_labels
+            && evidence.classes != Classes::OneClass
+            && pair.entries.iter().any(|e| e.version == probation.against);
+        ready.then(|| {
+            self.decision(
+                Action::Rollback,
+                probation.against,
+                evidence,
+                self.policy.rollback_bar(),
+            )
+        })
+    }
+
+    /// The challenger that is furthest above its bar, of those that nothing stands in the way of and that this
+    /// pair speaks of: nobody is crowned on stale evidence.
+    fn promotion(&self, pair: &Pair) -> Option<Decision> {
+        let ready = self.queue.iter().filter(|c| {
+            c.evidence.armed.is_some()
+                && pair.entries.iter().any(|e| e.version == c.version)
+                && self.obstacle(c, pair.clock).is_none()
+        });
+        let best = ready.reduce(|best, c| if self.lead(c) > self.lead(best) { c } else { best })?;
+        Some(self.decision(Action::Promote, best.version, &best.evidence, self.bar(best)))
+    }
+
+    fn decision(&self, kind: Action, version: VersionNo, evidence: &Evidence, bar: f64) -> Decision {
+        let numbers = Numbers::of(evidence, bar, self.policy.metric.bound());
+        Decision {
+            kind,
+            version,
+            why: numbers.why(&self.policy),
+            numbers,
+        }
+    }
+
+    /// The wealth that `contender` needs; for one that still waits, what it would need if it started now.
+    pub(super) fn bar(&self, contender: &Contender) -> f64 {
+        self.policy.bar(contender.order.unwrap_or(self.next_order))
+    }
+
+    /// ln W − ln bar.
+    pub(super) fn lead(&self, contender: &Contender) -> f64 {
+        contender.evidence.win.ln() - libm::log(self.bar(contender))
+    }
+
+    /// The first thing that stands between a challenger and the crown, hold and mode apart.
+    pub(super) fn obstacle(&self, contender: &Contender, now: Clock) -> Option<Obstacle> {
+        let (policy, evidence) = (&self.policy, &contender.evidence);
+        let labels = evidence.labels();
+        if !contender.present {
+            return Some(Obstacle::Left);
+        }
+        if let Some(fall) = self.waiting(contender, now) {
+            return Some(Obstacle::Waits {
+                times: fall.times,
+                since: fall.last,
+                span: policy.rollback_wait.times(fall.times),
+            });
+        }
+        if labels > 0 && evidence.classes == Classes::OneClass {
+            return Some(Obstacle::OneClass);
+        }
+        if evidence.armed.is_none() && evidence.lose.value() >= 1.0 / policy.alpha {
+            return Some(Obstacle::Loses);
+        }
+        if labels < policy.min_labels || labels == 0 {
+            return Some(Obstacle::Labels {
+                has: labels,
+                needs: policy.min_labels.max(1),
+            });
+        }
+        let Some(armed) = evidence.armed else {
+            return Some(Obstacle::Bar);
+        };
+        if !policy.dwell.has_passed(armed.since, now) {
+            return Some(Obstacle::Dwell {
+                since: armed.since,
+                span: policy.dwell,
+            });
+        }
+        if evidence.classes != Classes::Enough {
+            return Some(Obstacle::FewOfAClass {
+                needs: policy.min_class_labels,
+            });
+        }
+        if evidence.coverage() < policy.min_coverage {
+            return Some(Obstacle::Coverage {
+                has: evidence.coverage(),
+                needs: policy.min_coverage,
+            });
+        }
+        let swap = self.last_swap.filter(|swap| !policy.cooldown.has_passed(*swap, now));
+        swap.map(|since| Obstacle::Cooldown {
+            since,
+            span: policy.cooldown,
+        })
+    }
+
+    /// The rollback that a contender still waits out; one that has begun to collect evidence waits no more.
+    pub(super) fn waiting(&self, contender: &Contender, now: Clock) -> Option<Fall> {
+        let fall = *self.falls.iter().find(|f| f.version == contender.version)?;
+        (contender.order.is_none() && fall.waits(self.policy.rollback_wait, now)).then_some(fall)
+    }
+
+    /// True when a row at `clock` should make an entry for `version`.
+    #[must_use]
+    pub fn collects(&self, version: VersionNo, clock: Clock) -> bool {
+        if self.probation.is_some_and(|p| p.against == version) {
+            return true;
+        }
+        let contender = self.queue.iter().find(|c| c.version == version && c.present);
+        contender.is_some_and(|c| self.waiting(c, clock).is_none())
+    }
+
+    /// True for every version whose evidence is kept in this tenure.
+    #[must_use]
+    pub fn knows(&self, version: VersionNo) -> bool {
+        self.queue.iter().any(|c| c.version == version) || self.probation.is_some_and(|p| p.against == version)
+    }
+
+    /// Number of the tenure.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How often evidence was started anew.
+    #[must_use]
+    pub fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// The champion.
+    #[must_use]
+    pub fn champion(&self) -> VersionNo {
+        self.champion
+    }
+
+    /// The champion before, unless the crown came back by a rollback or it has left.
+    #[must_use]
+    pub fn previous(&self) -> Option<VersionNo> {
+        self.previous
+    }
+
+    /// True while the champion is watched against the previous one.
+    #[must_use]
+    pub fn on_probation(&self) -> bool {
+        self.probation.is_some()
+    }
+
+    /// True while a person's word stands.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.hold
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The challengers that are present, in order of arrival.
+    pub fn challengers(&self) -> impl Iterator<Item = VersionNo> {
+        self.queue.iter().filter(|c| c.present).map(|c| c.version)
+    }
+
+    /// Clock of the last swap.
+    #[must_use]
+    pub fn last_swap(&self) -> Option<Clock> {
+        self.last_swap
+    }
+}
+
+#[cfg(test)]
+mod tests;

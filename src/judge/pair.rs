@@ -1,0 +1,212 @@
+//! The pairing stage: from a closed row to the differences that are folded.
+//!
+//! A pair holds no id, no features and no label, so erasing rows never changes a verdict. Class counts need the
+//! label, so they are kept here and only their state ([`Classes`]) goes into the pair. Only versions that
+//! collect evidence at that moment get an entry, and only rows that the present champion answered make a pair.
+//! Which rows close, in which order, is decided by the ledger.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::exact;
+use super::fold::Judge;
+use super::loss::Metric;
+use crate::score::{Outcome, Truth, VersionNo};
+use crate::span::Clock;
+
+/// Classes counted per version; labels of further classes still make pairs, they are just not counted.
+const MAX_CLASSES: usize = 4_096;
+
+/// A row whose label window is over and whose outcomes are all known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClosedRow {
+    /// Its number and request time.
+    pub clock: Clock,
+    /// The tenure in which it was answered.
+    pub epoch: u64,
+    /// Its label, or what an absent one counts as.
+    pub truth: Option<Truth>,
+    /// Above 0; more than 1 counts as 1.
+    pub weight: f64,
+    /// What became of it at the champion of that tenure.
+    pub champion: Outcome,
+    /// What became of it at every version that it was offered to.
+    pub others: Vec<(VersionNo, Outcome)>,
+}
+
+/// What an entry's difference rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The version scored the row.
+    Scored,
+    /// The version failed on it: loss B.
+    Failed,
+    /// It lacked a feature that the version needs: difference 0.
+    Uncovered,
+}
+
+/// Which labels a version's evidence rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Classes {
+    /// Labels of one class only: a version that always says so would win.
+    #[default]
+    OneClass,
+    /// Two or more, but fewer than two of them with `min_class_labels`.
+    Few,
+    /// At least two classes with `min_class_labels` each; always so for values.
+    Enough,
+}
+
+/// One version's part of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The version.
+    pub version: VersionNo,
+    /// Champion's loss minus the version's, clipped to the bound, times the weight: above 0, the version was better.
+    #[serde(with = "exact")]
+    pub difference: f64,
+    /// What it rests on.
+    pub kind: Kind,
+    /// Classes seen by this version's evidence, this row included.
+    pub classes: Classes,
+}
+
+/// What is folded, and all that replay needs of a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Row number and request time.
+    pub clock: Clock,
+    /// The tenure.
+    pub epoch: u64,
+    /// Weight of the row, in (0, 1].
+    #[serde(with = "exact")]
+    pub weight: f64,
+    /// The champion's loss, unweighted; `None` when it lacked a feature.
+    #[serde(with = "exact::option")]
+    pub champion_loss: Option<f64>,
+    /// A difference per version that collects evidence and was not shed.
+    pub entries: Vec<Entry>,
+}
+
+/// The pairing stage's memory: labels per class and version since the evidence was started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pairing {
+    era: u64,
+    counts: Vec<(VersionNo, BTreeMap<u32, u64>)>,
+}
+
+impl Pairing {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The pair that a closed row makes for `judge`, to be folded next; `None` when it makes none: no label, a
+    /// row of another tenure, a champion without an outcome, or a weight that is not above 0.
+    pub fn pair(&mut self, judge: &Judge, row: &ClosedRow) -> Option<Pair> {
+        self.follow(judge);
+        let truth = row.truth.filter(is_finite)?;
+        if row.epoch != judge.epoch() || row.weight.is_nan() || row.weight <= 0.0 {
+            return None;
+        }
+        let weight = row.weight.min(1.0);
+        let metric = judge.policy().metric;
+        let champion_loss = loss(&metric, &row.champion, &truth)?;
+        let entries = row
+            .others
+            .iter()
+            .filter(|(version, _)| judge.collects(*version, row.clock));
+        let entries = entries
+            .filter_map(|(version, outcome)| {
+                let (difference, kind) = difference(&metric, champion_loss, outcome, &truth)?;
+                let classes = self.count(*version, &truth, judge.policy().min_class_labels);
+                Some(Entry {
+                    version: *version,
+                    difference: difference * weight,
+                    kind,
+                    classes,
+                })
+            })
+            .collect();
+        Some(Pair {
+            clock: row.clock,
+            epoch: row.epoch,
+            weight,
+            champion_loss,
+            entries,
+        })
+    }
+
+    /// Counts restart with the evidence, and go with the versions.
+    fn follow(&mut self, judge: &Judge) {
+        if self.era == judge.era() {
+            self.counts.retain(|(version, _)| judge.knows(*version));
+        } else {
+            self.era = judge.era();
+            self.counts.clear();
+        }
+    }
+
+    fn count(&mut self, version: VersionNo, truth: &Truth, enough: u64) -> Classes {
+        let Truth::Class(class) = *truth else {
+            return Classes::Enough;
+        };
+        let at = self.counts.iter().position(|(v, _)| *v == version).unwrap_or_else(|| {
+            self.counts.push((version, BTreeMap::new()));
+            self.counts.len() - 1
+        });
+        let Some((_, counts)) = self.counts.get_mut(at) else {
+            return Classes::OneClass;
+        };
+        if counts.len() < MAX_CLASSES || counts.contains_key(&class) {
+            *counts.entry(class).or_insert(0) += 1;
+        }
+        if counts.len() < 2 {
+            return Classes::OneClass;
+        }
+        if counts.values().filter(|n| **n >= enough).take(2).count() < 2 {
+            Classes::Few
+        } else {
+            Classes::Enough
+        }
+    }
+}
+
+fn is_finite(truth: &Truth) -> bool {
+    match truth {
+        Truth::Class(_) => true,
+        Truth::Value(value) => value.is_finite(),
+    }
+}
+
+/// Outer `None`: no outcome, so no pair. Inner `None`: the row lacks a feature.
+#[expect(clippy::option_option, reason = "two different absences, both private to this file")]
+fn loss(metric: &Metric, outcome: &Outcome, truth: &Truth) -> Option<Option<f64>> {
+    match outcome {
+        Outcome::Scored(score) => Some(Some(metric.loss(score, truth))),
+        Outcome::Failed => Some(Some(metric.bound())),
+        Outcome::Uncovered => Some(None),
+        Outcome::Shed(_) => None,
+    }
+}
+
+fn difference(metric: &Metric, champion: Option<f64>, outcome: &Outcome, truth: &Truth) -> Option<(f64, Kind)> {
+    let other = loss(metric, outcome, truth)?;
+    let kind = match outcome {
+        Outcome::Failed => Kind::Failed,
+        Outcome::Uncovered => Kind::Uncovered,
+        _ => Kind::Scored,
+    };
+    let difference = match (champion, other) {
+        (Some(champion), Some(other)) => champion - other,
+        _ => 0.0,
+    };
+    Some((difference, kind))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The rules of one model's contest, as model.toml gives them.
+//!
+//! Always holds after [`Policy::check`]: bars are finite and above 1, bets are bounded. Which rows close, and
+//! when, is decided elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::loss::Metric;
+use crate::span::Span;
+
+/// Who carries out what the judge finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The gateway swaps by itself.
+    #[default]
+    Auto,
+    /// Verdicts are shown, a person swaps.
+    Recommend,
+    /// Evidence is kept, nothing follows from it.
+    Off,
+}
+
+/// Settings of the judge. The defaults are those of a binary or multi-class model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// The loss that is compared.
+    pub metric: Metric,
+    /// Who swaps.
+    pub mode: Mode,
+    /// Chance, per tenure, that a champion which no challenger beats by more than `margin` is ever displaced.
+    pub alpha: f64,
+    /// Improvement to beat, in loss units; below 0: how much worse is still good enough.
+    pub margin: f64,
+    /// Folded labels before a promotion or a rollback.
+    pub min_labels: u64,
+    /// How long a challenger must stay armed: one cycle of the traffic, so that winning by day only is not enough.
+    pub dwell: Span,
+    /// Least span between a swap and the next promotion.
+    pub cooldown: Span,
+    /// How long a new champion is watched, and at least `probation_labels`.
+    pub probation: Span,
+    /// Folded labels before probation can end.
+    pub probation_labels: u64,
+    /// Chance that a champion which is never worse than its predecessor is rolled back.
+    pub rollback_alpha: f64,
+    /// How long a version that was rolled back collects no evidence, times the number of its rollbacks.
+    pub rollback_wait: Span,
+    /// Least share of rows since arming for which a challenger had its features.
+    pub min_coverage: f64,
+    /// Labels of each class before a promotion.
+    pub min_class_labels: u64,
+}
+
+const DAY: Span = Span::Time(std::time::Duration::from_secs(86_400));
+const WEEK: Span = Span::Time(std::time::Duration::from_secs(7 * 86_400));
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            metric: Metric::Brier,
+            mode: Mode::Auto,
+            alpha: 0.01,
+            margin: 0.0,
+            min_labels: 200,
+            dwell: DAY,
+            cooldown: DAY,
+            probation: WEEK,
+            probation_labels: 2_000,
+            rollback_alpha: 0.01,
+            rollback_wait: WEEK,
+            min_coverage: 0.99,
+            min_class_labels: 30,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether every number is in range.
+    ///
+    /// # Errors
+    /// A sentence per fault, joined by "; ".
+    pub fn check(&self) -> Result<(), String> {
+        let mut faults = Vec::new();
+        faults.extend(self.metric.check_numbers().err());
+        for (name, value) in [("alpha", self.alpha), ("rollback_alpha", self.rollback_alpha)] {
+            if !(value > 0.0 && value <= 0.5) {
+                faults.push(format!("{name} = {value}: must be above 0 and at most 0.5"));
+            }
+        }
+        let bound = self.metric.bound();
+        if !(self.margin > -bound && self.margin < bound) {
+            faults.push(format!(
+                "margin = {}: must lie within the loss bound, {bound}",
+                self.margin
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.min_coverage) {
+            faults.push(format!(
+                "min_coverage = {}: must lie between 0 and 1",
+                self.min_coverage
+            ));
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults.join("; "))
+        }
+    }
+
+    /// True when evidence gathered under `other` says nothing under this policy: another metric (with its bound,
+    /// clip or threshold), margin or alpha.
+    #[must_use]
+    pub fn asks_another_question(&self, other: &Self) -> bool {
+        self.metric != other.metric
+            || self.margin.to_bits() != other.margin.to_bits()
+            || self.alpha.to_bits() != other.alpha.to_bits()
+    }
+
+    /// Every float in it, in a fixed order.
+    pub(super) fn numbers_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        let own = [
+            &mut self.alpha,
+            &mut self.margin,
+            &mut self.rollback_alpha,
+            &mut self.min_coverage,
+        ];
+        own.into_iter().chain(self.metric.number_mut())
+    }
+
+    /// The wealth that challenger number `order` of a tenure needs. `1/(j(j+1))` sums to 1, so all bars
+    /// together spend no more than alpha, however many challengers come.
+    #[must_use]
+    pub fn bar(&self, order: u32) -> f64 {
+        let j = f64::from(order);
+        j * (j + 1.0) / self.alpha
+    }
+
+    /// The wealth that takes the crown back.
+    #[must_use]
+    pub fn rollback_bar(&self) -> f64 {
+        1.0 / self.rollback_alpha
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bars_are_200_600_1200() {
+        let policy = Policy::default();
+        for (order, bar) in [(1, 200.0), (2, 600.0), (3, 1200.0)] {
+            assert!((policy.bar(order) - bar).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn all_bars_together_spend_no_more_than_alpha() {
+        let policy = Policy::default();
+        let spent: f64 = (1..10_000).map(|j| 1.0 / policy.bar(j)).sum();
+        assert!(spent < policy.alpha && spent > 0.999 * policy.alpha);
+    }
+
+    #[test]
+    fn a_policy_reads_back_and_keys_may_be_left_out() {
+        let policy = Policy {
+            dwell: Span::Rows(48),
+            metric: Metric::LogLoss { clip: 0.05 },
+            ..Policy::default()
+        };
+        let text = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
+        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
+        assert!(serde_json::from_str::<Policy>("{\"alpa\": 0.1}").is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_all_named() {
+        let wrong = Policy {
+            alpha: 0.0,
+            rollback_alpha: f64::NAN,
+            margin: 1.0,
+            min_coverage: 1.1,
+            ..Policy::default()
+        };
+        let fault = wrong.check().unwrap_err();
+        for name in ["alpha = 0", "rollback_alpha", "margin", "min_coverage"] {
+            assert!(fault.contains(name), "{fault}");
+        }
+        assert_eq!(Policy::default().check(), Ok(()));
+    }
+}

@@ -1,0 +1,199 @@
+//! Events of a tenure: versions come and go, policies change, champions are swapped.
+//!
+//! Always holds: the orders of arrival in a tenure are distinct, and a version keeps its own until the tenure
+//! ends; every restart of evidence is counted in the era.
+
+use serde::{Deserialize, Serialize};
+
+use super::contender::{Contender, Fall, Probation};
+use super::evidence::Evidence;
+use super::fold::Judge;
+use super::policy::Policy;
+use crate::score::VersionNo;
+use crate::span::Clock;
+
+/// Versions that left and whose evidence is kept for their return; beyond it, the first to leave is forgotten.
+const MAX_LEFT: usize = 256;
+
+/// Why the champion was swapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Swap {
+    /// The judge's promotion: the new champion is on probation.
+    Promotion,
+    /// The judge's rollback, or a tripwire's: the outgoing champion must wait.
+    Rollback,
+    /// A person's word: probation, and the judge is on hold.
+    Person,
+}
+
+impl Judge {
+    /// A challenger arrives, at the end of the queue, or comes back to its place and evidence. A version that
+    /// was rolled back is listed, and collects evidence once its wait has passed. Without effect for the champion
+    /// and for one that is here already.
+    pub fn enter(&mut self, version: VersionNo, clock: Clock) {
+        if version == self.champion {
+            return;
+        }
+        match self.queue.iter_mut().find(|c| c.version == version) {
+            Some(contender) if contender.present => {}
+            Some(contender) => (contender.present, contender.since) = (true, clock),
+            None => self.queue.push(Contender::new(version, clock)),
+        }
+        self.give_order(version, clock);
+    }
+
+    /// Orders are given on arrival, except to those that must wait.
+    fn give_order(&mut self, version: VersionNo, clock: Clock) {
+        let (falls, wait) = (&self.falls, self.policy.rollback_wait);
+        let Some(contender) = self
+            .queue
+            .iter_mut()
+            .find(|c| c.version == version && c.order.is_none())
+        else {
+            return;
+        };
+        if !falls.iter().any(|f| f.version == version && f.waits(wait, clock)) {
+            contender.order = Some(self.next_order);
+            self.next_order += 1;
+        }
+    }
+
+    /// A version is no longer shadowed: retired, quarantined, or its file is gone. Its evidence waits for its
+    /// return while the tenure lasts; its dwell starts anew. If it was the previous champion, probation ends.
+    pub fn leave(&mut self, version: VersionNo) {
+        if self.pending == Some(version) {
+            self.pending = None;
+        }
+        if self.previous == Some(version) {
+            self.previous = None;
+            self.probation = None;
+        }
+        if let Some(contender) = self.queue.iter_mut().find(|c| c.version == version) {
+            contender.present = false;
+            contender.evidence.armed = None;
+        }
+        if self.queue.iter().filter(|c| !c.present).count() > MAX_LEFT
+            && let Some(at) = self.queue.iter().position(|c| !c.present)
+        {
+            self.queue.remove(at);
+        }
+    }
+
+    /// A new policy. True when it asks another question, so that the evidence was started anew.
+    pub fn set_policy(&mut self, policy: Policy) -> bool {
+        let restart = policy.asks_another_question(&self.policy);
+        self.policy = policy;
+        if restart {
+            self.restart_evidence();
+        }
+        restart
+    }
+
+    /// Starts all evidence anew, keeping the champion, the queue and its order.
+    pub fn restart_evidence(&mut self) {
+        self.era += 1;
+        self.pending = None;
+        for contender in &mut self.queue {
+            contender.evidence = Evidence::default();
+            contender.since = self.clock;
+        }
+        if let Some(probation) = &mut self.probation {
+            probation.evidence = Evidence::default();
+        }
+    }
+
+    /// The champion was swapped. A new tenure begins: all evidence starts anew, in the order of wealth just
+    /// before (fixed before new labels come, so valid), the outgoing champion last, newcomers after it. Versions
+    /// that have left are forgotten. Without effect when `to` is the champion.
+    pub fn swap(&mut self, to: VersionNo, kind: Swap, clock: Clock) {
+        if to == self.champion {
+            return;
+        }
+        let outgoing = std::mem::replace(&mut self.champion, to);
+        self.epoch += 1;
+        self.last_swap = Some(clock);
+        self.clock = clock;
+        if kind == Swap::Rollback {
+            self.remember_fall(outgoing, clock);
+        }
+        self.requeue(outgoing, clock);
+        self.previous = (kind != Swap::Rollback).then_some(outgoing);
+        self.probation = self.previous.map(|against| Probation {
+            against,
+            since: clock,
+            evidence: Evidence::default(),
+        });
+        self.hold |= kind == Swap::Person;
+        self.restart_evidence();
+    }
+
+    fn requeue(&mut self, outgoing: VersionNo, clock: Clock) {
+        let champion = self.champion;
+        self.queue
+            .retain(|c| c.present && c.version != champion && c.version != outgoing);
+        self.queue.sort_by(|a, b| {
+            let order = |c: &Contender| c.order.unwrap_or(u32::MAX);
+            b.evidence
+                .win
+                .value()
+                .total_cmp(&a.evidence.win.value())
+                .then(order(a).cmp(&order(b)))
+        });
+        self.queue.push(Contender::new(outgoing, clock));
+        self.next_order = 1;
+        for contender in &mut self.queue {
+            contender.order = None;
+        }
+        let versions: Vec<VersionNo> = self.queue.iter().map(|c| c.version).collect();
+        for version in versions {
+            self.give_order(version, clock);
+        }
+    }
+
+    fn remember_fall(&mut self, version: VersionNo, clock: Clock) {
+        match self.falls.iter_mut().find(|f| f.version == version) {
+            Some(fall) => (fall.times, fall.last) = (fall.times.saturating_add(1), clock),
+            None => self.falls.push(Fall {
+                version,
+                times: 1,
+                last: clock,
+            }),
+        }
+    }
+
+    /// Puts the judge on hold, or lets it decide again.
+    pub fn hold(&mut self, hold: bool) {
+        if self.hold != hold {
+            self.hold = hold;
+            self.pending = None;
+        }
+    }
+
+    /// The decision for `version` could not be carried out: it must hold its wealth for another dwell first.
+    pub fn decline(&mut self, version: VersionNo) {
+        if self.pending == Some(version) {
+            self.pending = None;
+        }
+        for contender in self.queue.iter_mut().filter(|c| c.version == version) {
+            contender.evidence.armed = None;
+        }
+        if let Some(probation) = self.probation.as_mut().filter(|p| p.against == version) {
+            probation.evidence.armed = None;
+        }
+    }
+
+    /// Whom to retire when more than `max` challengers are present: the one furthest below its bar of those that
+    /// have had their dwell. Never the previous champion while it is on call.
+    #[must_use]
+    pub fn room(&self, max: usize, clock: Clock) -> Option<VersionNo> {
+        let present = self.queue.iter().filter(|c| c.present);
+        if present.clone().count() <= max {
+            return None;
+        }
+        present
+            .filter(|c| self.previous != Some(c.version) && self.policy.dwell.has_passed(c.since, clock))
+            .reduce(|worst, c| if self.lead(c) < self.lead(worst) { c } else { worst })
+            .map(|c| c.version)
+    }
+}
