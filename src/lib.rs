@@ -1,5 +1,7 @@
 //! dethrone, a champion–challenger inference gateway.
 
+pub mod admission;
+pub mod arena;
 pub mod batch;
 pub mod judge;
 pub mod ledger;

@@ -1,0 +1,3 @@
+//! From a file to a version that may be shadowed.
+
+pub mod probe;

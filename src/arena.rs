@@ -1,0 +1,25 @@
+//! Where other people's models run: one child process per version, a bounded queue in front of each.
+//!
+//! Always holds: a model that crashes, hangs, or lies on its channel ends its own runner and nothing else; every row
+//! that was taken gets exactly one outcome; nothing here can make the caller of [`challenger::Challenger::offer`] wait.
+//! Leaves to others: which rows are offered (`mirror`), which files are worth a runner (`admission`), what is done
+//! with outcomes (`ledger`) and with a quarantine (`registry`).
+//!
+//! A runner is the same binary, started as `dethrone runner`. Inside it the order is fixed, because each step narrows
+//! what the next may do: die with the parent, close what was inherited, limits, idle scheduling, the OOM score, no
+//! dumps; then ONNX Runtime and the model; then the file rules of landlock, the model's threads, and the system call
+//! filter, which only works once nothing new has to be opened.
+
+pub mod challenger;
+pub mod channel;
+pub mod client;
+pub mod process;
+pub mod runner;
+mod sandbox;
+pub mod spawner;
+pub mod wire;
+
+pub use challenger::{Challenger, ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork};
+pub use client::{RunnerClient, RunnerFault};
+pub use sandbox::RunnerLimits;
+pub use spawner::{RunnerSpec, Spawner};

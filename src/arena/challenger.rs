@@ -1,0 +1,306 @@
+//! One shadowed version: a bounded queue, a thread that drives its runner, a foreground lane for pinned requests.
+//!
+//! Always holds: [`Challenger::offer`] never waits; every row of an accepted offer gets exactly one [`Outcome`], also
+//! when the runner crashes, starves or is stopped; the queue is bounded in rows and in items.
+//! Leaves to others: the runner's life (`driver`), merging and splitting (`rows`), which rows are offered (`mirror`).
+
+mod driver;
+mod rows;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::oneshot;
+
+use super::client::{Interrupter, RunnerFault};
+use super::sandbox::RunnerLimits;
+use super::spawner::Spawner;
+use crate::batch::Batch;
+use crate::model::head::Head;
+use crate::model::layout::Layout;
+use crate::model::tensor::Tensor;
+use crate::score::{Outcome, Shed, VersionNo};
+
+/// Offers that wait at most, however few rows they have.
+const QUEUE_ITEMS: usize = 8_192;
+/// Pinned requests that wait at most.
+const FOREGROUND_ITEMS: usize = 64;
+/// Set in the row count when no more rows are taken.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// What to shadow-run, and within which bounds.
+#[derive(Debug, Clone)]
+pub struct ChallengerSpec {
+    /// Goes on every report.
+    pub version: VersionNo,
+    /// Names the thread.
+    pub name: String,
+    /// The stored file; external data lies beside it.
+    pub path: PathBuf,
+    /// How its inputs are filled.
+    pub layout: Layout,
+    /// How its outputs are read.
+    pub head: Head,
+    /// Rows may be merged into one run.
+    pub batched: bool,
+    /// Most rows in one run.
+    pub max_batch: usize,
+    /// Most rows that wait.
+    pub queue_rows: usize,
+    /// CPU time for one run.
+    pub cpu_limit: Duration,
+    /// CPU time that each row of a run adds.
+    pub cpu_limit_per_row: Duration,
+    /// Time after which a run that got too little CPU time is given up.
+    pub wall_limit: Duration,
+    /// CPU time for loading; wall time is ten times as much, and no less than the runs'.
+    pub load_cpu_limit: Duration,
+    /// Crashes and CPU overruns after which the version is quarantined.
+    pub crashes_allowed: u32,
+    /// Memory and scheduling of the runner.
+    pub limits: RunnerLimits,
+}
+
+impl ChallengerSpec {
+    /// A version with the usual bounds: nothing merged, 65,536 rows waiting, 2 s + 10 ms per row, three crashes.
+    #[must_use]
+    pub fn new(version: VersionNo, name: String, path: PathBuf, layout: Layout, head: Head) -> Self {
+        Self {
+            version,
+            name,
+            path,
+            layout,
+            head,
+            batched: false,
+            max_batch: 64,
+            queue_rows: 65_536,
+            cpu_limit: Duration::from_secs(2),
+            cpu_limit_per_row: Duration::from_millis(10),
+            wall_limit: Duration::from_secs(30),
+            load_cpu_limit: Duration::from_secs(60),
+            crashes_allowed: 3,
+            limits: RunnerLimits::default(),
+        }
+    }
+}
+
+/// Rows of one request, on offer.
+#[derive(Debug, Clone)]
+pub struct ShadowWork {
+    /// Id of the first row; the k-th one has `first_id + k`.
+    pub first_id: i64,
+    /// The request's rows.
+    pub batch: Arc<Batch>,
+    /// Which of them.
+    pub rows: Range<usize>,
+}
+
+/// What became of some rows: one run's, or those that were shed together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShadowReport {
+    /// Of the spec.
+    pub version: VersionNo,
+    /// Row id and outcome.
+    pub outcomes: Vec<(i64, Outcome)>,
+    /// From filling the inputs to reading the scores; zero where nothing ran.
+    pub compute: Duration,
+}
+
+/// What the registry must know of a runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunnerEvent {
+    /// Its model is loaded for the first time.
+    Ready {
+        /// Of the spec.
+        version: VersionNo,
+    },
+    /// It was replaced, and the model is loaded again.
+    Restarted {
+        /// Of the spec.
+        version: VersionNo,
+        /// Why the last one ended.
+        reason: String,
+    },
+    /// It will not be started again.
+    Quarantine {
+        /// Of the spec.
+        version: VersionNo,
+        /// The last crash.
+        reason: String,
+    },
+}
+
+/// A pinned request.
+struct Ask {
+    batch: Arc<Batch>,
+    outputs: Vec<usize>,
+    reply: oneshot::Sender<Result<Vec<Tensor>, RunnerFault>>,
+}
+
+/// What the handle and the driver share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Rows that wait, and [`CLOSED`].
+    rows: AtomicUsize,
+    up: AtomicBool,
+    executed: AtomicU64,
+    restarts: AtomicU64,
+    /// 0: none.
+    pid: AtomicU32,
+    stopping: AtomicBool,
+    interrupter: Mutex<Option<Interrupter>>,
+}
+
+impl Shared {
+    /// A driver that is to stop must neither wait for its runner nor start another one.
+    fn interrupt(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        if let Some(runner) = &*self.interrupter.lock().unwrap_or_else(PoisonError::into_inner) {
+            runner.interrupt();
+        }
+    }
+}
+
+/// A look at a challenger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChallengerStats {
+    /// Rows that wait for a run.
+    pub queued_rows: usize,
+    /// Rows that went through a run.
+    pub executed_rows: u64,
+    /// Runners started after the first.
+    pub restarts: u64,
+    /// The runner's process id while it has one.
+    pub pid: Option<u32>,
+    /// A loaded runner is there.
+    pub up: bool,
+}
+
+/// A shadowed version. Dropping it stops it.
+#[derive(Debug)]
+pub struct Challenger {
+    work: Sender<ShadowWork>,
+    foreground: Sender<Ask>,
+    /// Dropped to wake the driver.
+    alive: Option<Sender<()>>,
+    queue_rows: usize,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Challenger {
+    /// Starts the driver thread, which starts the runner. `sink` must be read until the challenger is stopped: when it
+    /// is full the driver waits, and new rows are shed at the offer.
+    #[must_use]
+    pub fn start(
+        spec: ChallengerSpec,
+        spawner: Spawner,
+        sink: Sender<ShadowReport>,
+        events: Sender<RunnerEvent>,
+    ) -> Self {
+        let (work, work_queue) = bounded(QUEUE_ITEMS);
+        let (foreground, foreground_queue) = bounded(FOREGROUND_ITEMS);
+        let (alive, stop) = bounded(0);
+        let shared = Arc::new(Shared::default());
+        let queue_rows = spec.queue_rows.min(CLOSED / 2);
+        let name = spec.name.clone();
+        let driver = driver::Driver::new(
+            spec,
+            spawner,
+            Arc::clone(&shared),
+            driver::Lanes {
+                work: work_queue,
+                foreground: foreground_queue,
+                stop,
+                sink,
+                events,
+            },
+        );
+        // Without a thread the lanes are closed, and offers are refused.
+        let thread = std::thread::Builder::new().name(name).spawn(move || driver.drive()).ok();
+        Self {
+            work,
+            foreground,
+            alive: Some(alive),
+            queue_rows,
+            shared,
+            thread,
+        }
+    }
+
+    /// Offers rows. Never waits.
+    ///
+    /// # Errors
+    /// Why the rows were not taken; the caller records it for each of them.
+    pub fn offer(&self, work: ShadowWork) -> Result<(), Shed> {
+        let count = work.rows.len();
+        if count == 0 {
+            return Ok(());
+        }
+        // The count goes up before the rows are sent: a driver that has closed the count and sees zero has seen all.
+        let before = self.shared.rows.fetch_add(count, Ordering::SeqCst);
+        let refused = if before & CLOSED != 0 {
+            Some(Shed::Left)
+        } else if before + count > self.queue_rows || self.work.try_send(work).is_err() {
+            let up = self.shared.up.load(Ordering::Relaxed);
+            Some(if up { Shed::QueueFull } else { Shed::RunnerDown })
+        } else {
+            None
+        };
+        let Some(why) = refused else { return Ok(()) };
+        self.shared.rows.fetch_sub(count, Ordering::SeqCst);
+        Err(why)
+    }
+
+    /// Runs a pinned request before all shadow work: `outputs` are numbers into the signature's outputs. False when
+    /// too many wait; the reply is dropped when the challenger is stopped first.
+    #[must_use]
+    pub fn ask(
+        &self,
+        batch: Arc<Batch>,
+        outputs: Vec<usize>,
+        reply: oneshot::Sender<Result<Vec<Tensor>, RunnerFault>>,
+    ) -> bool {
+        let ask = Ask { batch, outputs, reply };
+        self.foreground.try_send(ask).is_ok()
+    }
+
+    /// A look at the queue and the runner.
+    #[must_use]
+    pub fn stats(&self) -> ChallengerStats {
+        let pid = self.shared.pid.load(Ordering::Relaxed);
+        ChallengerStats {
+            queued_rows: self.shared.rows.load(Ordering::Relaxed) & !CLOSED,
+            executed_rows: self.shared.executed.load(Ordering::Relaxed),
+            restarts: self.shared.restarts.load(Ordering::Relaxed),
+            pid: (pid != 0).then_some(pid),
+            up: self.shared.up.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes no more rows, reports what waits as [`Shed::Left`], kills the runner, and waits for all of it.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.shared.rows.fetch_or(CLOSED, Ordering::SeqCst);
+        self.shared.interrupt();
+        self.alive = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has already been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Challenger {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,434 @@
+//! The life of a challenger's runner: one method per state, a loop that alternates them.
+//!
+//! starting → serving → (fault) → resting → starting …; too many faults of the model's own → quarantined; → stopped.
+//!
+//! Always holds: a row leaves this file once, in one report; a merged run that fails is taken apart, so that a row is
+//! only blamed for what it did alone; a runner that was ended from outside costs rows, never blame.
+//! Leaves to others: limits within a call (`client`).
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, select_biased};
+
+use super::rows::{Backlog, Row, stretches};
+use super::{Ask, CLOSED, ChallengerSpec, RunnerEvent, Shared, ShadowReport, ShadowWork};
+use crate::arena::client::{RunnerClient, RunnerFault};
+use crate::arena::spawner::{RunnerSpec, Spawner};
+use crate::model::tensor::Tensor;
+use crate::score::{Outcome, Shed};
+
+const FIRST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(10);
+/// A model has one thread in its runner: it is to use what is left over, not to be fast.
+const THREADS: u32 = 1;
+
+/// The driver's ends of all channels.
+pub(super) struct Lanes {
+    pub(super) work: Receiver<ShadowWork>,
+    pub(super) foreground: Receiver<Ask>,
+    /// Closed when the handle stops.
+    pub(super) stop: Receiver<()>,
+    pub(super) sink: Sender<ShadowReport>,
+    pub(super) events: Sender<RunnerEvent>,
+}
+
+enum State {
+    Starting,
+    Serving(RunnerClient),
+    Resting,
+    Quarantined,
+    Stopped,
+}
+
+enum Job {
+    Ask(Ask),
+    Rows(Vec<Row>),
+    Stop,
+}
+
+pub(super) struct Driver {
+    spec: ChallengerSpec,
+    spawner: Spawner,
+    shared: Arc<Shared>,
+    lanes: Lanes,
+    backlog: Backlog,
+    /// Rows of a merged run that failed, to be run one by one.
+    suspects: VecDeque<Row>,
+    /// A merged run ended the runner and no row has been found guilty yet.
+    unblamed: bool,
+    strikes: u32,
+    rest: Duration,
+    /// Why the last runner ended; `None` before the first.
+    last: Option<String>,
+}
+
+impl Driver {
+    pub(super) fn new(spec: ChallengerSpec, spawner: Spawner, shared: Arc<Shared>, lanes: Lanes) -> Self {
+        Self {
+            spec,
+            spawner,
+            shared,
+            lanes,
+            backlog: Backlog::default(),
+            suspects: VecDeque::new(),
+            unblamed: false,
+            strikes: 0,
+            rest: FIRST_REST,
+            last: None,
+        }
+    }
+
+    pub(super) fn drive(mut self) {
+        let mut state = State::Starting;
+        loop {
+            state = match state {
+                State::Starting => self.start(),
+                State::Serving(runner) => self.serve(runner),
+                State::Resting => self.rest(),
+                State::Quarantined => self.quarantine(),
+                State::Stopped => break,
+            };
+        }
+        self.leave();
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::SeqCst)
+    }
+
+    fn start(&mut self) -> State {
+        match self.started() {
+            Ok(runner) => {
+                self.shared.pid.store(runner.process().pid(), Ordering::Relaxed);
+                self.shared.up.store(true, Ordering::Relaxed);
+                let version = self.spec.version;
+                match self.last.clone() {
+                    None => self.tell(RunnerEvent::Ready { version }),
+                    Some(reason) => {
+                        self.shared.restarts.fetch_add(1, Ordering::Relaxed);
+                        self.tell(RunnerEvent::Restarted { version, reason });
+                    }
+                }
+                State::Serving(runner)
+            }
+            // It was loaded at its admission: a file that no longer does is as good as a crash.
+            Err(RunnerFault::Model(reason)) => self.fallen(&RunnerFault::Crashed(reason)),
+            Err(fault) => self.fallen(&fault),
+        }
+    }
+
+    fn started(&mut self) -> Result<RunnerClient, RunnerFault> {
+        let down = |error: std::io::Error| RunnerFault::Down(error.to_string());
+        let spec = RunnerSpec {
+            limits: self.spec.limits,
+            show_stderr: false,
+        };
+        let process = self.spawner.spawn(spec).map_err(down)?;
+        let mut runner = RunnerClient::new(process).map_err(down)?;
+        let interrupter = runner.interrupter().map_err(down)?;
+        *self.shared.interrupter.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupter);
+        // Whoever stopped before the line above did not see this runner.
+        if self.stopping() {
+            return Err(RunnerFault::Down("it was stopped".into()));
+        }
+        let cpu = self.spec.load_cpu_limit;
+        runner.load(&self.spec.path, THREADS, cpu, (cpu * 10).max(self.spec.wall_limit))?;
+        Ok(runner)
+    }
+
+    fn serve(&mut self, mut runner: RunnerClient) -> State {
+        loop {
+            let fault = match self.next() {
+                Job::Stop => return State::Stopped,
+                Job::Ask(ask) => self.answer(&mut runner, ask),
+                Job::Rows(rows) => self.shadow(&mut runner, rows),
+            };
+            match fault {
+                Some(fault) => return self.fallen(&fault),
+                None if self.suspects.is_empty() && std::mem::take(&mut self.unblamed) => {
+                    // Together they crash, alone they do not: the version's fault all the same.
+                    if self.strike() {
+                        return State::Quarantined;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What to do next; waits only when nothing is there.
+    fn next(&mut self) -> Job {
+        if self.stopping() {
+            return Job::Stop;
+        }
+        if let Ok(ask) = self.lanes.foreground.try_recv() {
+            return Job::Ask(ask);
+        }
+        if let Some(row) = self.suspects.pop_front() {
+            return Job::Rows(vec![row]);
+        }
+        if self.backlog.rows() == 0 {
+            select_biased! {
+                recv(self.lanes.stop) -> _ => return Job::Stop,
+                recv(self.lanes.foreground) -> ask => return ask.map_or(Job::Stop, Job::Ask),
+                recv(self.lanes.work) -> work => match work {
+                    Ok(work) => self.backlog.push(work),
+                    Err(_) => return Job::Stop,
+                },
+            }
+        }
+        let most = if self.spec.batched { self.spec.max_batch.max(1) } else { 1 };
+        while self.backlog.rows() < most
+            && let Ok(work) = self.lanes.work.try_recv()
+        {
+            self.backlog.push(work);
+        }
+        Job::Rows(self.take(most))
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Row> {
+        let rows = self.backlog.take(most);
+        self.shared.rows.fetch_sub(rows.len(), Ordering::SeqCst);
+        rows
+    }
+
+    /// One run; the fault if the runner did not survive it.
+    fn shadow(&mut self, runner: &mut RunnerClient, rows: Vec<Row>) -> Option<RunnerFault> {
+        let started = Instant::now();
+        let layout = &self.spec.layout;
+        let (rows, uncovered): (Vec<Row>, Vec<Row>) = rows
+            .into_iter()
+            .partition(|row| layout.uncovered(row.batch(), row.number()).is_none());
+        let mut outcomes: Vec<(i64, Outcome)> = uncovered.iter().map(|row| (row.id, Outcome::Uncovered)).collect();
+        let mut fault = None;
+        if !rows.is_empty() {
+            match self.run(runner, &rows) {
+                Ok(scored) => {
+                    self.rest = FIRST_REST;
+                    outcomes.extend(rows.iter().map(|row| row.id).zip(scored));
+                }
+                Err(found) => {
+                    match self.blame(&found, rows.len()) {
+                        Some(outcome) => outcomes.extend(rows.iter().map(|row| (row.id, outcome.clone()))),
+                        None => self.suspects.extend(rows),
+                    }
+                    fault = (!matches!(found, RunnerFault::Model(_))).then_some(found);
+                }
+            }
+        }
+        self.report(outcomes, started.elapsed());
+        fault
+    }
+
+    /// An outcome per row.
+    fn run(&self, runner: &mut RunnerClient, rows: &[Row]) -> Result<Vec<Outcome>, RunnerFault> {
+        let inputs = self.spec.layout.feeds(&stretches(rows)).map_err(RunnerFault::Model)?;
+        let outputs = self.call(runner, &inputs, self.spec.head.wanted(), rows.len())?;
+        self.shared.executed.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        let mut outcomes: Vec<Outcome> = self.spec.head.read(&outputs, rows.len()).into_iter().map(outcome).collect();
+        outcomes.resize(rows.len(), Outcome::Failed);
+        Ok(outcomes)
+    }
+
+    fn call(
+        &self,
+        runner: &mut RunnerClient,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        rows: usize,
+    ) -> Result<Vec<Tensor>, RunnerFault> {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let cpu = self.spec.cpu_limit + self.spec.cpu_limit_per_row.saturating_mul(rows);
+        runner.run(inputs, outputs, cpu, self.spec.wall_limit)
+    }
+
+    /// The outcome of rows whose common run failed; `None`: run them one by one.
+    fn blame(&mut self, fault: &RunnerFault, rows: usize) -> Option<Outcome> {
+        match fault {
+            RunnerFault::Starved => Some(Outcome::Shed(Shed::Starved)),
+            RunnerFault::Killed(_) | RunnerFault::Down(_) => {
+                let left = self.stopping();
+                Some(Outcome::Shed(if left { Shed::Left } else { Shed::RunnerDown }))
+            }
+            _ if rows == 1 => {
+                self.unblamed = false;
+                Some(Outcome::Failed)
+            }
+            _ => {
+                self.unblamed = own_fault(fault);
+                None
+            }
+        }
+    }
+
+    /// A pinned request; the fault if the runner did not survive it.
+    fn answer(&mut self, runner: &mut RunnerClient, ask: Ask) -> Option<RunnerFault> {
+        if ask.reply.is_closed() {
+            return None;
+        }
+        let answer = self.pinned(runner, &ask);
+        let fault = answer.as_ref().err().filter(|fault| !matches!(fault, RunnerFault::Model(_))).cloned();
+        // The client may have given up meanwhile.
+        let _ = ask.reply.send(answer);
+        fault
+    }
+
+    fn pinned(&self, runner: &mut RunnerClient, ask: &Ask) -> Result<Vec<Tensor>, RunnerFault> {
+        let rows = ask.batch.rows();
+        let step = if self.spec.batched { rows.max(1) } else { 1 };
+        let mut parts = Vec::new();
+        for start in (0..rows).step_by(step) {
+            let range = start..(start + step).min(rows);
+            let count = range.len();
+            let inputs = self.spec.layout.feeds(&[(&*ask.batch, range)]).map_err(RunnerFault::Model)?;
+            parts.push(self.call(runner, &inputs, &ask.outputs, count)?);
+        }
+        if parts.len() == 1 {
+            return Ok(parts.pop().unwrap_or_default());
+        }
+        let joined = (0..ask.outputs.len()).map(|output| {
+            let column: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(output)).collect();
+            Tensor::concat(&column?)
+        });
+        let joined: Option<Vec<Tensor>> = joined.collect();
+        joined.ok_or_else(|| RunnerFault::Model("its rows have outputs of different shapes".into()))
+    }
+
+    fn strike(&mut self) -> bool {
+        self.strikes += 1;
+        self.strikes >= self.spec.crashes_allowed
+    }
+
+    fn down(&self) {
+        self.shared.up.store(false, Ordering::Relaxed);
+        self.shared.pid.store(0, Ordering::Relaxed);
+        *self.shared.interrupter.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The runner is gone: where to go from here.
+    fn fallen(&mut self, fault: &RunnerFault) -> State {
+        self.down();
+        if self.stopping() {
+            return State::Stopped;
+        }
+        self.last = Some(fault.to_string());
+        // While the rows of a merged run are suspects, the crash is not counted twice.
+        if own_fault(fault) && (self.suspects.is_empty() || !self.unblamed) {
+            self.unblamed = false;
+            if self.strike() {
+                return State::Quarantined;
+            }
+        }
+        State::Resting
+    }
+
+    fn rest(&mut self) -> State {
+        let until = Instant::now() + self.rest;
+        self.rest = (self.rest * 2).min(LONGEST_REST);
+        loop {
+            select_biased! {
+                recv(self.lanes.stop) -> _ => return State::Stopped,
+                recv(self.lanes.foreground) -> ask => match ask {
+                    Ok(ask) => self.decline(ask),
+                    Err(_) => return State::Stopped,
+                },
+                default(until.saturating_duration_since(Instant::now())) => return State::Starting,
+            }
+        }
+    }
+
+    fn quarantine(&mut self) -> State {
+        self.down();
+        let reason = self.last.clone().unwrap_or_default();
+        let version = self.spec.version;
+        self.tell(RunnerEvent::Quarantine { version, reason });
+        self.shed_taken(Shed::RunnerDown);
+        loop {
+            select_biased! {
+                recv(self.lanes.stop) -> _ => return State::Stopped,
+                recv(self.lanes.foreground) -> ask => match ask {
+                    Ok(ask) => self.decline(ask),
+                    Err(_) => return State::Stopped,
+                },
+                recv(self.lanes.work) -> work => match work {
+                    Ok(work) => {
+                        self.backlog.push(work);
+                        self.shed_taken(Shed::RunnerDown);
+                    }
+                    Err(_) => return State::Stopped,
+                },
+            }
+        }
+    }
+
+    fn decline(&self, ask: Ask) {
+        let reason = self.last.clone().unwrap_or_else(|| "it is not ready yet".into());
+        let _ = ask.reply.send(Err(RunnerFault::Down(reason)));
+    }
+
+    /// Reports what the driver holds as shed.
+    fn shed_taken(&mut self, why: Shed) {
+        let rows = self.take(usize::MAX);
+        let rows = self.suspects.drain(..).chain(rows);
+        let outcomes = rows.map(|row| (row.id, Outcome::Shed(why))).collect();
+        self.report(outcomes, Duration::ZERO);
+    }
+
+    /// Reports what still waits. The count is closed: once it is zero, no offer is under way.
+    fn leave(mut self) {
+        self.down();
+        while let Ok(ask) = self.lanes.foreground.try_recv() {
+            self.decline(ask);
+        }
+        loop {
+            self.shed_taken(Shed::Left);
+            match self.lanes.work.try_recv() {
+                Ok(work) => self.backlog.push(work),
+                Err(_) if self.shared.rows.load(Ordering::SeqCst) & !CLOSED == 0 => return,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    fn report(&self, outcomes: Vec<(i64, Outcome)>, compute: Duration) {
+        if outcomes.is_empty() {
+            return;
+        }
+        let version = self.spec.version;
+        // Nobody to tell: the gateway is shutting down.
+        let _ = self.lanes.sink.send(ShadowReport {
+            version,
+            outcomes,
+            compute,
+        });
+    }
+
+    /// Waits for room, but not past the stop: the reader of events may be the one that stops us.
+    fn tell(&self, event: RunnerEvent) {
+        let Err(TrySendError::Full(event)) = self.lanes.events.try_send(event) else {
+            return;
+        };
+        select_biased! {
+            send(self.lanes.events, event) -> _ => {}
+            recv(self.lanes.stop) -> _ => {}
+        }
+    }
+}
+
+fn outcome(read: Result<crate::score::Score, String>) -> Outcome {
+    match read {
+        Ok(score) if score.is_finite() => Outcome::Scored(score),
+        _ => Outcome::Failed,
+    }
+}
+
+/// Faults that the version answers for.
+fn own_fault(fault: &RunnerFault) -> bool {
+    matches!(
+        fault,
+        RunnerFault::CpuOverrun | RunnerFault::Crashed(_) | RunnerFault::Protocol(_)
+    )
+}

@@ -1,0 +1,254 @@
+//! Length-prefixed frames over a Unix socket, blocking, with a caller who decides how long it is worth waiting.
+//!
+//! Always holds: memory grows with the bytes that arrive, never with a length that was only claimed; a frame beyond
+//! the limit is neither sent nor read.
+//! Leaves to others: what is in a frame (`wire`), and when to give up (`client`).
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Largest frame: about 64 million FP32 elements, far beyond any request the listeners let through.
+pub const MAX_FRAME_BYTES: usize = 256 << 20;
+/// Bytes asked for at a time: the first read takes most frames whole.
+const FIRST_READ: usize = 8 << 10;
+const NEXT_READ: usize = 1 << 20;
+/// A buffer above this size is given back after use.
+const KEEP_BYTES: usize = 4 << 20;
+const HEADER: usize = 4;
+
+/// Why there is no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The other side is gone.
+    #[error("the other side is gone")]
+    Closed,
+    /// The caller no longer wanted to wait.
+    #[error("waited for long enough")]
+    GaveUp,
+    /// More bytes than one frame may have.
+    #[error("a frame of {0} bytes is beyond the limit")]
+    TooLarge(usize),
+    /// Bytes that nobody asked for.
+    #[error("bytes beyond the end of a frame")]
+    Extra,
+    /// The kernel's own words.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// Called whenever the channel is about to wait: how long at most until the next call, or `None` to give up.
+pub type Wait<'a> = &'a mut dyn FnMut() -> Option<Duration>;
+
+/// One end of the socket.
+#[derive(Debug)]
+pub struct Channel {
+    stream: UnixStream,
+    max_frame_bytes: usize,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl Channel {
+    /// A channel with the usual largest frame.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self::with_limit(stream, MAX_FRAME_BYTES)
+    }
+
+    /// A channel with a largest frame of its own.
+    #[must_use]
+    pub fn with_limit(stream: UnixStream, max_frame_bytes: usize) -> Self {
+        Self {
+            stream,
+            max_frame_bytes: max_frame_bytes.min(u32::MAX as usize),
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            read_timeout: None,
+            write_timeout: None,
+        }
+    }
+
+    /// A [`Wait`] that never gives up.
+    pub fn forever() -> Option<Duration> {
+        Some(Duration::MAX)
+    }
+
+    /// Sends what `encode` appends, as one frame.
+    ///
+    /// # Errors
+    /// After any error but [`ChannelError::TooLarge`] the channel is of no more use.
+    pub fn send(&mut self, encode: impl FnOnce(&mut Vec<u8>), wait: Wait<'_>) -> Result<(), ChannelError> {
+        self.outgoing.clear();
+        self.outgoing.extend_from_slice(&[0; HEADER]);
+        encode(&mut self.outgoing);
+        let length = self.outgoing.len() - HEADER;
+        let result = match u32::try_from(length) {
+            Ok(header) if length <= self.max_frame_bytes => {
+                if let Some(place) = self.outgoing.first_chunk_mut() {
+                    *place = header.to_le_bytes();
+                }
+                self.write_all(wait)
+            }
+            _ => Err(ChannelError::TooLarge(length)),
+        };
+        give_back(&mut self.outgoing);
+        result
+    }
+
+    fn write_all(&mut self, wait: Wait<'_>) -> Result<(), ChannelError> {
+        let mut sent = 0;
+        while let Some(rest) = self.outgoing.get(sent..).filter(|rest| !rest.is_empty()) {
+            let timeout = timeout(wait().ok_or(ChannelError::GaveUp)?);
+            if timeout != self.write_timeout {
+                self.stream.set_write_timeout(timeout).map_err(failed)?;
+                self.write_timeout = timeout;
+            }
+            sent += retryable(self.stream.write(rest))?;
+        }
+        Ok(())
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// After an error the channel is of no more use.
+    pub fn receive(&mut self, wait: Wait<'_>) -> Result<&[u8], ChannelError> {
+        self.incoming.clear();
+        give_back(&mut self.incoming);
+        let mut end = None;
+        while end.is_none_or(|end| self.incoming.len() < end) {
+            let missing = end.map_or(FIRST_READ, |end: usize| end - self.incoming.len());
+            self.read(missing.min(NEXT_READ), wait)?;
+            if let Some(header) = self.incoming.first_chunk::<HEADER>() {
+                let length = u32::from_le_bytes(*header) as usize;
+                if length > self.max_frame_bytes {
+                    return Err(ChannelError::TooLarge(length));
+                }
+                end = Some(HEADER + length);
+            }
+        }
+        if end != Some(self.incoming.len()) {
+            return Err(ChannelError::Extra);
+        }
+        self.incoming.get(HEADER..).ok_or(ChannelError::Closed)
+    }
+
+    fn read(&mut self, at_most: usize, wait: Wait<'_>) -> Result<(), ChannelError> {
+        let timeout = timeout(wait().ok_or(ChannelError::GaveUp)?);
+        if timeout != self.read_timeout {
+            self.stream.set_read_timeout(timeout).map_err(failed)?;
+            self.read_timeout = timeout;
+        }
+        let before = self.incoming.len();
+        self.incoming.resize(before + at_most, 0);
+        let room = self.incoming.get_mut(before..).unwrap_or_default();
+        let read = match self.stream.read(room) {
+            Ok(0) => Err(ChannelError::Closed),
+            other => retryable(other),
+        };
+        self.incoming.truncate(before + read.as_ref().copied().unwrap_or(0));
+        read.map(drop)
+    }
+}
+
+fn give_back(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEEP_BYTES {
+        *buffer = Vec::new();
+    }
+}
+
+/// The kernel refuses a timeout of zero and has none for "never".
+fn timeout(wait: Duration) -> Option<Duration> {
+    (wait != Duration::MAX).then(|| wait.max(Duration::from_millis(1)))
+}
+
+fn failed(error: std::io::Error) -> ChannelError {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::NotConnected => {
+            ChannelError::Closed
+        }
+        _ => ChannelError::Io(error.to_string()),
+    }
+}
+
+fn retryable(result: std::io::Result<usize>) -> Result<usize, ChannelError> {
+    match result {
+        Ok(bytes) => Ok(bytes),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut
+            ) =>
+        {
+            Ok(0)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Channel, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Channel::with_limit(ours, 1 << 20), theirs)
+    }
+
+    fn once() -> impl FnMut() -> Option<Duration> {
+        let mut left = 3;
+        move || {
+            left -= 1;
+            (left > 0).then_some(Duration::from_millis(1))
+        }
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_socket_buffer_arrives_whole() {
+        let (mut ours, theirs) = pair();
+        let mut theirs = Channel::with_limit(theirs, 1 << 20);
+        let body: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| ours.send(|out| out.extend_from_slice(&body), &mut Channel::forever).unwrap());
+            assert_eq!(theirs.receive(&mut Channel::forever).unwrap(), body);
+        });
+    }
+
+    #[test]
+    fn a_claimed_length_beyond_the_limit_is_refused_before_its_bytes() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(&u32::MAX.to_le_bytes()).unwrap();
+        assert_eq!(
+            ours.receive(&mut Channel::forever),
+            Err(ChannelError::TooLarge(u32::MAX as usize))
+        );
+        assert!(ours.incoming.capacity() <= 2 * FIRST_READ);
+        assert_eq!(
+            ours.send(|out| out.resize((1 << 20) + 5, 0), &mut Channel::forever),
+            Err(ChannelError::TooLarge((1 << 20) + 1))
+        );
+    }
+
+    #[test]
+    fn a_claimed_length_takes_no_memory_before_its_bytes_arrive() {
+        let (mut ours, mut theirs) = pair();
+        ours.max_frame_bytes = MAX_FRAME_BYTES;
+        theirs.write_all(&(200u32 << 20).to_le_bytes()).unwrap();
+        assert_eq!(ours.receive(&mut once()), Err(ChannelError::GaveUp));
+        assert!(ours.incoming.capacity() <= 4 * NEXT_READ);
+    }
+
+    #[test]
+    fn silence_an_end_and_chatter_are_told_apart() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(&[2, 0, 0, 0, 7]).unwrap();
+        assert_eq!(ours.receive(&mut once()), Err(ChannelError::GaveUp));
+        theirs.write_all(&[0, 0, 0, 0, 1]).unwrap();
+        assert_eq!(ours.receive(&mut Channel::forever), Err(ChannelError::Extra));
+        drop(theirs);
+        assert_eq!(ours.receive(&mut Channel::forever), Err(ChannelError::Closed));
+    }
+}

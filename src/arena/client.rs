@@ -1,0 +1,253 @@
+//! The gateway's side of one runner: ask, wait within bounds, and name what went wrong.
+//!
+//! Always holds: every call ends by its wall limit, and sooner when the child has used its CPU time; after any fault
+//! but the model's own error the child is dead; an answer that does not belong to the question is a fault.
+//! Leaves to others: what a fault means for the rows (`challenger`) or the file (`admission::probe`).
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::channel::{Channel, ChannelError};
+use super::process::{Ending, RunnerProcess};
+use super::wire::{self, Loaded, Reply, Request};
+use crate::model::tensor::Tensor;
+
+/// How often a busy child's CPU clock is read, at least.
+const LONGEST_LOOK_AWAY: Duration = Duration::from_millis(250);
+const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(2);
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunnerFault {
+    /// The model's own error, in the runtime's words. The runner lives.
+    #[error("{0}")]
+    Model(String),
+    /// It used more CPU time than it may.
+    #[error("it used up its CPU time")]
+    CpuOverrun,
+    /// Time passed, but the child did not get the processor.
+    #[error("it was starved of CPU time")]
+    Starved,
+    /// The child brought about its own end: signal or exit code.
+    #[error("it crashed ({0})")]
+    Crashed(String),
+    /// Somebody else ended the child: an operator, the OOM killer.
+    #[error("it was ended from outside ({0})")]
+    Killed(String),
+    /// It answered something that is no answer.
+    #[error("it broke the protocol: {0}")]
+    Protocol(String),
+    /// There is no runner at the moment.
+    #[error("its runner is down: {0}")]
+    Down(String),
+}
+
+/// Ends a call from another thread.
+#[derive(Debug)]
+pub struct Interrupter {
+    interrupted: Arc<AtomicBool>,
+    channel: UnixStream,
+}
+
+impl Interrupter {
+    /// Ends the call that is under way, and all later ones, with [`RunnerFault::Down`].
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        // Fails only when the child has closed it already.
+        let _ = self.channel.shutdown(Shutdown::Both);
+    }
+}
+
+/// A runner that can be asked.
+#[derive(Debug)]
+pub struct RunnerClient {
+    process: RunnerProcess,
+    channel: Channel,
+    interrupted: Arc<AtomicBool>,
+    threads: u32,
+    seq: u64,
+    dead: bool,
+}
+
+impl RunnerClient {
+    /// Takes over a fresh runner.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn new(process: RunnerProcess) -> io::Result<Self> {
+        Ok(Self {
+            channel: Channel::new(process.channel()?),
+            process,
+            interrupted: Arc::default(),
+            threads: 1,
+            seq: 0,
+            dead: false,
+        })
+    }
+
+    /// A handle for another thread.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn interrupter(&self) -> io::Result<Interrupter> {
+        Ok(Interrupter {
+            interrupted: Arc::clone(&self.interrupted),
+            channel: self.process.channel()?,
+        })
+    }
+
+    /// The process behind it.
+    #[must_use]
+    pub fn process(&self) -> &RunnerProcess {
+        &self.process
+    }
+
+    /// Asks whether the child serves.
+    ///
+    /// # Errors
+    /// The fault, within `wall`.
+    pub fn ping(&mut self, wall: Duration) -> Result<(), RunnerFault> {
+        match self.exchange(|out| Request::Ping.encode(out), wall, wall)? {
+            Reply::Pong => Ok(()),
+            other => Err(self.unasked(&other)),
+        }
+    }
+
+    /// Loads a file.
+    ///
+    /// # Errors
+    /// [`RunnerFault::Model`] in the runtime's words, or the runner's fault.
+    pub fn load(
+        &mut self,
+        path: &Path,
+        threads: u32,
+        cpu_limit: Duration,
+        wall_limit: Duration,
+    ) -> Result<Loaded, RunnerFault> {
+        self.threads = threads.max(1);
+        let request = Request::Load {
+            path: path.to_owned(),
+            threads: self.threads,
+        };
+        match self.exchange(|out| request.encode(out), cpu_limit, wall_limit)? {
+            Reply::Loaded(loaded) => Ok(*loaded),
+            Reply::LoadFailed { reason } => Err(RunnerFault::Model(reason)),
+            other => Err(self.unasked(&other)),
+        }
+    }
+
+    /// Runs the loaded model; the outputs come in the order asked for.
+    ///
+    /// # Errors
+    /// [`RunnerFault::Model`] when the model failed on these inputs, or the runner's fault.
+    pub fn run(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        cpu_limit: Duration,
+        wall_limit: Duration,
+    ) -> Result<Vec<Tensor>, RunnerFault> {
+        self.seq += 1;
+        let seq = self.seq;
+        let encode = |out: &mut Vec<u8>| wire::encode_run(out, seq, outputs, inputs);
+        match self.exchange(encode, cpu_limit, wall_limit)? {
+            Reply::Ran { seq: of, outputs: got, .. } if of == seq && got.len() == outputs.len() => Ok(got),
+            Reply::RunFailed { seq: of, reason, .. } if of == seq => Err(RunnerFault::Model(reason)),
+            other => Err(self.unasked(&other)),
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        cpu_limit: Duration,
+        wall_limit: Duration,
+    ) -> Result<Reply, RunnerFault> {
+        if self.dead {
+            return Err(RunnerFault::Down("it has ended".into()));
+        }
+        let mut watch = Watch::start(&self.process, self.threads, cpu_limit, wall_limit);
+        let asked = self.channel.send(encode, &mut || watch.wait(&self.process));
+        if let Err(ChannelError::TooLarge(bytes)) = asked {
+            return Err(RunnerFault::Model(format!("its inputs are {bytes} bytes, more than one run may carry")));
+        }
+        let answer = asked.and_then(|()| self.channel.receive(&mut || watch.wait(&self.process)));
+        let fault = match answer.map(Reply::decode) {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => RunnerFault::Protocol(error.to_string()),
+            Err(ChannelError::GaveUp) if watch.overran => RunnerFault::CpuOverrun,
+            Err(ChannelError::GaveUp) => RunnerFault::Starved,
+            Err(ChannelError::Closed) => self.ended(),
+            Err(error) => RunnerFault::Protocol(error.to_string()),
+        };
+        Err(self.bury(fault))
+    }
+
+    fn ended(&mut self) -> RunnerFault {
+        if self.interrupted.load(Ordering::SeqCst) {
+            return RunnerFault::Down("it was stopped".into());
+        }
+        match self.process.ending() {
+            Ending::Crashed(how) => RunnerFault::Crashed(how),
+            Ending::Killed(how) => RunnerFault::Killed(how),
+            Ending::Alive => RunnerFault::Protocol("it closed its channel and went on".into()),
+        }
+    }
+
+    fn unasked(&mut self, reply: &Reply) -> RunnerFault {
+        let what = match reply {
+            Reply::Pong => "a pong",
+            Reply::Loaded(_) | Reply::LoadFailed { .. } => "an answer to a load",
+            Reply::Ran { .. } | Reply::RunFailed { .. } => "an answer to another run, or with other outputs",
+        };
+        self.bury(RunnerFault::Protocol(format!("{what} that was not asked for")))
+    }
+
+    fn bury(&mut self, fault: RunnerFault) -> RunnerFault {
+        self.dead = true;
+        self.process.kill();
+        fault
+    }
+}
+
+/// The two clocks of one call.
+struct Watch {
+    started: Instant,
+    cpu_before: Option<Duration>,
+    cpu_limit: Duration,
+    wall_limit: Duration,
+    threads: u32,
+    overran: bool,
+}
+
+impl Watch {
+    fn start(process: &RunnerProcess, threads: u32, cpu_limit: Duration, wall_limit: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            cpu_before: process.cpu_time().ok(),
+            cpu_limit,
+            wall_limit,
+            threads,
+            overran: false,
+        }
+    }
+
+    /// How long to look away: not past the limit of either clock.
+    fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
+        let before = self.cpu_before.unwrap_or_default();
+        // A dead child has no clock; its channel tells so at the next read.
+        let used = process.cpu_time().map_or(Duration::ZERO, |now| now.saturating_sub(before));
+        self.overran = used > self.cpu_limit;
+        let left = self.wall_limit.checked_sub(self.started.elapsed())?;
+        if self.overran {
+            return None;
+        }
+        let cpu_left = self.cpu_limit.saturating_sub(used) / self.threads;
+        Some(cpu_left.min(left).clamp(SHORTEST_LOOK_AWAY, LONGEST_LOOK_AWAY))
+    }
+}

@@ -1,0 +1,135 @@
+//! The child's side: `dethrone runner`, a program of its own inside the same binary.
+//!
+//! Always holds: it serves one parent over its standard input, one request at a time, and ends with the parent; the
+//! restrictions are in force before ONNX Runtime and the model are loaded.
+//! Leaves to others: deadlines (the parent kills it) and what the answers mean.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use super::channel::{Channel, ChannelError};
+use super::sandbox::{self, RunnerLimits};
+use super::wire::{Loaded, Reply, Request};
+use crate::model::session::Session;
+
+/// Runs until the parent closes the channel. `args` are those after `runner`.
+#[must_use]
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
+    let Some((parent, limits)) = parse(&args) else {
+        eprintln!("runner is the gateway's own child process and is not meant to be started by hand");
+        return ExitCode::from(64);
+    };
+    match restrict(parent, &limits).and_then(|()| standard_input()) {
+        Ok(channel) => serve(Channel::new(channel)),
+        Err(error) => {
+            eprintln!("a runner could not restrict itself: {error}");
+            ExitCode::from(71)
+        }
+    }
+}
+
+fn parse(args: &[String]) -> Option<(u32, RunnerLimits)> {
+    let [parent, schedule, address_space, data] = args else {
+        return None;
+    };
+    let bytes = |text: &String| match text.as_str() {
+        "-" => Some(None),
+        number => number.parse().ok().map(Some),
+    };
+    let limits = RunnerLimits {
+        address_space_bytes: bytes(address_space)?,
+        data_bytes: bytes(data)?,
+        idle: schedule == "idle",
+    };
+    Some((parent.parse().ok()?, limits))
+}
+
+/// The order is `arena`'s.
+fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
+    sandbox::die_with_parent()?;
+    if std::os::unix::process::parent_id() != parent {
+        // It died before the line above: nobody will ever kill or use this process.
+        return Err(io::Error::other("the gateway is gone"));
+    }
+    sandbox::close_inherited();
+    sandbox::limit(limits)?;
+    if limits.idle {
+        sandbox::schedule_idle()?;
+    }
+    // The kernel's first choice when memory runs out. Before `undumpable`, which takes the file away from us.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    sandbox::undumpable()
+}
+
+fn standard_input() -> io::Result<UnixStream> {
+    io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from)
+}
+
+fn serve(mut channel: Channel) -> ExitCode {
+    let mut session = None;
+    loop {
+        let request = match channel.receive(&mut Channel::forever) {
+            Ok(frame) => Request::decode(frame),
+            Err(ChannelError::Closed) => return ExitCode::SUCCESS,
+            Err(_) => return ExitCode::from(76),
+        };
+        let Ok(request) = request else {
+            return ExitCode::from(76);
+        };
+        let reply = answer(request, &mut session);
+        if deliver(&mut channel, &reply).is_err() {
+            return ExitCode::from(76);
+        }
+    }
+}
+
+fn answer(request: Request, session: &mut Option<Session>) -> Reply {
+    match request {
+        Request::Ping => Reply::Pong,
+        Request::Load { path, threads } => match Session::load(&path, threads as usize) {
+            Ok(loaded) => {
+                let reply = Loaded {
+                    signature: loaded.signature().clone(),
+                    metadata: loaded.metadata().clone(),
+                };
+                *session = Some(loaded);
+                Reply::Loaded(Box::new(reply))
+            }
+            Err(error) => Reply::LoadFailed {
+                reason: error.to_string(),
+            },
+        },
+        Request::Run { seq, outputs, inputs } => {
+            let wanted: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
+            let before = sandbox::own_cpu_time();
+            let result = match session {
+                Some(session) => session.run(&inputs, &wanted).map_err(|error| error.to_string()),
+                None => Err("no model is loaded".to_owned()),
+            };
+            let used = sandbox::own_cpu_time().saturating_sub(before);
+            let cpu_ns = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+            match result {
+                Ok(outputs) => Reply::Ran { seq, cpu_ns, outputs },
+                Err(reason) => Reply::RunFailed { seq, cpu_ns, reason },
+            }
+        }
+    }
+}
+
+fn deliver(channel: &mut Channel, reply: &Reply) -> Result<(), ChannelError> {
+    match (channel.send(|out| reply.encode(out), &mut Channel::forever), reply) {
+        (Err(ChannelError::TooLarge(bytes)), Reply::Ran { seq, cpu_ns, .. }) => {
+            let reason = format!("its outputs are {bytes} bytes, more than one answer may carry");
+            let (seq, cpu_ns) = (*seq, *cpu_ns);
+            channel.send(
+                |out| Reply::RunFailed { seq, cpu_ns, reason }.encode(out),
+                &mut Channel::forever,
+            )
+        }
+        (result, _) => result,
+    }
+}

@@ -1,0 +1,153 @@
+//! What only the kernel can do for a runner: its only file with `unsafe`.
+//!
+//! Always holds: every call here passes plain numbers or a pointer to a local that outlives the call.
+//! Leaves to others: the order of the steps (`runner`). Linux only.
+#![expect(
+    unsafe_code,
+    reason = "process attributes and clocks of other processes have no safe interface in the standard library"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// What a runner may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunnerLimits {
+    /// Address space, in bytes; `None`: as the parent.
+    pub address_space_bytes: Option<u64>,
+    /// Data segment and private mappings, in bytes; `None`: as the parent.
+    pub data_bytes: Option<u64>,
+    /// Runs only when nothing else wants the processor.
+    pub idle: bool,
+}
+
+impl Default for RunnerLimits {
+    fn default() -> Self {
+        Self {
+            address_space_bytes: None,
+            data_bytes: None,
+            idle: true,
+        }
+    }
+}
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Has the kernel kill this process when the thread that started it ends.
+pub(super) fn die_with_parent() -> io::Result<()> {
+    // SAFETY: PR_SET_PDEATHSIG takes one number and touches no memory.
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// Closes everything but the three standard descriptors. Only for the start of a process, before anything is opened.
+pub(super) fn close_inherited() {
+    // SAFETY: closes descriptors that nothing in this process owns yet. Kernels without the call leave them open:
+    // the parent opens everything close-on-exec, this is the second lock.
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+}
+
+/// No core files, and no more memory than given.
+pub(super) fn limit(limits: &RunnerLimits) -> io::Result<()> {
+    set_limit(libc::RLIMIT_CORE, 0)?;
+    if let Some(bytes) = limits.address_space_bytes {
+        set_limit(libc::RLIMIT_AS, bytes)?;
+    }
+    if let Some(bytes) = limits.data_bytes {
+        set_limit(libc::RLIMIT_DATA, bytes)?;
+    }
+    Ok(())
+}
+
+fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: `limit` lives across the call, which only reads it.
+    checked(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
+}
+
+/// Gives way to everything else on the machine. Threads that start later inherit it; there is no way back.
+pub(super) fn schedule_idle() -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `param` lives across the call, which only reads it; 0 means the calling thread.
+    checked(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const param) }).map(drop)
+}
+
+/// Keeps other processes of the same user from reading this one's memory.
+pub(super) fn undumpable() -> io::Result<()> {
+    // SAFETY: PR_SET_DUMPABLE takes one number and touches no memory.
+    checked(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }).map(drop)
+}
+
+/// CPU time of all threads of a child that is not reaped yet.
+pub(super) fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: `clock` lives across the call, which only writes it.
+    let error = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    read_clock(clock)
+}
+
+/// CPU time of all threads of this process.
+pub(super) fn own_cpu_time() -> Duration {
+    read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
+}
+
+fn read_clock(clock: libc::clockid_t) -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives across the call, which only writes it.
+    checked(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
+/// Waits until a child that is not reaped yet has ended; false when it still runs after `timeout`.
+pub(super) fn wait_exit(pid: u32, timeout: Duration) -> io::Result<bool> {
+    // SAFETY: pidfd_open takes two numbers and touches no memory.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0u32) };
+    let fd = checked(libc::c_int::try_from(fd).unwrap_or(-1))?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let timeout = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one `pollfd` that lives across the call.
+    checked(unsafe { libc::poll(&raw mut poll, 1, timeout) }).map(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_clock_of_a_process_moves_with_its_work() {
+        let before = cpu_time(std::process::id()).unwrap();
+        let mut x = 1u64;
+        while own_cpu_time() < before + Duration::from_millis(5) {
+            x = std::hint::black_box(x.wrapping_mul(3));
+        }
+        assert!(cpu_time(std::process::id()).unwrap() >= before + Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_child_is_waited_for_without_being_reaped() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!wait_exit(child.id(), Duration::from_millis(1)).unwrap());
+        child.kill().unwrap();
+        assert!(wait_exit(child.id(), Duration::from_secs(30)).unwrap());
+        assert!(!child.wait().unwrap().success());
+    }
+}

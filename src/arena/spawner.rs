@@ -1,0 +1,107 @@
+//! The one thread that starts runners.
+//!
+//! Always holds: all runners have the same parent thread, which lives as long as any handle or runner does. The kernel
+//! ties "die with the parent" to the parent *thread*: a runner started from a passing thread would die with that.
+//! Leaves to others: what a runner does to itself before it loads a model (`runner`).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::process::RunnerProcess;
+use super::sandbox::RunnerLimits;
+
+/// What a runner keeps of the gateway's environment: how to find ONNX Runtime.
+const KEPT: [&str; 2] = ["ORT_DYLIB_PATH", "LD_LIBRARY_PATH"];
+
+/// How to start a runner.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunnerSpec {
+    /// Memory and scheduling.
+    pub limits: RunnerLimits,
+    /// Let its standard error through to the gateway's, for looking into a model's trouble.
+    pub show_stderr: bool,
+}
+
+struct Order {
+    spec: RunnerSpec,
+    reply: Sender<io::Result<(Child, UnixStream)>>,
+}
+
+/// A handle to the spawning thread; clone it freely.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    orders: Sender<Order>,
+}
+
+impl Spawner {
+    /// Starts the thread. `runner_path` is the binary whose `runner` command is the child's side.
+    #[must_use]
+    pub fn start(runner_path: PathBuf) -> Self {
+        let (orders, queue) = bounded::<Order>(16);
+        // Without the thread the queue is closed, and `spawn` says so.
+        let _ = std::thread::Builder::new()
+            .name("spawner".into())
+            .spawn(move || serve(&runner_path, &queue));
+        Self { orders }
+    }
+
+    /// Starts the thread for the running executable.
+    ///
+    /// # Errors
+    /// The executable's path is not known.
+    pub fn of_this_program() -> io::Result<Self> {
+        std::env::current_exe().map(Self::start)
+    }
+
+    /// Starts a runner; it has no model yet.
+    ///
+    /// # Errors
+    /// No process, no descriptors, or the thread is gone.
+    pub fn spawn(&self, spec: RunnerSpec) -> io::Result<RunnerProcess> {
+        let gone = || io::Error::other("the thread that starts runners is gone");
+        let (reply, answer) = bounded(1);
+        self.orders.send(Order { spec, reply }).map_err(|_| gone())?;
+        let (child, channel) = answer.recv().map_err(|_| gone())??;
+        Ok(RunnerProcess::new(child, channel, self.clone()))
+    }
+}
+
+fn serve(path: &Path, queue: &Receiver<Order>) {
+    for order in queue {
+        let started = spawn(path, &order.spec);
+        if let Err(undelivered) = order.reply.send(started)
+            && let Ok((mut child, _)) = undelivered.into_inner()
+        {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn spawn(path: &Path, spec: &RunnerSpec) -> io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let bytes = |limit: Option<u64>| limit.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+    let mut command = Command::new(path);
+    command
+        .arg("runner")
+        .arg(std::process::id().to_string())
+        .arg(if spec.limits.idle { "idle" } else { "normal" })
+        .arg(bytes(spec.limits.address_space_bytes))
+        .arg(bytes(spec.limits.data_bytes))
+        .env_clear()
+        .env("ORT_DISABLE_TELEMETRY", "1")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(if spec.show_stderr { Stdio::inherit() } else { Stdio::null() });
+    for name in KEPT {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.spawn().map(|child| (child, ours))
+}

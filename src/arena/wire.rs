@@ -1,0 +1,211 @@
+//! What gateway and runner say to each other, as bytes.
+//!
+//! Always holds: decoding never panics and never allocates more than a small multiple of the bytes at hand, whatever
+//! they are; what decodes is whole, with nothing left over. A runner's bytes are written by somebody else's model
+//! for all we know.
+//! Leaves to others: framing (`channel`), and whether an answer belongs to the question (`client`).
+//!
+//! Little-endian. A message is a tag and its fields; text and lists carry a 4-byte length; a tensor is its datatype, its
+//! rank, its dimensions (8 bytes each), its elements.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use self::bytes::{Cursor, put_len, put_tensors};
+use crate::model::signature::Signature;
+use crate::model::tensor::Tensor;
+
+mod bytes;
+
+/// Why bytes are not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message: {0}")]
+pub struct WireError(pub(super) &'static str);
+
+/// From the gateway to the runner.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Are you there?
+    Ping,
+    /// Load this file.
+    Load {
+        /// Absolute path; external data lies beside it.
+        path: PathBuf,
+        /// Intra-op threads.
+        threads: u32,
+    },
+    /// Run the loaded model.
+    Run {
+        /// Comes back with the answer.
+        seq: u64,
+        /// Numbers into the signature's outputs.
+        outputs: Vec<u32>,
+        /// In signature order.
+        inputs: Vec<Tensor>,
+    },
+}
+
+/// What a loaded file says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Inputs and outputs.
+    pub signature: Signature,
+    /// The file's own metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// From the runner to the gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// To [`Request::Ping`].
+    Pong,
+    /// The file is loaded.
+    Loaded(Box<Loaded>),
+    /// It is not.
+    LoadFailed {
+        /// The runtime's words.
+        reason: String,
+    },
+    /// The run's outputs.
+    Ran {
+        /// Of the request.
+        seq: u64,
+        /// CPU time by the runner's own account.
+        cpu_ns: u64,
+        /// In the order asked for.
+        outputs: Vec<Tensor>,
+    },
+    /// The model failed on these inputs.
+    RunFailed {
+        /// Of the request.
+        seq: u64,
+        /// CPU time by the runner's own account.
+        cpu_ns: u64,
+        /// The runtime's words.
+        reason: String,
+    },
+}
+
+/// Appends [`Request::Run`] without owning the tensors.
+pub fn encode_run(out: &mut Vec<u8>, seq: u64, outputs: &[usize], inputs: &[Tensor]) {
+    out.push(3);
+    out.extend_from_slice(&seq.to_le_bytes());
+    put_len(out, outputs.len());
+    for &output in outputs {
+        put_len(out, output);
+    }
+    put_tensors(out, inputs);
+}
+
+impl Request {
+    /// Appends the message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ping => out.push(1),
+            Self::Load { path, threads } => {
+                out.push(2);
+                out.extend_from_slice(&threads.to_le_bytes());
+                put_text(out, path.as_os_str().as_bytes());
+            }
+            Self::Run { seq, outputs, inputs } => {
+                let outputs: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
+                encode_run(out, *seq, &outputs, inputs);
+            }
+        }
+    }
+
+    /// Reads one whole message.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut cursor = Cursor(bytes);
+        let message = match cursor.u8()? {
+            1 => Self::Ping,
+            2 => Self::Load {
+                threads: cursor.u32()?,
+                path: PathBuf::from(OsString::from_vec(cursor.block()?.to_vec())),
+            },
+            3 => Self::Run {
+                seq: cursor.u64()?,
+                outputs: cursor.numbers()?,
+                inputs: cursor.tensors()?,
+            },
+            _ => return Err(WireError("unknown tag")),
+        };
+        cursor.end(message)
+    }
+}
+
+impl Reply {
+    /// Appends the message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Pong => out.push(1),
+            Self::Loaded(loaded) => {
+                out.push(2);
+                // Plain names and numbers: there is nothing in it that JSON cannot hold.
+                put_text(out, &serde_json::to_vec(loaded).unwrap_or_default());
+            }
+            Self::LoadFailed { reason } => {
+                out.push(3);
+                put_text(out, reason.as_bytes());
+            }
+            Self::Ran { seq, cpu_ns, outputs } => {
+                out.push(4);
+                put_run(out, *seq, *cpu_ns);
+                put_tensors(out, outputs);
+            }
+            Self::RunFailed { seq, cpu_ns, reason } => {
+                out.push(5);
+                put_run(out, *seq, *cpu_ns);
+                put_text(out, reason.as_bytes());
+            }
+        }
+    }
+
+    /// Reads one whole message.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut cursor = Cursor(bytes);
+        let message = match cursor.u8()? {
+            1 => Self::Pong,
+            2 => {
+                let text = cursor.block()?;
+                Self::Loaded(serde_json::from_slice(text).map_err(|_| WireError("not a signature"))?)
+            }
+            3 => Self::LoadFailed { reason: cursor.text()? },
+            4 => Self::Ran {
+                seq: cursor.u64()?,
+                cpu_ns: cursor.u64()?,
+                outputs: cursor.tensors()?,
+            },
+            5 => Self::RunFailed {
+                seq: cursor.u64()?,
+                cpu_ns: cursor.u64()?,
+                reason: cursor.text()?,
+            },
+            _ => return Err(WireError("unknown tag")),
+        };
+        cursor.end(message)
+    }
+}
+
+fn put_run(out: &mut Vec<u8>, seq: u64, cpu_ns: u64) {
+    out.extend_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(&cpu_ns.to_le_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    put_len(out, text.len());
+    out.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests;
