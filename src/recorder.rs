@@ -24,7 +24,7 @@ pub use journal::Event;
 pub use labels::{ItemStatus, LabelItem, LabelKey, Status};
 
 use crate::arena::{Challenger, ShadowReport};
-use crate::judge::Decision;
+use crate::judge::fold::Decision;
 use crate::ledger::{Ledger, LedgerError, Writer};
 use crate::mirror::{Mirror, Observation};
 use crate::score::{ModelNo, VersionNo};
@@ -92,6 +92,14 @@ impl Core {
             Some(book) => book.set_challengers(writer, challengers),
             None => Ok(()),
         }
+    }
+
+    /// Takes a model's book in; what its judge had decided before a restart is sent out again.
+    pub fn add(&mut self, book: Book) {
+        if let Some(decision) = book.pending() {
+            self.outbox.push(Verdicted { model: book.row.no, decision: decision.clone() });
+        }
+        self.books.insert(book.row.no, book);
     }
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::rows::Position;
 use super::{LedgerError, Writer};
-use crate::judge::{Classes, Entry, EntryKind, Pair};
+use crate::judge::pair::{Classes, Entry, Kind, Pair};
 use crate::score::{ModelNo, VersionNo};
 use crate::span::Clock;
 
@@ -17,6 +17,8 @@ pub struct ModelRow {
     pub name: String,
     /// The interface that its first champion fixed, as JSON.
     pub interface: Option<String>,
+    /// Text of the last good model.toml.
+    pub settings: Option<String>,
     /// Who answers.
     pub champion: Option<VersionNo>,
     /// Who answered before and stands by.
@@ -122,7 +124,7 @@ impl Writer<'_> {
         self.connection
             .execute("INSERT OR IGNORE INTO models (name) VALUES (?1)", [name])?;
         Ok(self.connection.query_row(
-            "SELECT model_no, name, interface, champion_no, previous_no, epoch, champion_since, hold
+            "SELECT model_no, name, interface, champion_no, previous_no, epoch, champion_since, hold, settings
              FROM models WHERE name = ?1",
             [name],
             |row| {
@@ -135,6 +137,7 @@ impl Writer<'_> {
                     epoch: row.get::<_, i64>(5)?.cast_unsigned(),
                     champion_since: row.get(6)?,
                     hold: row.get(7)?,
+                    settings: row.get(8)?,
                 })
             },
         )?)
@@ -157,7 +160,7 @@ impl Writer<'_> {
     pub fn update_model(&self, model: &ModelRow) -> Result<(), LedgerError> {
         self.connection.execute(
             "UPDATE models SET interface = ?2, champion_no = ?3, previous_no = ?4, epoch = ?5, champion_since = ?6,
-             hold = ?7 WHERE model_no = ?1",
+             hold = ?7, settings = ?8 WHERE model_no = ?1",
             params![
                 model.no.0,
                 model.interface,
@@ -165,7 +168,8 @@ impl Writer<'_> {
                 model.previous.map(|v| v.0),
                 model.epoch.cast_signed(),
                 model.champion_since,
-                model.hold
+                model.hold,
+                model.settings
             ],
         )?;
         Ok(())
@@ -339,16 +343,37 @@ impl Writer<'_> {
             .optional()?)
     }
 
+    /// Stores the pairing stage's memory of a model: counts of labels per class.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn put_pairing(&self, model: ModelNo, pairing: &str) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO pairings VALUES (?1, ?2)")?
+            .execute(params![model.0, pairing])?;
+        Ok(())
+    }
+
+    /// The stored memory of the pairing stage.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn pairing(&self, model: ModelNo) -> Result<Option<String>, LedgerError> {
+        let mut statement = self.connection.prepare("SELECT pairing FROM pairings WHERE model_no = ?1")?;
+        Ok(statement.query_row([model.0], |row| row.get(0)).optional()?)
+    }
+
     /// Stores one pair record: no id, features or label in it.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn insert_pair(&self, model: ModelNo, pair: &Pair) -> Result<(), LedgerError> {
         let key = Position { model, row: pair.clock.row }.key();
-        self.connection.prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        self.connection.prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
             key,
             pair.clock.time_ms,
             pair.epoch.cast_signed(),
+            pair.weight,
             pair.champion_loss
         ])?;
         let mut statement = self.connection.prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -357,8 +382,8 @@ impl Writer<'_> {
                 key,
                 entry.version.0,
                 entry.difference,
-                entry.kind.code(),
-                entry.classes.code()
+                kind_code(entry.kind),
+                classes_code(entry.classes)
             ])?;
         }
         Ok(())
@@ -370,8 +395,9 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn pairs(&self, model: ModelNo, after: u64, mut each: impl FnMut(Pair)) -> Result<(), LedgerError> {
         let (first, last) = (Position { model, row: after.saturating_add(1) }, Position { model, row: u64::MAX });
-        let mut folded =
-            self.connection.prepare("SELECT key, time, epoch, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2")?;
+        let mut folded = self.connection.prepare(
+            "SELECT key, time, epoch, weight, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2",
+        )?;
         let mut entries = self
             .connection
             .prepare("SELECT version_no, difference, kind, classes FROM pairs WHERE key = ?1 ORDER BY version_no")?;
@@ -382,35 +408,31 @@ impl Writer<'_> {
                 Ok(Entry {
                     version: VersionNo(e.get(0)?),
                     difference: e.get(1)?,
-                    kind: EntryKind::from_code(e.get(2)?),
-                    classes: Classes::from_code(e.get(3)?),
+                    kind: kind_of(e.get(2)?),
+                    classes: classes_of(e.get(3)?),
                 })
             })?;
             each(Pair {
                 clock: Clock { row: Position::row_of(key), time_ms: row.get(1)? },
                 epoch: row.get::<_, i64>(2)?.cast_unsigned(),
-                champion_loss: row.get(3)?,
+                weight: row.get(3)?,
+                champion_loss: row.get(4)?,
                 entries: read.collect::<Result<_, _>>()?,
             });
         }
         Ok(())
     }
 
-    /// Appends a decision. `basis` is what it was decided from, as JSON.
+    /// Appends a decision: kind, from and to; author, reason and why. `basis` is what it was decided from, as JSON.
     ///
     /// # Errors
     /// What SQLite says.
-    #[expect(clippy::too_many_arguments, reason = "the columns of one row")]
     pub fn insert_decision(
         &self,
         model: ModelNo,
         time_ms: i64,
-        kind: &str,
-        from: Option<VersionNo>,
-        to: Option<VersionNo>,
-        author: &str,
-        reason: &str,
-        why: &str,
+        (kind, from, to): (&str, Option<VersionNo>, Option<VersionNo>),
+        (author, reason, why): (&str, &str, &str),
         basis: Option<&str>,
     ) -> Result<(), LedgerError> {
         self.connection.execute(
@@ -500,5 +522,37 @@ impl Writer<'_> {
             ))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn kind_code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Scored => 0,
+        Kind::Failed => 1,
+        Kind::Uncovered => 2,
+    }
+}
+
+fn kind_of(code: u8) -> Kind {
+    match code {
+        0 => Kind::Scored,
+        1 => Kind::Failed,
+        _ => Kind::Uncovered,
+    }
+}
+
+fn classes_code(classes: Classes) -> u8 {
+    match classes {
+        Classes::OneClass => 0,
+        Classes::Few => 1,
+        Classes::Enough => 2,
+    }
+}
+
+fn classes_of(code: u8) -> Classes {
+    match code {
+        0 => Classes::OneClass,
+        1 => Classes::Few,
+        _ => Classes::Enough,
     }
 }

@@ -14,6 +14,7 @@ const FORMAT: i64 = 1;
 const TABLES: &str = "
 CREATE TABLE models (
   model_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, interface TEXT,
+  settings TEXT,
   champion_no INTEGER, previous_no INTEGER, epoch INTEGER NOT NULL DEFAULT 0, champion_since INTEGER, hold TEXT);
 CREATE TABLE versions (
   version_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
@@ -38,7 +39,7 @@ CREATE TABLE corrections (
   correction_no INTEGER PRIMARY KEY, id INTEGER NOT NULL, received INTEGER NOT NULL, label TEXT NOT NULL,
   weight REAL NOT NULL, extra TEXT);
 CREATE TABLE folded (
-  key INTEGER PRIMARY KEY, time INTEGER NOT NULL, epoch INTEGER NOT NULL, champion_loss REAL NOT NULL);
+  key INTEGER PRIMARY KEY, time INTEGER NOT NULL, epoch INTEGER NOT NULL, weight REAL NOT NULL, champion_loss REAL);
 CREATE TABLE pairs (
   key INTEGER NOT NULL, version_no INTEGER NOT NULL, difference REAL NOT NULL, kind INTEGER NOT NULL,
   classes INTEGER NOT NULL, PRIMARY KEY (key, version_no)) WITHOUT ROWID;
@@ -55,6 +56,7 @@ CREATE TABLE verdicts (
   verdict TEXT NOT NULL);
 CREATE TABLE snapshots (
   model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, entry_no INTEGER NOT NULL, judge TEXT NOT NULL);
+CREATE TABLE pairings (model_no INTEGER PRIMARY KEY, pairing TEXT NOT NULL);
 CREATE TABLE coverage (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, counter TEXT NOT NULL, value INTEGER NOT NULL,
   PRIMARY KEY (model_no, version_no, counter)) WITHOUT ROWID;

@@ -12,7 +12,9 @@ use super::journal::{self, Event};
 use super::{Core, Verdicted};
 use crate::arena::{Challenger, ShadowReport, ShadowWork};
 use crate::batch::{Batch, Cell, Rows};
-use crate::judge::{ClosedRow, Judge, Pair, Verdict};
+use crate::judge::fold::{Decision, Judge};
+use crate::judge::pair::{ClosedRow, Pair, Pairing};
+use crate::judge::verdict::{Call, Verdict};
 use crate::ledger::{Ledger, LedgerError, ModelRow, OpenRow, Position, PredictionRow, Snapshot, Writer};
 use crate::mirror::Observation;
 use crate::score::{ModelNo, Outcome, Shed, Truth, VersionNo};
@@ -62,6 +64,9 @@ pub struct Book {
     pub judge: Option<Judge>,
     /// Coverage per version since it joined.
     pub coverage: HashMap<VersionNo, Coverage>,
+    pairing: Pairing,
+    /// Decided, and not carried out yet: no snapshot is taken meanwhile, because a snapshot forgets it.
+    pending: Option<Decision>,
     challengers: Vec<(VersionNo, Arc<Challenger>)>,
     lineup: i64,
     lineups: HashMap<i64, Vec<VersionNo>>,
@@ -75,7 +80,7 @@ pub struct Book {
     orphans: u64,
     /// Folded rows since the last snapshot.
     unsaved: u64,
-    shown: HashMap<VersionNo, (String, bool)>,
+    shown: HashMap<VersionNo, (Call, bool)>,
     late: u64,
 }
 
@@ -87,6 +92,12 @@ impl Book {
     pub fn load(writer: &Writer<'_>, row: ModelRow, closing: Closing) -> Result<Self, LedgerError> {
         let restored = journal::restore(writer, row.no)?;
         let (last_row, last_time) = writer.last_row(row.no)?;
+        let pairing = match writer.pairing(row.no)? {
+            Some(text) => {
+                serde_json::from_str(&text).map_err(|source| LedgerError::Json { what: "label counts", source })?
+            }
+            None => Pairing::new(),
+        };
         let mut coverage: HashMap<VersionNo, Coverage> = HashMap::new();
         for (version, counter, value) in writer.coverage(row.no)? {
             coverage.entry(version).or_default().set(&counter, value);
@@ -97,6 +108,8 @@ impl Book {
             closing,
             judge: restored.judge,
             coverage,
+            pairing,
+            pending: restored.pending,
             challengers: Vec::new(),
             lineup: writer.insert_lineup(&[])?,
             lineups: HashMap::new(),
@@ -130,6 +143,9 @@ impl Book {
             serde_json::to_string(event).map_err(|source| LedgerError::Json { what: "a journal entry", source })?;
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
         event.apply(&mut self.judge);
+        if event.settles() {
+            self.pending = None;
+        }
         Ok(())
     }
 
@@ -146,6 +162,12 @@ impl Book {
         self.lineup = writer.insert_lineup(&numbers)?;
         self.challengers = challengers;
         Ok(())
+    }
+
+    /// What was decided and not carried out yet.
+    #[must_use]
+    pub fn pending(&self) -> Option<&Decision> {
+        self.pending.as_ref()
     }
 
     /// Verdicts of all challengers.
@@ -240,10 +262,10 @@ impl Book {
             let work = ShadowWork { first_id: seen.first_id, batch: Arc::clone(&seen.batch), rows: from..to };
             let taken = challenger.offer(work);
             self.coverage(version).offered += count;
-            if !taken {
+            if let Err(why) = taken {
                 for k in from..to {
                     let id = seen.first_id + i64::try_from(k).unwrap_or(0);
-                    self.outcome(writer, id, version, &Outcome::Shed(Shed::QueueFull))?;
+                    self.outcome(writer, id, version, &Outcome::Shed(why))?;
                 }
             }
         }
@@ -291,6 +313,9 @@ impl Book {
         self.unsaved += self.folded - before;
         if self.folded > before {
             self.record_verdicts(writer)?;
+            let pairing = serde_json::to_string(&self.pairing)
+                .map_err(|source| LedgerError::Json { what: "label counts", source })?;
+            writer.put_pairing(self.row.no, &pairing)?;
         }
         if self.unsaved >= SNAPSHOT_EVERY {
             self.save_snapshot(writer)?;
@@ -327,9 +352,10 @@ impl Book {
             others,
         };
         let Some(judge) = &mut self.judge else { return Ok(true) };
-        let Some(pair) = judge.pair(&closed) else { return Ok(true) };
+        let Some(pair) = self.pairing.pair(judge, &closed) else { return Ok(true) };
         writer.insert_pair(self.row.no, &pair)?;
         if let Some(decision) = judge.fold(&pair) {
+            self.pending = Some(decision.clone());
             outbox.push(Verdicted { model: self.row.no, decision });
         }
         self.count_labelled(&pair);
@@ -345,7 +371,7 @@ impl Book {
     /// Keeps each version's verdict whenever it, or being armed, changes.
     fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
         for verdict in self.verdicts() {
-            let now = (verdict.verdict.to_string(), verdict.armed_since.is_some());
+            let now = (verdict.verdict, verdict.numbers.armed_since.is_some());
             if self.shown.get(&verdict.version) == Some(&now) {
                 continue;
             }
@@ -358,7 +384,7 @@ impl Book {
     }
 
     fn save_snapshot(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        if let Some(judge) = &self.judge {
+        if let (Some(judge), None) = (&self.judge, &self.pending) {
             let judge = serde_json::to_string(judge).map_err(|source| LedgerError::Json { what: "a judge", source })?;
             writer.put_snapshot(self.row.no, &Snapshot { folded_row: self.folded, entry: self.entry, judge })?;
             self.unsaved = 0;
@@ -459,7 +485,7 @@ fn inputs(batch: &Batch, row: usize, dropped: &[String]) -> Value {
             let mut bytes = Vec::new();
             for tensor in inputs {
                 let part = if *rows > 1 { tensor.slice_rows(row, row + 1) } else { None };
-                crate::arena::channel::encode_tensor(part.as_ref().unwrap_or(tensor), &mut bytes);
+                crate::arena::wire::encode_tensors(&mut bytes, std::slice::from_ref(part.as_ref().unwrap_or(tensor)));
             }
             Value::Blob(bytes)
         }

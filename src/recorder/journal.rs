@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{Judge, Policy, SwapKind};
+use crate::judge::fold::{Decision, Judge};
+use crate::judge::policy::Policy;
+use crate::judge::tenure::Swap;
 use crate::ledger::{JournalEntry, LedgerError, Snapshot, Writer};
 use crate::score::{ModelNo, VersionNo};
 use crate::span::Clock;
@@ -47,7 +49,7 @@ pub enum Event {
         /// To whom.
         to: VersionNo,
         /// By what.
-        kind: SwapKind,
+        kind: Swap,
         /// When.
         clock: Clock,
     },
@@ -67,6 +69,11 @@ pub enum Event {
 const FIRST_EPOCH: u64 = 1;
 
 impl Event {
+    /// True when it answers a decision: nothing is pending after it.
+    pub(super) fn settles(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Swap { .. } | Self::Hold { .. } | Self::Decline { .. })
+    }
+
     /// Applies the event; before [`Event::Start`] there is no judge to apply anything to.
     pub fn apply(&self, judge: &mut Option<Judge>) {
         if let Self::Start { policy, champion, clock } = self {
@@ -93,46 +100,49 @@ pub(super) struct Restored {
     pub(super) judge: Option<Judge>,
     pub(super) folded: u64,
     pub(super) entry: i64,
+    /// Decided, and not carried out yet.
+    pub(super) pending: Option<Decision>,
 }
 
 /// Reads a model's judge: the last snapshot, then pairs and events after it in the order in which they happened.
 pub(super) fn restore(writer: &Writer<'_>, model: ModelNo) -> Result<Restored, LedgerError> {
-    let mut restored = Restored { judge: None, folded: 0, entry: 0 };
+    let mut restored = Restored { judge: None, folded: 0, entry: 0, pending: None };
     if let Some(Snapshot { folded_row, entry, judge }) = writer.snapshot(model)? {
         match serde_json::from_str(&judge) {
-            Ok(judge) => restored = Restored { judge: Some(judge), folded: folded_row, entry },
+            Ok(judge) => restored = Restored { judge: Some(judge), folded: folded_row, entry, pending: None },
             // A snapshot only saves work: without it the fold starts from the first pair.
             Err(error) => tracing::warn!(%error, "a judge's snapshot does not read back; folding all pairs again"),
         }
     }
-    let mut events = writer.journal(model, restored.entry)?.into_iter().peekable();
-    let mut apply = |judge: &mut Option<Judge>, entry: JournalEntry| -> Result<i64, LedgerError> {
-        let event: Event = serde_json::from_str(&entry.event)
-            .map_err(|source| LedgerError::Json { what: "a journal entry", source })?;
-        event.apply(judge);
-        Ok(entry.no)
-    };
-    let (mut failed, mut entry, mut folded) = (None, restored.entry, restored.folded);
-    let judge = &mut restored.judge;
-    writer.pairs(model, restored.folded, |pair| {
-        while let Some(due) = events.next_if(|e| e.after_row < pair.clock.row) {
-            match apply(judge, due) {
-                Ok(no) => entry = no,
-                Err(error) => failed = failed.take().or(Some(error)),
-            }
-        }
-        if let Some(judge) = judge {
-            // A decision that was carried out is followed by its swap; one that was not stays with the judge.
-            let _ = judge.fold(&pair);
-        }
-        folded = pair.clock.row;
-    })?;
-    for due in events {
-        folded = folded.max(due.after_row);
-        entry = apply(judge, due)?;
+    let mut events = Vec::new();
+    for JournalEntry { no, after_row, event } in writer.journal(model, restored.entry)? {
+        let event: Event =
+            serde_json::from_str(&event).map_err(|source| LedgerError::Json { what: "a journal entry", source })?;
+        events.push((no, after_row, event));
     }
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(Restored { judge: restored.judge, folded, entry }),
+    let mut events = events.into_iter().peekable();
+    writer.pairs(model, restored.folded, |pair| {
+        while let Some((no, _, event)) = events.next_if(|(_, after_row, _)| *after_row < pair.clock.row) {
+            restored.apply(no, &event);
+        }
+        if let Some(decision) = restored.judge.as_mut().and_then(|judge| judge.fold(&pair)) {
+            restored.pending = Some(decision);
+        }
+        restored.folded = pair.clock.row;
+    })?;
+    for (no, after_row, event) in events {
+        restored.folded = restored.folded.max(after_row);
+        restored.apply(no, &event);
+    }
+    Ok(restored)
+}
+
+impl Restored {
+    fn apply(&mut self, no: i64, event: &Event) {
+        event.apply(&mut self.judge);
+        if event.settles() {
+            self.pending = None;
+        }
+        self.entry = no;
     }
 }

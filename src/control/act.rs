@@ -1,0 +1,163 @@
+//! A person's word: it meets no test and no cool-down, only admission.
+
+use serde_json::{Value, json};
+
+use super::keeper::Keeper;
+use super::promote::Cause;
+use super::{Fault, Thread};
+use crate::error::{Error, Kind};
+use crate::judge::tenure::Swap;
+use crate::ledger::ModelRow;
+use crate::recorder::Event;
+use crate::score::VersionNo;
+use crate::time::now_ms;
+
+/// What a person may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Make a version the champion, and hold.
+    Promote,
+    /// Make the previous champion the champion again, and hold.
+    Rollback,
+    /// Hold promotions.
+    Hold,
+    /// Let the judge decide again.
+    Resume,
+    /// Take a challenger out.
+    Retire,
+}
+
+/// A person's word.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// The model.
+    pub model: String,
+    /// What to do.
+    pub action: Action,
+    /// To which version.
+    pub version: Option<String>,
+    /// Who says so.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Thread {
+    pub(super) fn act(&mut self, act: Act) -> Result<Value, Error> {
+        let keeper = self.keepers.get(&act.model).ok_or_else(|| {
+            let names: Vec<&str> = self.keepers.keys().map(String::as_str).collect();
+            Error::new(Kind::UnknownModel, format!("no model '{}'; there are: {}", act.model, names.join(", ")))
+        })?;
+        match act.action {
+            Action::Promote => {
+                let name = act.version.as_deref().ok_or_else(|| {
+                    Error::new(Kind::BadRequest, "say which version to promote: \"version\": \"…\"".to_owned())
+                })?;
+                let no = loaded(keeper, name)?;
+                self.swap_by_word(&act, no)
+            }
+            Action::Rollback => {
+                let no = match &act.version {
+                    Some(name) => loaded(keeper, name)?,
+                    None => keeper.row.previous.ok_or_else(|| {
+                        Error::new(Kind::WrongRole, "there is no previous champion to go back to".to_owned())
+                    })?,
+                };
+                self.swap_by_word(&act, no)
+            }
+            Action::Hold => self.hold(&act, true),
+            Action::Resume => self.hold(&act, false),
+            Action::Retire => self.retire(&act),
+        }
+    }
+
+    fn swap_by_word(&mut self, act: &Act, to: VersionNo) -> Result<Value, Error> {
+        if self.keepers.get(&act.model).and_then(|k| k.row.champion) == Some(to) {
+            return Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": false}));
+        }
+        let why = format!("{} said so: {}", act.author, act.reason);
+        let cause = Cause {
+            kind: Swap::Person,
+            author: act.author.clone(),
+            reason: act.reason.clone(),
+            why,
+            basis: None,
+        };
+        self.swap(&act.model, to, &cause)
+            .map_err(|why| Error::new(Kind::Storage, format!("the champion was not changed: {why}")))?;
+        Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": true}))
+    }
+
+    fn champion_name(&self, model: &str) -> Option<String> {
+        let keeper = self.keepers.get(model)?;
+        Some(keeper.name_of(keeper.row.champion?).to_owned())
+    }
+
+    fn hold(&mut self, act: &Act, on: bool) -> Result<Value, Error> {
+        let hold = on.then(|| format!("{}: {}", act.author, act.reason));
+        self.record_hold(act, hold.clone()).map_err(storage)?;
+        Ok(json!({"model": act.model, "hold": hold}))
+    }
+
+    fn record_hold(&mut self, act: &Act, hold: Option<String>) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get_mut(&act.model) else { return Ok(()) };
+        let row = ModelRow { hold: hold.clone(), ..keeper.row.clone() };
+        let (copy, author, reason) = (row.clone(), act.author.clone(), act.reason.clone());
+        self.recorder.call_blocking(move |core, writer| {
+            writer.update_model(&copy)?;
+            let on = copy.hold.is_some();
+            let (kind, why) = if on { ("hold", "promotions wait") } else { ("resume", "the judge decides again") };
+            writer.insert_decision(copy.no, now_ms(), (kind, None, None), (&author, &reason, why), None)?;
+            let Some(book) = core.books.get_mut(&copy.no) else { return Ok(()) };
+            book.row = copy;
+            book.apply(writer, &Event::Hold { on }, now_ms())
+        })?;
+        keeper.row = row;
+        Ok(())
+    }
+
+    fn retire(&mut self, act: &Act) -> Result<Value, Error> {
+        let Some(keeper) = self.keepers.get_mut(&act.model) else {
+            return Err(Error::new(Kind::UnknownModel, format!("no model '{}'", act.model)));
+        };
+        let name = act.version.as_deref().ok_or_else(|| {
+            Error::new(Kind::BadRequest, "say which version to retire: \"version\": \"…\"".to_owned())
+        })?;
+        let version = keeper.named(name).ok_or_else(|| unknown(keeper, name))?;
+        if !version.is("challenger") {
+            let text = format!("version '{name}' is {}, only a challenger can be retired", version.row.role);
+            return Err(Error::new(Kind::WrongRole, text));
+        }
+        let (no, model) = (version.row.no, keeper.row.no);
+        let why = format!("retired by {}: {}", act.author, act.reason);
+        keeper.leave(&self.recorder, no, "retired", &why).map_err(storage)?;
+        let (author, reason) = (act.author.clone(), act.reason.clone());
+        self.recorder
+            .call_blocking(move |_, writer| {
+                writer.insert_decision(model, now_ms(), ("retire", Some(no), None), (&author, &reason, &why), None)
+            })
+            .map_err(|error| storage(error.into()))?;
+        Ok(json!({"model": act.model, "retired": name}))
+    }
+}
+
+fn storage(fault: Fault) -> Error {
+    Error::new(Kind::Storage, format!("nothing was changed: {fault}; try again"))
+}
+
+fn unknown(keeper: &Keeper, name: &str) -> Error {
+    let names: Vec<&str> = keeper.versions.iter().filter(|v| v.is_live()).map(|v| v.row.name.as_str()).collect();
+    Error::new(Kind::UnknownVersion, format!("no version '{name}'; loaded are: {}", names.join(", ")))
+}
+
+/// A version that can be champion at once.
+fn loaded(keeper: &Keeper, name: &str) -> Result<VersionNo, Error> {
+    let version = keeper.named(name).ok_or_else(|| unknown(keeper, name))?;
+    match version.row.role.as_str() {
+        "champion" | "previous" | "challenger" => Ok(version.row.no),
+        role => {
+            let reason = version.row.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+            Err(Error::new(Kind::WrongRole, format!("version '{name}' is {role}{reason}: only a loaded version can be champion")))
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! From a model's settings to the judge's rules.
+
+use crate::config::{MetricSetting, Mode, ModelConfig};
+use crate::judge::loss::{Metric, Options};
+use crate::judge::policy::{Mode as PolicyMode, Policy};
+use crate::model::interface::Interface;
+use crate::recorder::Closing;
+use crate::score::Task;
+
+/// The metric that the settings mean for a task.
+///
+/// # Errors
+/// A sentence: what is missing or does not fit.
+pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric, String> {
+    let Some(task) = task else {
+        return Err("the task is unknown: set task, or link and score_output; until then answers are raw outputs".into());
+    };
+    let name = match config.metric {
+        MetricSetting::Auto => "auto",
+        MetricSetting::LogLoss => "log_loss",
+        MetricSetting::Brier => "brier",
+        MetricSetting::ZeroOne => "zero_one",
+        MetricSetting::SquaredError => "squared_error",
+        MetricSetting::AbsoluteError => "absolute_error",
+    };
+    let clip = matches!(config.metric, MetricSetting::LogLoss).then_some(config.clip);
+    let threshold = matches!(config.metric, MetricSetting::ZeroOne).then_some(config.threshold);
+    Metric::for_task(task, name, Options { bound: config.bound, clip, threshold })
+}
+
+/// The judge's rules. Where no metric fits the mode is off, and [`metric`] says why.
+pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
+    let metric = metric(config, task);
+    let p = &config.policy;
+    Policy {
+        mode: match (&metric, p.mode) {
+            (Err(_), _) | (_, Mode::Off) => PolicyMode::Off,
+            (_, Mode::Auto) => PolicyMode::Auto,
+            (_, Mode::Recommend) => PolicyMode::Recommend,
+        },
+        metric: metric.unwrap_or(Metric::Brier),
+        alpha: p.alpha,
+        margin: p.margin,
+        min_labels: p.min_labels,
+        dwell: p.dwell,
+        cooldown: p.cooldown,
+        probation: p.probation,
+        rollback_alpha: p.rollback_alpha,
+        rollback_wait: p.rollback_wait,
+        min_coverage: p.min_coverage,
+        ..Policy::default()
+    }
+}
+
+/// When rows close and what silence means.
+pub(super) fn closing(config: &ModelConfig, interface: &Interface) -> Closing {
+    let absent = config.label.absent.as_ref().and_then(|label| interface.truth(label).ok());
+    Closing {
+        maturity: config.label.maturity,
+        horizon: config.label.horizon,
+        absent,
+        dropped: config.record.drop.clone(),
+    }
+}

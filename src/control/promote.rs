@@ -1,0 +1,312 @@
+//! Carrying a decision out: prepare, record, store.
+//!
+//! Everything that can fail comes first: the new champion is loaded and warm, the outgoing one has a runner that will
+//! shadow it. Then one durable transaction changes register, roles, judge and lineup. Then one pointer is stored,
+//! which cannot fail.
+
+use std::sync::Arc;
+
+use super::keeper::Keeper;
+use super::{Fault, Thread};
+use crate::arena::{Challenger, ChallengerSpec};
+use crate::champion::{Champion, Loaded, VersionInfo};
+use crate::judge::fold::Action as JudgeAction;
+use crate::judge::tenure::Swap;
+use crate::ledger::{ModelRow, VersionRow};
+use crate::recorder::{Event, Verdicted};
+use crate::score::VersionNo;
+use crate::time::now_ms;
+
+/// Who wants a swap, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Cause {
+    pub kind: Swap,
+    pub author: String,
+    pub reason: String,
+    pub why: String,
+    /// What it was decided from, as JSON.
+    pub basis: Option<String>,
+}
+
+impl Cause {
+    fn name(&self, back: bool) -> &'static str {
+        match self.kind {
+            Swap::Rollback => "rollback",
+            Swap::Person if back => "rollback",
+            Swap::Promotion | Swap::Person => "promotion",
+        }
+    }
+}
+
+impl Thread {
+    /// A judge has decided.
+    pub(super) fn carry_out(&mut self, decided: Verdicted) {
+        let Verdicted { model, decision } = decided;
+        let Some(name) = self.keepers.values().find(|k| k.row.no == model).map(|k| k.served.name.clone()) else {
+            return;
+        };
+        let cause = Cause {
+            kind: match decision.kind {
+                JudgeAction::Promote => Swap::Promotion,
+                JudgeAction::Rollback => Swap::Rollback,
+            },
+            author: "judge".into(),
+            reason: "evidence".into(),
+            basis: serde_json::to_string(&decision).ok(),
+            why: decision.why,
+        };
+        if let Err(why) = self.swap(&name, decision.version, &cause) {
+            tracing::error!(model = name, version = ?decision.version, why, "a decision could not be carried out");
+            let event = Event::Decline { version: decision.version };
+            let declined = self.recorder.call_blocking(move |core, writer| {
+                core.books.get_mut(&model).map_or(Ok(()), |book| book.apply(writer, &event, now_ms()))
+            });
+            self.report(declined.map_err(Fault::from));
+        }
+    }
+
+    /// Makes `to` the champion of a model that has one.
+    ///
+    /// # Errors
+    /// What stood in the way; nothing has changed then.
+    pub(super) fn swap(&mut self, model: &str, to: VersionNo, cause: &Cause) -> Result<(), String> {
+        let workers = self.config.workers;
+        let keeper = self.keepers.get(model).ok_or("no such model")?;
+        let old = keeper.served.slot.load().ok_or("the model has no champion yet")?;
+        if old.version.info.no == to {
+            return Ok(());
+        }
+        let incoming = match &old.previous {
+            Some(previous) if previous.info.no == to => Arc::clone(previous),
+            _ => {
+                let version = keeper.version(to).ok_or("no such version")?;
+                let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
+                let info = keeper.info(version, interface)?;
+                keeper.load(info, &self.path_of(version), workers)?
+            }
+        };
+        // The outgoing champion is shadowed from its first row out of office.
+        let outgoing = self.start_runner(model, old.version.info.no)?;
+        self.record_swap(model, &old, to, &outgoing, cause).map_err(|fault| fault.to_string())?;
+
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let champion = Arc::new(Champion {
+            epoch: keeper.row.epoch,
+            since_ms: keeper.row.champion_since.unwrap_or_default(),
+            version: incoming,
+            previous: Some(Arc::clone(&old.version)),
+        });
+        let before = keeper.served.slot.store(champion);
+        tracing::info!(model, to = keeper.name_of(to), from = old.version.info.name, why = cause.why, "champion changed");
+        keeper.served.metrics.swapped(cause.name(false));
+        if let Some(runner) = keeper.version_mut(to).and_then(|v| v.runner.take()) {
+            runner.stop();
+        }
+        keeper.publish_challengers();
+        keeper.publish_champion_metrics();
+        self.released.extend(before);
+        Ok(())
+    }
+
+    /// The durable part of a swap. In memory the rows follow the ledger's.
+    fn record_swap(
+        &mut self,
+        model: &str,
+        old: &Champion,
+        to: VersionNo,
+        outgoing: &Arc<Challenger>,
+        cause: &Cause,
+    ) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let from = old.version.info.no;
+        let back = keeper.row.previous == Some(to);
+        let now = now_ms();
+        let row = ModelRow {
+            champion: Some(to),
+            previous: Some(from),
+            epoch: keeper.row.epoch + 1,
+            champion_since: Some(now),
+            hold: match cause.kind {
+                Swap::Person => Some(format!("{}: {}", cause.author, cause.reason)),
+                Swap::Promotion | Swap::Rollback => keeper.row.hold.clone(),
+            },
+            ..keeper.row.clone()
+        };
+        let roles = new_roles(keeper, from, to);
+        let mut lineup = keeper.lineup_without(to);
+        lineup.push((from, Arc::clone(outgoing)));
+        let (copy, changed, cause) = (row.clone(), roles.clone(), cause.clone());
+        self.recorder.call_blocking(move |core, writer| {
+            let clock = core.books.get(&copy.no).map(crate::recorder::Book::clock).unwrap_or_default();
+            for version in &changed {
+                writer.update_version(version)?;
+            }
+            writer.update_model(&copy)?;
+            let (kind, basis) = (cause.name(back), cause.basis.as_deref());
+            let decision = (kind, Some(from), Some(to));
+            writer.insert_decision(copy.no, now, decision, (&cause.author, &cause.reason, &cause.why), basis)?;
+            core.set_challengers(writer, copy.no, lineup)?;
+            let Some(book) = core.books.get_mut(&copy.no) else { return Ok(()) };
+            book.row = copy;
+            book.apply(writer, &Event::Swap { to, kind: cause.kind, clock }, now)?;
+            if cause.kind == Swap::Person {
+                book.apply(writer, &Event::Hold { on: true }, now)?;
+            }
+            Ok(())
+        })?;
+        keeper.row = row;
+        for changed in roles {
+            if let Some(version) = keeper.version_mut(changed.no) {
+                version.row = changed;
+            }
+        }
+        if let Some(version) = keeper.version_mut(from) {
+            version.runner = Some(Arc::clone(outgoing));
+        }
+        Ok(())
+    }
+
+    /// The first champion takes its place: its interface becomes the model's.
+    ///
+    /// # Errors
+    /// What stood in the way; nothing has changed then.
+    pub(super) fn crown_first(&mut self, model: &str, no: VersionNo) -> Result<(), String> {
+        let keeper = self.keepers.get(model).ok_or("no such model")?;
+        let version = keeper.version(no).ok_or("no such version")?;
+        let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
+        let head = keeper.head(version)?;
+        let named = keeper.wants_features()?;
+        let interface = crate::model::interface::Interface::of_first(facts, named, head.task, head.classes.clone());
+        if keeper.config.interface == crate::config::Interface::Features && interface.schema().is_empty() {
+            return Err("interface = \"features\", and the file does not name its features: add features = [\"…\"]".into());
+        }
+        let info = keeper.info(version, &interface)?;
+        let loaded = keeper.load(info, &self.path_of(version), self.config.workers)?;
+        self.record_first(model, no, &interface).map_err(|fault| fault.to_string())?;
+
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        keeper.interface = Some(interface);
+        keeper.publish_view(&head);
+        self.seat(model, loaded, None);
+        tracing::info!(model, version = ?no, "first champion");
+        Ok(())
+    }
+
+    fn record_first(
+        &mut self,
+        model: &str,
+        no: VersionNo,
+        interface: &crate::model::interface::Interface,
+    ) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let now = now_ms();
+        let row = ModelRow {
+            interface: serde_json::to_string(interface).ok(),
+            champion: Some(no),
+            epoch: 1,
+            champion_since: Some(now),
+            ..keeper.row.clone()
+        };
+        let Some(version) = keeper.version(no) else { return Ok(()) };
+        let role = VersionRow { role: "champion".into(), reason: None, ..version.row.clone() };
+        let policy = super::policy::policy(&keeper.config, interface.task);
+        let closing = super::policy::closing(&keeper.config, interface);
+        let (copy, changed) = (row.clone(), role.clone());
+        self.recorder.call_blocking(move |core, writer| {
+            writer.update_version(&changed)?;
+            writer.update_model(&copy)?;
+            let why = "it is the first champion";
+            writer.insert_decision(copy.no, now, ("first", None, Some(no)), ("model.toml", "first start", why), None)?;
+            let mut book = crate::recorder::Book::load(writer, copy.clone(), closing)?;
+            let clock = book.clock();
+            book.apply(writer, &Event::Start { policy, champion: no, clock }, now)?;
+            core.add(book);
+            Ok(())
+        })?;
+        keeper.row = row;
+        if let Some(version) = keeper.version_mut(no) {
+            version.row = role;
+        }
+        Ok(())
+    }
+
+    /// Puts a loaded champion into a slot that was empty.
+    pub(super) fn seat(&mut self, model: &str, version: Arc<Loaded>, previous: Option<Arc<Loaded>>) {
+        let Some(keeper) = self.keepers.get_mut(model) else { return };
+        let champion = Champion {
+            epoch: keeper.row.epoch,
+            since_ms: keeper.row.champion_since.unwrap_or_default(),
+            version,
+            previous,
+        };
+        let before = keeper.served.slot.store(Arc::new(champion));
+        keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
+        keeper.publish_champion_metrics();
+        self.released.extend(before);
+    }
+
+    /// The running challenger of a version, started if there is none.
+    ///
+    /// # Errors
+    /// What does not fit, or what the system says.
+    pub(super) fn start_runner(&mut self, model: &str, no: VersionNo) -> Result<Arc<Challenger>, String> {
+        let keeper = self.keepers.get(model).ok_or("no such model")?;
+        let version = keeper.version(no).ok_or("no such version")?;
+        if let Some(running) = &version.runner {
+            return Ok(Arc::clone(running));
+        }
+        let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
+        let info = keeper.info(version, interface)?;
+        let spec = self.spec(version, &info);
+        let runner = Challenger::start(
+            spec,
+            self.spawner.clone(),
+            self.recorder.reports(),
+            self.runner_events_in.clone(),
+        )
+        .map_err(|error| format!("no runner could be started: {error}"))?;
+        let runner = Arc::new(runner);
+        if let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) {
+            version.info = Some(Arc::new(info));
+        }
+        Ok(runner)
+    }
+
+    fn spec(&self, version: &super::keeper::Version, info: &VersionInfo) -> ChallengerSpec {
+        let path = self.path_of(version);
+        let mut spec = ChallengerSpec::new(info.no, info.name.clone(), path, info.layout.clone(), info.head.clone());
+        spec.batched = info.batched;
+        spec.cpu_limit = self.config.runner.cpu_timeout;
+        spec.wall_limit = self.config.runner.wall_timeout;
+        spec.limits.address_space_bytes = None;
+        spec.limits.data_bytes = Some(self.config.runner.memory_bytes);
+        spec
+    }
+
+    /// Where a version's bytes lie in the content store.
+    pub(super) fn path_of(&self, version: &super::keeper::Version) -> std::path::PathBuf {
+        let digest = version.row.stored_digest.as_ref().unwrap_or(&version.row.digest);
+        self.admission.path_of(digest)
+    }
+}
+
+/// The version rows that a swap changes.
+fn new_roles(keeper: &Keeper, from: VersionNo, to: VersionNo) -> Vec<VersionRow> {
+    let role_of = |no: VersionNo, now: &str| {
+        if no == to {
+            "champion"
+        } else if no == from {
+            "previous"
+        } else if now == "previous" {
+            "challenger"
+        } else {
+            return None;
+        }
+        .into()
+    };
+    let changed = |row: &VersionRow| -> Option<VersionRow> {
+        let role: Option<&str> = role_of(row.no, &row.role);
+        Some(VersionRow { role: role?.to_owned(), reason: None, ..row.clone() })
+    };
+    keeper.versions.iter().filter_map(|v| changed(&v.row)).collect()
+}

@@ -1,0 +1,255 @@
+//! From what lies in the directory to what the versions are.
+//!
+//! Any event means: look again. A name that changed goes through the content store; what the bytes are called there
+//! decides. A file gone for a minute retires its version, but never one that answers or stands by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::keeper::Keeper;
+use super::{Fault, GONE, SETTLING, Thread};
+use crate::config::ModelConfig;
+use crate::intake::scan::{Contents, ModelDir, Refused, scan};
+use crate::intake::settle::Look;
+use crate::ledger::ModelRow;
+use crate::recorder::{Closing, Event};
+use crate::score::VersionNo;
+use crate::time::now_ms;
+
+/// Why a version is retired whose file went; a file that comes back with the same bytes brings it back.
+pub(super) const FILE_GONE: &str = "its file is gone";
+
+impl Thread {
+    /// Looks at everything.
+    pub(super) fn look(&mut self) {
+        self.look_at = Instant::now() + self.config.poll;
+        let found = match scan(&self.config.models, self.config.max_model_bytes) {
+            Ok(found) => found,
+            Err(unreadable) => {
+                // Nothing is known to be gone: what is loaded goes on.
+                self.say_once(&unreadable.path, &unreadable.to_string());
+                return;
+            }
+        };
+        for refused in &found.refused {
+            self.say_once(&refused.name, &format!("'{}' is refused: {}", refused.name, refused.reason));
+        }
+        let mut there = BTreeSet::new();
+        for directory in found.models {
+            there.insert(directory.name.clone());
+            if let Err(fault) = self.look_at_model(directory) {
+                self.report(Err(fault));
+            }
+        }
+        let absent: Vec<String> = self.keepers.keys().filter(|name| !there.contains(*name)).cloned().collect();
+        for name in absent {
+            let done = self.note_gone(&name, &BTreeSet::new());
+            self.report(done);
+        }
+        self.settler.prune();
+        let names: Vec<String> = self.keepers.keys().cloned().collect();
+        for name in names {
+            self.advance(&name);
+        }
+    }
+
+    /// Says something about a place in the directory once, until it is something else.
+    fn say_once(&mut self, place: &str, text: &str) {
+        if self.said.get(place).map(String::as_str) != Some(text) {
+            tracing::warn!("{text}");
+            if self.said.len() > 1_000 {
+                self.said.clear();
+            }
+            self.said.insert(place.to_owned(), text.to_owned());
+        }
+    }
+
+    fn look_at_model(&mut self, directory: ModelDir) -> Result<(), Fault> {
+        let contents = match directory.contents {
+            Ok(contents) => contents,
+            Err(unreadable) => {
+                self.say_once(&unreadable.path, &unreadable.to_string());
+                return Ok(());
+            }
+        };
+        if !self.keepers.contains_key(&directory.name) {
+            if contents.versions.is_empty() && contents.refused.is_empty() {
+                return Ok(());
+            }
+            self.open(&directory.name)?;
+        }
+        self.read_settings(&directory.name, &contents)?;
+        for refused in &contents.refused {
+            self.refuse_name(&directory.name, refused)?;
+        }
+        let now = now_ms();
+        for file in &contents.versions {
+            let settings = file.settings.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
+            if let Some(keeper) = self.keepers.get_mut(&directory.name)
+                && keeper.note_settings(&file.name, settings)
+            {
+                self.settler.forget(&file.path);
+            }
+            match self.settler.look(file, now, &crate::admission::external) {
+                Look::Unchanged => {}
+                Look::Settling => self.look_at = self.look_at.min(Instant::now() + SETTLING),
+                Look::Ready(unit) => self.admission.store(&directory.name, unit),
+            }
+        }
+        let names: BTreeSet<String> = contents
+            .versions
+            .iter()
+            .map(|file| file.name.clone())
+            .chain(contents.refused.iter().map(|refused| refused.name.clone()))
+            .collect();
+        self.note_gone(&directory.name, &names)
+    }
+
+    /// A model that was not served until now.
+    pub(super) fn open(&mut self, name: &str) -> Result<(), Fault> {
+        let (wanted, metrics) = (name.to_owned(), self.metrics.model(name));
+        let (row, versions) = self.recorder.call_blocking(move |_, writer| {
+            let row = writer.model(&wanted)?;
+            let versions = writer.versions(row.no)?;
+            Ok((row, versions))
+        })?;
+        let keeper = Keeper::new(row, versions, metrics);
+        let mut models: BTreeMap<_, _> = (**self.models.load()).clone();
+        models.insert(name.to_owned(), Arc::clone(&keeper.served));
+        self.models.store(Arc::new(models));
+        self.keepers.insert(name.to_owned(), keeper);
+        Ok(())
+    }
+
+    /// Reads model.toml where it changed. A bad edit leaves the last good settings in force and says so.
+    fn read_settings(&mut self, model: &str, contents: &Contents) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        keeper.has_pbtxt = contents.has_config_pbtxt;
+        let text = match &contents.settings {
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => text,
+                Err(error) => {
+                    let place = format!("{model}/model.toml");
+                    self.say_once(&place, &format!("{place} cannot be read ({error}): the last good settings stay"));
+                    return Ok(());
+                }
+            },
+            None => String::new(),
+        };
+        if keeper.config_text.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        let first_look = keeper.config_text.is_none();
+        keeper.config_text = Some(text.clone());
+        match ModelConfig::parse(&format!("{model}/model.toml"), &text) {
+            Ok(config) => {
+                keeper.config_fault = None;
+                self.apply_settings(model, config, text, first_look)
+            }
+            Err(error) => {
+                tracing::error!(model, "the last good settings stay in force: {error}");
+                keeper.config_fault = Some(error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_settings(
+        &mut self,
+        model: &str,
+        config: ModelConfig,
+        text: String,
+        first_look: bool,
+    ) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let before = std::mem::replace(&mut keeper.config, Arc::new(config));
+        if keeper.row.champion.is_some() && !first_look {
+            if before.interface != keeper.config.interface {
+                tracing::warn!(model, "`interface` cannot change after the first champion: ignored");
+            }
+            if before.champion != keeper.config.champion {
+                tracing::warn!(model, "`champion` names the first champion only: ignored; use promote");
+            }
+        }
+        let row = ModelRow { settings: Some(text), ..keeper.row.clone() };
+        let rules = keeper.interface.as_ref().map(|interface| {
+            (super::policy::policy(&keeper.config, interface.task), super::policy::closing(&keeper.config, interface))
+        });
+        let copy = row.clone();
+        self.recorder.call_blocking(move |core, writer| {
+            writer.update_model(&copy)?;
+            let (Some(book), Some((policy, closing))) = (core.books.get_mut(&copy.no), rules) else { return Ok(()) };
+            book.row = copy;
+            if book.judge.as_ref().is_some_and(|judge| *judge.policy() != policy) {
+                book.apply(writer, &Event::Policy { policy }, now_ms())?;
+            }
+            // What a label means has changed: what was folded under the old meaning says nothing.
+            let relabelled = |c: &Closing| (c.maturity, c.absent);
+            if relabelled(&book.closing) != relabelled(&closing) {
+                book.apply(writer, &Event::Restart, now_ms())?;
+            }
+            book.closing = closing;
+            Ok(())
+        })?;
+        keeper.row = row;
+        keeper.refresh_view();
+        // A version that was rejected under the old settings may fit the new ones.
+        if !first_look {
+            let rejected: Vec<VersionNo> =
+                keeper.versions.iter().filter(|v| v.is("rejected")).map(|v| v.row.no).collect();
+            for no in rejected {
+                self.try_again(model, no);
+            }
+        }
+        Ok(())
+    }
+
+    /// Names that were there and are not: their versions are retired after a minute.
+    fn note_gone(&mut self, model: &str, there: &BTreeSet<String>) -> Result<(), Fault> {
+        let now = Instant::now();
+        let mut gone: Vec<VersionNo> = Vec::new();
+        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        for version in &mut keeper.versions {
+            // `name@digest` came from the file `name`.
+            let file = version.row.name.split_once('@').map_or(version.row.name.as_str(), |(file, _)| file);
+            if there.contains(&version.row.name) || there.contains(file) || version.is("retired") {
+                version.gone_since = None;
+                continue;
+            }
+            let since = *version.gone_since.get_or_insert(now);
+            if now.duration_since(since) >= GONE {
+                gone.push(version.row.no);
+            } else {
+                self.look_at = self.look_at.min(since + GONE + Duration::from_millis(10));
+            }
+        }
+        for no in gone {
+            let Some(keeper) = self.keepers.get_mut(model) else { break };
+            let (name, role) = match keeper.version(no) {
+                Some(version) => (version.row.name.clone(), version.row.role.clone()),
+                None => continue,
+            };
+            match role.as_str() {
+                "champion" | "previous" => {
+                    let text = format!("the file of {role} '{name}' of '{model}' is gone: it is served from the store");
+                    self.say_once(&format!("{model}/{name}"), &text);
+                }
+                _ => {
+                    tracing::info!(model, version = name, "retired: {FILE_GONE}");
+                    self.leave(model, no, "retired", FILE_GONE)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A name that cannot be a version shows as rejected, with the remedy.
+    fn refuse_name(&mut self, model: &str, refused: &Refused) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        match keeper.named(&refused.name) {
+            Some(version) if version.is_live() || version.row.reason.as_ref() == Some(&refused.reason) => Ok(()),
+            _ => self.reject_unstored(model, &refused.name, &refused.reason),
+        }
+    }
+}
