@@ -32,4 +32,4 @@ pub mod wealth;
 mod contender;
 mod evidence;
 mod exact;
-mod tenure;
+pub mod tenure;

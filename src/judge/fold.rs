@@ -318,6 +318,13 @@ impl Judge {
         self.queue.iter().filter(|c| c.present).map(|c| c.version)
     }
 
+    /// When the wealth of a challenger reached its bar, if it has not fallen far below it since.
+    #[must_use]
+    pub fn armed_since(&self, version: VersionNo) -> Option<Clock> {
+        let contender = self.queue.iter().find(|c| c.version == version)?;
+        contender.evidence.armed.map(|armed| armed.since)
+    }
+
     /// Clock of the last swap.
     #[must_use]
     pub fn last_swap(&self) -> Option<Clock> {
