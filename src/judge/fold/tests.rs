@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::judge::loss::Metric;
-use crate::judge::pair::{Entry, Kind};
+use crate::judge::pair::{Classes, Entry, Kind};
 use crate::judge::tenure::Swap;
 use crate::judge::verdict::Call;
 use crate::span::Span;
