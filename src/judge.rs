@@ -12,6 +12,7 @@
 //! | [`interval`] | mean difference with its interval, for display |
 //! | [`policy`] | bars, waiting rules, defaults |
 //! | [`fold`] | the state of one model's contest: `fold(pair) -> Option<Decision>` |
+//! | [`tenure`] | its events: versions come and go, policies change, champions are swapped |
 //! | [`verdict`] | what each challenger has shown, and what stands in its way |
 //!
 //! Promise, per tenure: if no challenger's expected loss, given the past, is ever lower than the champion's by
@@ -26,10 +27,12 @@ pub mod interval;
 pub mod loss;
 pub mod pair;
 pub mod policy;
+pub mod tenure;
 pub mod verdict;
 pub mod wealth;
 
 mod contender;
+mod decide;
 mod evidence;
 mod exact;
-pub mod tenure;
+mod obstacle;

@@ -3,16 +3,16 @@
 //! Always holds: the state depends only on the sequence of pairs and events (the methods that change it), not on
 //! the order of entries within a pair. A decision is given once; it is given again only after something has
 //! changed: a swap, [`Judge::decline`], or the hold. Events of a tenure (versions coming and going, swaps,
-//! policies) are in `tenure.rs`; sentences for people in [`super::verdict`].
+//! policies) are in [`super::tenure`], what suffices for a decision in `decide.rs`, sentences for people in [`super::verdict`].
 
 use serde::{Deserialize, Serialize};
 
 use super::contender::{Contender, Fall, Probation};
-use super::evidence::{Evidence, Question};
+use super::evidence::Question;
 use super::exact;
-use super::pair::{Classes, Pair};
+use super::pair::Pair;
 use super::policy::{Mode, Policy};
-use super::verdict::{Numbers, Obstacle};
+use super::verdict::Numbers;
 use crate::score::VersionNo;
 use crate::span::Clock;
 
@@ -145,116 +145,6 @@ impl Judge {
         }
     }
 
-    /// The mirrored test: armed, held, enough labels, of more than one class.
-    fn rollback(&self, pair: &Pair) -> Option<Decision> {
-        let probation = self.probation.as_ref()?;
-        let evidence = &probation.evidence;
-        let armed = evidence.armed?;
-        let ready = self.policy.dwell.has_passed(armed.since, pair.clock)
-            && evidence.labels() >= self.policy.min_labels
-            && evidence.classes != Classes::OneClass
-            && pair.entries.iter().any(|e| e.version == probation.against);
-        ready.then(|| {
-            self.decision(
-                Action::Rollback,
-                probation.against,
-                evidence,
-                self.policy.rollback_bar(),
-            )
-        })
-    }
-
-    /// The challenger that is furthest above its bar, of those that nothing stands in the way of and that this
-    /// pair speaks of: nobody is crowned on stale evidence.
-    fn promotion(&self, pair: &Pair) -> Option<Decision> {
-        let ready = self.queue.iter().filter(|c| {
-            c.evidence.armed.is_some()
-                && pair.entries.iter().any(|e| e.version == c.version)
-                && self.obstacle(c, pair.clock).is_none()
-        });
-        let best = ready.reduce(|best, c| if self.lead(c) > self.lead(best) { c } else { best })?;
-        Some(self.decision(Action::Promote, best.version, &best.evidence, self.bar(best)))
-    }
-
-    fn decision(&self, kind: Action, version: VersionNo, evidence: &Evidence, bar: f64) -> Decision {
-        let numbers = Numbers::of(evidence, bar, self.policy.metric.bound());
-        Decision {
-            kind,
-            version,
-            why: numbers.why(&self.policy),
-            numbers,
-        }
-    }
-
-    /// The wealth that `contender` needs; for one that still waits, what it would need if it started now.
-    pub(super) fn bar(&self, contender: &Contender) -> f64 {
-        self.policy.bar(contender.order.unwrap_or(self.next_order))
-    }
-
-    /// ln W − ln bar.
-    pub(super) fn lead(&self, contender: &Contender) -> f64 {
-        contender.evidence.win.ln() - libm::log(self.bar(contender))
-    }
-
-    /// The first thing that stands between a challenger and the crown, hold and mode apart.
-    pub(super) fn obstacle(&self, contender: &Contender, now: Clock) -> Option<Obstacle> {
-        let (policy, evidence) = (&self.policy, &contender.evidence);
-        let labels = evidence.labels();
-        if !contender.present {
-            return Some(Obstacle::Left);
-        }
-        if let Some(fall) = self.waiting(contender, now) {
-            return Some(Obstacle::Waits {
-                times: fall.times,
-                since: fall.last,
-                span: policy.rollback_wait.times(fall.times),
-            });
-        }
-        if labels > 0 && evidence.classes == Classes::OneClass {
-            return Some(Obstacle::OneClass);
-        }
-        if evidence.armed.is_none() && evidence.lose.value() >= 1.0 / policy.alpha {
-            return Some(Obstacle::Loses);
-        }
-        if labels < policy.min_labels || labels == 0 {
-            return Some(Obstacle::Labels {
-                has: labels,
-                needs: policy.min_labels.max(1),
-            });
-        }
-        let Some(armed) = evidence.armed else {
-            return Some(Obstacle::Bar);
-        };
-        if !policy.dwell.has_passed(armed.since, now) {
-            return Some(Obstacle::Dwell {
-                since: armed.since,
-                span: policy.dwell,
-            });
-        }
-        if evidence.classes != Classes::Enough {
-            return Some(Obstacle::FewOfAClass {
-                needs: policy.min_class_labels,
-            });
-        }
-        if evidence.coverage() < policy.min_coverage {
-            return Some(Obstacle::Coverage {
-                has: evidence.coverage(),
-                needs: policy.min_coverage,
-            });
-        }
-        let swap = self.last_swap.filter(|swap| !policy.cooldown.has_passed(*swap, now));
-        swap.map(|since| Obstacle::Cooldown {
-            since,
-            span: policy.cooldown,
-        })
-    }
-
-    /// The rollback that a contender still waits out; one that has begun to collect evidence waits no more.
-    pub(super) fn waiting(&self, contender: &Contender, now: Clock) -> Option<Fall> {
-        let fall = *self.falls.iter().find(|f| f.version == contender.version)?;
-        (contender.order.is_none() && fall.waits(self.policy.rollback_wait, now)).then_some(fall)
-    }
-
     /// True when a row at `clock` should make an entry for `version`.
     #[must_use]
     pub fn collects(&self, version: VersionNo, clock: Clock) -> bool {
@@ -316,6 +206,13 @@ impl Judge {
     /// The challengers that are present, in order of arrival.
     pub fn challengers(&self) -> impl Iterator<Item = VersionNo> {
         self.queue.iter().filter(|c| c.present).map(|c| c.version)
+    }
+
+    /// When the wealth of a challenger reached its bar, if it has not fallen far below it since.
+    #[must_use]
+    pub fn armed_since(&self, version: VersionNo) -> Option<Clock> {
+        let contender = self.queue.iter().find(|c| c.version == version)?;
+        contender.evidence.armed.map(|armed| armed.since)
     }
 
     /// Clock of the last swap.

@@ -1,1 +1,195 @@
+use super::*;
+use crate::judge::policy::Policy;
+use crate::score::{Score, Shed};
 
+const CHAMPION: VersionNo = VersionNo(0);
+
+fn judge() -> Judge {
+    let mut judge = Judge::new(Policy::default(), CHAMPION, 1, Clock::default());
+    for version in 1..=4 {
+        judge.enter(VersionNo(version), Clock::default());
+    }
+    judge
+}
+
+fn scored(p: f64) -> Outcome {
+    Outcome::Scored(Score::Binary(p))
+}
+
+fn row(champion: Outcome, others: Vec<Outcome>) -> ClosedRow {
+    let others = (1..).map(VersionNo).zip(others).collect();
+    let clock = Clock { row: 1, time_ms: 0 };
+    ClosedRow {
+        clock,
+        epoch: 1,
+        truth: Some(Truth::Class(1)),
+        weight: 1.0,
+        champion,
+        others,
+    }
+}
+
+fn differences(pair: &Pair) -> Vec<(u32, f64, Kind)> {
+    pair.entries
+        .iter()
+        .map(|e| (e.version.0, e.difference, e.kind))
+        .collect()
+}
+
+#[test]
+fn a_failure_costs_the_bound_a_shed_row_is_no_entry_and_an_uncovered_one_is_a_tie() {
+    let others = vec![
+        scored(1.0),
+        Outcome::Failed,
+        Outcome::Uncovered,
+        Outcome::Shed(Shed::QueueFull),
+    ];
+    let pair = Pairing::new()
+        .pair(&judge(), &row(scored(0.5), others.clone()))
+        .unwrap();
+    assert_eq!(pair.champion_loss, Some(0.25));
+    assert_eq!(
+        differences(&pair),
+        [
+            (1, 0.25, Kind::Scored),
+            (2, -0.75, Kind::Failed),
+            (3, 0.0, Kind::Uncovered)
+        ]
+    );
+
+    let pair = Pairing::new()
+        .pair(&judge(), &row(Outcome::Failed, others.clone()))
+        .unwrap();
+    assert_eq!(pair.champion_loss, Some(1.0));
+    assert_eq!(
+        differences(&pair),
+        [
+            (1, 1.0, Kind::Scored),
+            (2, 0.0, Kind::Failed),
+            (3, 0.0, Kind::Uncovered)
+        ]
+    );
+
+    let pair = Pairing::new()
+        .pair(&judge(), &row(Outcome::Uncovered, others.clone()))
+        .unwrap();
+    assert_eq!(pair.champion_loss, None);
+    assert_eq!(
+        differences(&pair),
+        [
+            (1, 0.0, Kind::Scored),
+            (2, 0.0, Kind::Failed),
+            (3, 0.0, Kind::Uncovered)
+        ]
+    );
+
+    assert_eq!(
+        Pairing::new().pair(&judge(), &row(Outcome::Shed(Shed::Restart), others)),
+        None
+    );
+}
+
+#[test]
+fn a_non_finite_score_counts_as_a_failure() {
+    let pair = Pairing::new()
+        .pair(&judge(), &row(scored(1.0), vec![scored(f64::NAN)]))
+        .unwrap();
+    assert_eq!(differences(&pair), [(1, -1.0, Kind::Scored)]);
+}
+
+#[test]
+fn rows_without_label_of_another_tenure_or_without_weight_make_no_pair() {
+    let whole = row(scored(0.5), vec![scored(1.0)]);
+    let pair = |row: ClosedRow| Pairing::new().pair(&judge(), &row);
+    assert!(pair(whole.clone()).is_some());
+    assert_eq!(
+        pair(ClosedRow {
+            truth: None,
+            ..whole.clone()
+        }),
+        None
+    );
+    assert_eq!(
+        pair(ClosedRow {
+            truth: Some(Truth::Value(f64::NAN)),
+            ..whole.clone()
+        }),
+        None
+    );
+    assert_eq!(
+        pair(ClosedRow {
+            epoch: 2,
+            ..whole.clone()
+        }),
+        None
+    );
+    for weight in [0.0, -1.0, f64::NAN] {
+        assert_eq!(
+            pair(ClosedRow {
+                weight,
+                ..whole.clone()
+            }),
+            None
+        );
+    }
+}
+
+#[test]
+fn a_weight_scales_the_difference_and_never_enlarges_it() {
+    let whole = row(scored(0.5), vec![scored(1.0)]);
+    for (weight, difference) in [(0.5, 0.125), (4.0, 0.25)] {
+        let pair = Pairing::new()
+            .pair(
+                &judge(),
+                &ClosedRow {
+                    weight,
+                    ..whole.clone()
+                },
+            )
+            .unwrap();
+        assert_eq!(differences(&pair), [(1, difference, Kind::Scored)]);
+    }
+}
+
+#[test]
+fn only_versions_that_collect_evidence_get_an_entry() {
+    let mut judge = judge();
+    judge.leave(VersionNo(2));
+    let others = vec![scored(0.9), scored(0.9), scored(0.9), scored(0.9), scored(0.9)];
+    let pair = Pairing::new().pair(&judge, &row(scored(0.5), others)).unwrap();
+    assert_eq!(pair.entries.iter().map(|e| e.version.0).collect::<Vec<_>>(), [1, 3, 4]);
+}
+
+#[test]
+fn classes_are_counted_per_version_and_restart_with_the_evidence() {
+    let (mut judge, mut pairing) = (judge(), Pairing::new());
+    let mut classes = |judge: &Judge, class: u32, version: u32| {
+        let mut row = row(scored(0.5), vec![]);
+        row.truth = Some(Truth::Class(class));
+        row.others = vec![(VersionNo(version), scored(0.5))];
+        row.epoch = judge.epoch();
+        pairing.pair(judge, &row).unwrap().entries[0].classes
+    };
+    for _ in 0..100 {
+        assert_eq!(classes(&judge, 1, 1), Classes::OneClass);
+    }
+    for _ in 0..29 {
+        assert_eq!(classes(&judge, 0, 1), Classes::Few);
+    }
+    assert_eq!(classes(&judge, 0, 1), Classes::Enough);
+    assert_eq!(classes(&judge, 0, 2), Classes::OneClass);
+    judge.restart_evidence();
+    assert_eq!(classes(&judge, 1, 1), Classes::OneClass);
+}
+
+#[test]
+fn a_pair_is_stored_bit_for_bit() {
+    let outcomes = vec![scored(1.0 / 3.0), scored(0.1 + 0.2)];
+    let pair = Pairing::new()
+        .pair(&judge(), &row(scored(0.123_456_789_012_345_67), outcomes))
+        .unwrap();
+    let back: Pair = serde_json::from_str(&serde_json::to_string(&pair).unwrap()).unwrap();
+    assert_eq!(back, pair);
+    let bits = |p: &Pair| p.entries.iter().map(|e| e.difference.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&back), bits(&pair));
+}
