@@ -222,7 +222,10 @@ impl Challenger {
             },
         );
         // Without a thread the lanes are closed, and offers are refused.
-        let thread = std::thread::Builder::new().name(name).spawn(move || driver.drive()).ok();
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || driver.drive())
+            .ok();
         Self {
             work,
             foreground,
