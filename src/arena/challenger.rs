@@ -50,7 +50,7 @@ pub struct ChallengerSpec {
     pub batched: bool,
     /// Most rows in one run.
     pub max_batch: usize,
-    /// Most rows that wait.
+    /// Most rows that wait. Lower it where rows are large: a waiting row keeps its whole request in memory.
     pub queue_rows: usize,
     /// CPU time for one run.
     pub cpu_limit: Duration,

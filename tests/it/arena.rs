@@ -236,8 +236,56 @@ fn a_busy_runner_dies_with_the_gateway() {
     parent.kill().unwrap();
     parent.wait().unwrap();
     // The runner holds the other end of this pipe for as long as it lives.
-    let mut rest = String::new();
-    parent.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    let (ended, end) = bounded(1);
+    let mut pipe = parent.stderr.take().unwrap();
+    std::thread::spawn(move || ended.send(pipe.read_to_end(&mut Vec::new()).is_ok()));
+    let outcome = end.recv_timeout(LONG);
+    kill(pid);
+    assert_eq!(outcome, Ok(true), "the runner outlived its gateway");
+}
+
+/// Starts a shell script in the runner's place.
+fn liar(folder: &Path, script: &str) -> RunnerClient {
+    let path = folder.join("liar");
+    // Written by another process: a descriptor that a concurrent fork inherits would make the file busy.
+    let write = "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod +x \"$0\"";
+    let status = Command::new("sh")
+        .args(["-c", write])
+        .arg(&path)
+        .arg(script)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    RunnerClient::new(Spawner::start(path).spawn(RunnerSpec::default()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_runner_that_lies_or_leaves_is_ended_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let protocol = "it broke the protocol";
+    let lies = [
+        // An unknown tag; half a tensor; a frame beyond the limit; a pong; another run's answer; two answers.
+        (r"printf '\1\0\0\0\11' >&0; exec sleep 600", protocol),
+        (r"printf '\4\0\0\0\4\1\0\0' >&0; exec sleep 600", protocol),
+        (r"printf '\377\377\377\377' >&0; exec sleep 600", protocol),
+        (r"printf '\1\0\0\0\1' >&0; exec sleep 600", protocol),
+        (
+            r"printf '\25\0\0\0\4\7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >&0; exec sleep 600",
+            protocol,
+        ),
+        (r"printf '\1\0\0\0\1\1\0\0\0\1' >&0; exec sleep 600", protocol),
+        ("exec 0<&-; exec sleep 600", protocol),
+        ("exit 3", "it crashed (exit code 3)"),
+        ("kill -SEGV $$", "it crashed (SIGSEGV)"),
+        ("kill -TERM $$", "it was ended from outside (SIGTERM)"),
+    ];
+    for (script, words) in lies {
+        let mut runner = liar(folder.path(), script);
+        let pid = runner.process().pid();
+        let fault = runner.run(&[triples(&[1.0])], &[0], LONG, LONG).unwrap_err();
+        assert!(fault.to_string().starts_with(words), "{script}: {fault}");
+        assert!(!exists(pid), "{script}");
+    }
 }
 
 #[test]
@@ -441,6 +489,8 @@ fn a_starved_run_is_shed_and_nobodys_fault() {
         rig.challenger.offer(work(id, vec![triples(&[1e18])])).unwrap();
         assert_eq!(rig.outcomes(1)[&id], Outcome::Shed(Shed::Starved));
     }
+    let mut events = rig.events.try_iter();
+    assert!(events.all(|event| !matches!(event, RunnerEvent::Quarantine { .. })));
 }
 
 #[test]
