@@ -19,7 +19,7 @@ use dethrone::arena::sandbox::RunnerLimits;
 use dethrone::arena::{
     Challenger, ChallengerSpec, RunnerClient, RunnerEvent, RunnerFault, RunnerSpec, ShadowReport, ShadowWork, Spawner,
 };
-use dethrone::batch::Batch;
+use dethrone::batch::{Batch, Cell, Rows, Schema};
 use dethrone::model::head::{Head, HeadSettings};
 use dethrone::model::layout::Layout;
 use dethrone::model::onnx::Scan;
@@ -508,6 +508,7 @@ fn stopping_returns_at_once_and_gives_every_waiting_row_its_outcome() {
     } = rig;
     let started = Instant::now();
     challenger.stop();
+    drop(challenger);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     let outcomes: Vec<_> = reports.iter().flat_map(|report| report.outcomes).collect();
     assert_eq!(outcomes.len(), 201);
@@ -517,6 +518,70 @@ fn stopping_returns_at_once_and_gives_every_waiting_row_its_outcome() {
             .all(|(_, outcome)| *outcome == Outcome::Shed(Shed::Left))
     );
     assert!(!exists(pid));
+}
+
+#[test]
+fn an_offer_that_races_with_a_stop_is_refused_or_reported() {
+    for round in 0..20 {
+        let Rig {
+            challenger, reports, ..
+        } = rig("mean.onnx", |_| {});
+        let batch = work(0, vec![triples(&[1.0, 2.0])]).batch;
+        let accepted: usize = std::thread::scope(|scope| {
+            let offerers: Vec<_> = (0..3i64)
+                .map(|thread| {
+                    let (challenger, batch) = (&challenger, &batch);
+                    scope.spawn(move || {
+                        let mut accepted = 0;
+                        for k in 0.. {
+                            let (first_id, batch) = (thread * 1_000_000 + 2 * k, Arc::clone(batch));
+                            match challenger.offer(ShadowWork {
+                                first_id,
+                                batch,
+                                rows: 0..2,
+                            }) {
+                                Ok(()) => accepted += 2,
+                                Err(Shed::Left) => break,
+                                Err(_) => {}
+                            }
+                        }
+                        accepted
+                    })
+                })
+                .collect();
+            wait_until(|| challenger.stats().queued_rows > round);
+            challenger.stop();
+            offerers.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        drop(challenger);
+        assert_eq!(
+            reports.iter().map(|report| report.outcomes.len()).sum::<usize>(),
+            accepted
+        );
+    }
+}
+
+#[test]
+fn a_row_without_a_feature_that_the_version_needs_is_not_run() {
+    let session = Session::load(&file("mean.onnx"), 1).unwrap();
+    let names = ["a", "b", "c"].map(str::to_owned);
+    let features = Layout::features(session.signature(), Some(&names)).unwrap();
+    let schema = Arc::new(Schema::new(features));
+    let layout = Layout::bind_features(session.signature(), Some(&names), &schema).unwrap();
+    let rig = rig("mean.onnx", |spec| spec.layout = layout);
+    let mut rows = Rows::new(schema, 3);
+    for (row, feature) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)] {
+        assert!(rows.set(row, feature, Cell::Float(row as f64)));
+    }
+    rig.challenger
+        .offer(ShadowWork {
+            first_id: 40,
+            batch: Arc::new(Batch::Features(rows)),
+            rows: 0..3,
+        })
+        .unwrap();
+    let expected = [(40, scored(0.0)), (41, Outcome::Uncovered), (42, scored(2.0))];
+    assert_eq!(rig.outcomes(3), expected.into());
 }
 
 #[test]
@@ -564,7 +629,7 @@ fn every_row_gets_one_outcome_whatever_happens_to_the_runner() {
         let rig = rig("div.onnx", |spec| (spec.crashes_allowed, spec.max_batch) = (4, 8));
         let (mut next, mut accepted) = (0i64, Vec::new());
         for _ in 0..2_000 {
-            let rows = 1 + random(5) as usize;
+            let rows = usize::try_from(1 + random(5)).unwrap();
             let bad = random(200) == 0;
             let a: Vec<i64> = (0..rows).map(|_| if bad { i64::MIN } else { 6 }).collect();
             if rig
@@ -590,6 +655,7 @@ fn every_row_gets_one_outcome_whatever_happens_to_the_runner() {
             challenger, reports, ..
         } = rig;
         challenger.stop();
+        drop(challenger);
         let mut seen: Vec<i64> = reports.iter().flat_map(|r| r.outcomes).map(|(id, _)| id).collect();
         seen.sort_unstable();
         assert_eq!(seen, accepted, "seed {seed}");
