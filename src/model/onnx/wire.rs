@@ -130,7 +130,6 @@ pub(super) fn text(bytes: &[u8]) -> String {
 /// Appends a number.
 pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
         let low = (value & 0x7F) as u8;
         value >>= 7;
         if value == 0 {
