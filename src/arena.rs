@@ -15,7 +15,7 @@ pub mod channel;
 pub mod client;
 pub mod process;
 pub mod runner;
-mod sandbox;
+pub mod sandbox;
 pub mod spawner;
 pub mod wire;
 

@@ -1,1 +1,281 @@
-//! placeholder
+//! Vetting a file by running it: in a runner of its own, on made-up rows, within limits.
+//!
+//! Always holds: whatever the file does, the answer is a report or one sentence, within the limits' time, and no
+//! process is left behind; the same file gets the same probes.
+//! Leaves to others: what can be read without running it (`model::onnx`), fit to a model's interface (`model::layout`),
+//! golden rows, and whether the latency is good enough (`judge`).
+
+mod compare;
+mod generate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use self::generate::{FLAVOURS, Sizes};
+use crate::arena::client::{RunnerClient, RunnerFault};
+use crate::arena::sandbox::RunnerLimits;
+use crate::arena::spawner::{RunnerSpec, Spawner};
+use crate::model::signature::Signature;
+use crate::model::tensor::Tensor;
+
+/// Rows of the probe that shows whether rows may be merged.
+const MANY: usize = 4;
+/// Sizes tried for dynamic dimensions beyond the first.
+const FREE: [usize; 2] = [1, 8];
+const LATENCY_RUNS: usize = 100;
+const LATENCY_TIME: Duration = Duration::from_secs(2);
+
+/// Bounds of a vetting.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeSettings {
+    /// Memory and scheduling of the runner.
+    pub limits: RunnerLimits,
+    /// CPU time for loading.
+    pub load_cpu_limit: Duration,
+    /// CPU time for one run.
+    pub run_cpu_limit: Duration,
+    /// Time for each of these when the machine is busy.
+    pub wall_limit: Duration,
+    /// Intra-op threads.
+    pub threads: u32,
+    /// Of the probes.
+    pub seed: u64,
+}
+
+impl Default for ProbeSettings {
+    fn default() -> Self {
+        Self {
+            limits: RunnerLimits {
+                address_space_bytes: Some(8 << 30),
+                ..RunnerLimits::default()
+            },
+            load_cpu_limit: Duration::from_secs(30),
+            run_cpu_limit: Duration::from_secs(5),
+            wall_limit: Duration::from_secs(120),
+            threads: 1,
+            seed: 1,
+        }
+    }
+}
+
+/// What a file turned out to be.
+#[derive(Debug, Clone)]
+pub struct ProbeReport {
+    /// Inputs and outputs.
+    pub signature: Signature,
+    /// The file's own metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Rows may be merged into one run.
+    pub batched: bool,
+    /// Rows of `probe_outputs`; 1 where rows may not be merged.
+    pub probe_rows: usize,
+    /// All outputs for the made-up rows.
+    pub probe_outputs: Vec<Tensor>,
+    /// Of one row, as the gateway sees it; half of the runs were faster.
+    pub latency_us_p50: u64,
+    /// 99 of 100 runs were faster.
+    pub latency_us_p99: u64,
+    /// The most memory the runner held.
+    pub memory_bytes: u64,
+}
+
+/// Vets a file.
+///
+/// # Errors
+/// One sentence for the engineer whose file it is.
+pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result<ProbeReport, String> {
+    let spec = RunnerSpec {
+        limits: settings.limits,
+        show_stderr: false,
+    };
+    let no_runner = |error: std::io::Error| format!("no runner could be started to try the file: {error}");
+    let process = spawner.spawn(spec).map_err(no_runner)?;
+    let mut runner = RunnerClient::new(process).map_err(no_runner)?;
+    let loaded = runner
+        .load(path, settings.threads, settings.load_cpu_limit, settings.wall_limit)
+        .map_err(|fault| sentence("loading it", &fault, settings.load_cpu_limit))?;
+    if loaded.signature.outputs.is_empty() {
+        return Err("it has no output that is a tensor".into());
+    }
+    let mut subject = Subject {
+        runner,
+        outputs: (0..loaded.signature.outputs.len()).collect(),
+        signature: &loaded.signature,
+        settings,
+    };
+    let trial = subject.first_trial()?;
+    subject.check_repeatable(&trial)?;
+    let (trial, batched) = subject.merge(trial)?;
+    let latency_us = subject.latencies(&trial)?;
+    let quantile = |share: usize| latency_us.get(latency_us.len() * share / 100).copied().unwrap_or(0);
+    Ok(ProbeReport {
+        batched,
+        probe_rows: if batched { trial.sizes.rows } else { 1 },
+        probe_outputs: trial.outputs,
+        latency_us_p50: quantile(50),
+        latency_us_p99: quantile(99),
+        memory_bytes: subject.runner.process().peak_memory_bytes().unwrap_or(0),
+        signature: loaded.signature,
+        metadata: loaded.metadata,
+    })
+}
+
+/// One probe that ran.
+struct Trial {
+    flavour: generate::Flavour,
+    sizes: Sizes,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+struct Subject<'a> {
+    runner: RunnerClient,
+    signature: &'a Signature,
+    outputs: Vec<usize>,
+    settings: &'a ProbeSettings,
+}
+
+impl Subject<'_> {
+    /// `Ok(Err(…))` is the model's own error, `Err(…)` the end of the vetting.
+    fn try_run(&mut self, inputs: &[Tensor]) -> Result<Result<Vec<Tensor>, String>, String> {
+        let cpu = self.settings.run_cpu_limit;
+        match self.runner.run(inputs, &self.outputs, cpu, self.settings.wall_limit) {
+            Ok(outputs) => Ok(Ok(outputs)),
+            Err(RunnerFault::Model(reason)) => Ok(Err(reason)),
+            Err(fault) => Err(sentence("running it on made-up rows", &fault, cpu)),
+        }
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        self.try_run(inputs)?
+            .map_err(|reason| format!("it fails on a row on which it did not fail before: {reason}"))
+    }
+
+    /// The first made-up rows on which it gives finite answers.
+    fn first_trial(&mut self) -> Result<Trial, String> {
+        let mut last = String::new();
+        let mut ran = false;
+        let rows: &[usize] = if self.signature.has_dynamic_rows() {
+            &[MANY, 1]
+        } else {
+            &[1]
+        };
+        for &rows in rows {
+            for free in FREE {
+                for flavour in FLAVOURS {
+                    let sizes = Sizes { rows, free };
+                    let inputs = generate::inputs(self.signature, flavour, sizes, self.settings.seed)?;
+                    match self.try_run(&inputs)? {
+                        Ok(outputs) if compare::finite(&outputs) => {
+                            return Ok(Trial {
+                                flavour,
+                                sizes,
+                                inputs,
+                                outputs,
+                            });
+                        }
+                        Ok(_) => ran = true,
+                        Err(reason) => last = reason,
+                    }
+                }
+            }
+        }
+        Err(if ran {
+            "its outputs are not finite (NaN or infinite) on every made-up row".into()
+        } else {
+            format!("it fails on every made-up row: {last}")
+        })
+    }
+
+    fn check_repeatable(&mut self, trial: &Trial) -> Result<(), String> {
+        let again = self.run(&trial.inputs)?;
+        if compare::same_bits(&again, &trial.outputs) {
+            return Ok(());
+        }
+        Err("it gives different answers to the same input: remove the random operators from the graph".into())
+    }
+
+    /// Whether rows may be merged, with a trial of as many rows as one run may have.
+    fn merge(&mut self, trial: Trial) -> Result<(Trial, bool), String> {
+        if trial.sizes.rows == 1 {
+            return Ok((trial, false));
+        }
+        let (follows, alone) = self.rows_alone(&trial)?;
+        if !follows {
+            return Ok((self.one_row(&trial)?, false));
+        }
+        let same = alone.iter().enumerate().all(|(row, alone)| {
+            let of_batch = trial.outputs.iter().map(|output| output.slice_rows(row, row + 1));
+            of_batch
+                .zip(alone)
+                .all(|(a, b)| a.is_some_and(|a| compare::near(&a, b)))
+        });
+        if !same {
+            return Err(
+                "a row's answer depends on its neighbours in the batch: export it so that rows are independent".into(),
+            );
+        }
+        Ok((trial, true))
+    }
+
+    /// Each row's outputs when it comes alone, and whether the outputs have one row per row.
+    fn rows_alone(&mut self, trial: &Trial) -> Result<(bool, Vec<Vec<Tensor>>), String> {
+        let follow = |outputs: &[Tensor], rows: usize| outputs.iter().all(|o| o.shape().first() == Some(&rows));
+        if !follow(&trial.outputs, trial.sizes.rows) {
+            return Ok((false, Vec::new()));
+        }
+        let mut alone = Vec::new();
+        for row in 0..trial.sizes.rows {
+            let inputs: Option<Vec<Tensor>> = trial
+                .inputs
+                .iter()
+                .map(|input| input.slice_rows(row, row + 1))
+                .collect();
+            let outputs = self.run(&inputs.unwrap_or_default())?;
+            if !follow(&outputs, 1) {
+                return Ok((false, Vec::new()));
+            }
+            alone.push(outputs);
+        }
+        Ok((true, alone))
+    }
+
+    fn one_row(&mut self, trial: &Trial) -> Result<Trial, String> {
+        let sizes = Sizes { rows: 1, ..trial.sizes };
+        let inputs = generate::inputs(self.signature, trial.flavour, sizes, self.settings.seed)?;
+        let outputs = self.run(&inputs)?;
+        Ok(Trial {
+            flavour: trial.flavour,
+            sizes,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// Sorted, in microseconds.
+    fn latencies(&mut self, trial: &Trial) -> Result<Vec<u64>, String> {
+        let one = self.one_row(trial)?;
+        let started = Instant::now();
+        let mut times = Vec::new();
+        while times.len() < LATENCY_RUNS && (times.is_empty() || started.elapsed() < LATENCY_TIME) {
+            let before = Instant::now();
+            self.run(&one.inputs)?;
+            times.push(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+        times.sort_unstable();
+        Ok(times)
+    }
+}
+
+fn sentence(doing: &str, fault: &RunnerFault, cpu_limit: Duration) -> String {
+    match fault {
+        RunnerFault::Model(reason) => format!("{doing} failed: {reason}"),
+        RunnerFault::CpuOverrun => format!("{doing} took more than {cpu_limit:?} of CPU time"),
+        RunnerFault::Starved => format!("{doing} did not end in time on this busy machine: try it again"),
+        RunnerFault::Crashed(how) => format!("{doing} crashed the process ({how})"),
+        RunnerFault::Killed(how) => format!("the process that tried it was ended from outside ({how}): try it again"),
+        RunnerFault::Protocol(what) => format!("{doing} broke the runner: {what}"),
+        RunnerFault::Down(what) => format!("the runner went away while {doing}: {what}"),
+    }
+}

@@ -50,7 +50,7 @@ pub struct ChallengerSpec {
     pub batched: bool,
     /// Most rows in one run.
     pub max_batch: usize,
-    /// Most rows that wait.
+    /// Most rows that wait. Lower it where rows are large: a waiting row keeps its whole request in memory.
     pub queue_rows: usize,
     /// CPU time for one run.
     pub cpu_limit: Duration,
@@ -186,11 +186,16 @@ pub struct ChallengerStats {
 pub struct Challenger {
     work: Sender<ShadowWork>,
     foreground: Sender<Ask>,
-    /// Dropped to wake the driver.
-    alive: Option<Sender<()>>,
     queue_rows: usize,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    /// Dropped to wake the driver.
+    alive: Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Challenger {
@@ -222,14 +227,13 @@ impl Challenger {
             },
         );
         // Without a thread the lanes are closed, and offers are refused.
-        let thread = std::thread::Builder::new().name(name).spawn(move || driver.drive()).ok();
+        let thread = std::thread::Builder::new().name(name).spawn(move || driver.drive());
         Self {
             work,
             foreground,
-            alive: Some(alive),
             queue_rows,
             shared,
-            thread,
+            running: Mutex::new(thread.ok().map(|thread| Running { alive, thread })),
         }
     }
 
@@ -283,16 +287,14 @@ impl Challenger {
         }
     }
 
-    /// Takes no more rows, reports what waits as [`Shed::Left`], kills the runner, and waits for all of it.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
+    /// Takes no more rows, reports what waits as [`Shed::Left`], kills the runner, and waits for all of it. Offers that
+    /// come meanwhile are refused or reported, never lost.
+    pub fn stop(&self) {
         self.shared.rows.fetch_or(CLOSED, Ordering::SeqCst);
         self.shared.interrupt();
-        self.alive = None;
-        if let Some(thread) = self.thread.take() {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { alive, thread }) = running {
+            drop(alive);
             // A panic there has already been reported by the panic hook.
             let _ = thread.join();
         }
@@ -301,6 +303,6 @@ impl Challenger {
 
 impl Drop for Challenger {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }

@@ -212,7 +212,10 @@ mod tests {
         let mut theirs = Channel::with_limit(theirs, 1 << 20);
         let body: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
         std::thread::scope(|scope| {
-            scope.spawn(|| ours.send(|out| out.extend_from_slice(&body), &mut Channel::forever).unwrap());
+            scope.spawn(|| {
+                ours.send(|out| out.extend_from_slice(&body), &mut Channel::forever)
+                    .unwrap()
+            });
             assert_eq!(theirs.receive(&mut Channel::forever).unwrap(), body);
         });
     }

@@ -156,7 +156,9 @@ impl RunnerClient {
         let seq = self.seq;
         let encode = |out: &mut Vec<u8>| wire::encode_run(out, seq, outputs, inputs);
         match self.exchange(encode, cpu_limit, wall_limit)? {
-            Reply::Ran { seq: of, outputs: got, .. } if of == seq && got.len() == outputs.len() => Ok(got),
+            Reply::Ran {
+                seq: of, outputs: got, ..
+            } if of == seq && got.len() == outputs.len() => Ok(got),
             Reply::RunFailed { seq: of, reason, .. } if of == seq => Err(RunnerFault::Model(reason)),
             other => Err(self.unasked(&other)),
         }
@@ -174,7 +176,9 @@ impl RunnerClient {
         let mut watch = Watch::start(&self.process, self.threads, cpu_limit, wall_limit);
         let asked = self.channel.send(encode, &mut || watch.wait(&self.process));
         if let Err(ChannelError::TooLarge(bytes)) = asked {
-            return Err(RunnerFault::Model(format!("its inputs are {bytes} bytes, more than one run may carry")));
+            return Err(RunnerFault::Model(format!(
+                "its inputs are {bytes} bytes, more than one run may carry"
+            )));
         }
         let answer = asked.and_then(|()| self.channel.receive(&mut || watch.wait(&self.process)));
         let fault = match answer.map(Reply::decode) {
@@ -241,7 +245,9 @@ impl Watch {
     fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
         let before = self.cpu_before.unwrap_or_default();
         // A dead child has no clock; its channel tells so at the next read.
-        let used = process.cpu_time().map_or(Duration::ZERO, |now| now.saturating_sub(before));
+        let used = process
+            .cpu_time()
+            .map_or(Duration::ZERO, |now| now.saturating_sub(before));
         self.overran = used > self.cpu_limit;
         let left = self.wall_limit.checked_sub(self.started.elapsed())?;
         if self.overran {

@@ -97,7 +97,11 @@ fn spawn(path: &Path, spec: &RunnerSpec) -> io::Result<(Child, UnixStream)> {
         .env("ORT_DISABLE_TELEMETRY", "1")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
-        .stderr(if spec.show_stderr { Stdio::inherit() } else { Stdio::null() });
+        .stderr(if spec.show_stderr {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        });
     for name in KEPT {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

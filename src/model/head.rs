@@ -1,10 +1,21 @@
 //! From a version's outputs to scores and labels.
+//!
+//! Always holds: which output is read, and how, is decided once, from the file, one probe and the settings; a score
+//! that leaves here is finite, and where it is a probability it lies in [0, 1]; a doubt is an error that names the
+//! line to add, never a guess that turns a margin into a probability.
+//! Leaves to others: running (`session`), what a score is worth (`judge`).
+
+mod find;
+mod labels;
+mod source;
+
 use serde::{Deserialize, Serialize};
 
 use super::onnx::{Classes, Scan};
 use super::signature::Signature;
 use super::tensor::Tensor;
 use crate::score::{Score, Task, Truth};
+use source::Source;
 
 /// What turns a raw output into a probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,18 +30,30 @@ pub enum Link {
 }
 
 /// What the settings say about reading outputs; all may be absent.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HeadSettings {
     /// Task, or read off the signature.
     pub task: Option<Task>,
     /// The positive class, as text (`"1"`, `"UP"`), or the second class.
     pub positive: Option<String>,
-    /// Name of the output with the scores.
+    /// Name of the output with the scores; `name[2]` is one of its columns, counted from 0.
     pub score_output: Option<String>,
     /// Link of raw scores.
     pub link: Option<Link>,
     /// Score from which a binary label is positive.
     pub threshold: f64,
+}
+
+impl Default for HeadSettings {
+    fn default() -> Self {
+        Self {
+            task: None,
+            positive: None,
+            score_output: None,
+            link: None,
+            threshold: 0.5,
+        }
+    }
 }
 
 /// A label as clients see it.
@@ -56,6 +79,8 @@ pub struct Head {
     pub positive: usize,
     /// See [`HeadSettings::threshold`].
     pub threshold: f64,
+    source: Source,
+    wanted: Vec<usize>,
 }
 
 impl Head {
@@ -64,38 +89,111 @@ impl Head {
     /// # Errors
     /// What does not fit the settings, and the line to add.
     pub fn find(
-        _signature: &Signature,
-        _scan: &Scan,
-        _probe: &[Tensor],
-        _rows: usize,
-        _settings: &HeadSettings,
+        signature: &Signature,
+        scan: &Scan,
+        probe: &[Tensor],
+        rows: usize,
+        settings: &HeadSettings,
     ) -> Result<Self, String> {
-        Err("stub".into())
+        let found = find::find(signature, scan, probe, rows, settings)?;
+        let positive = match (&settings.positive, &found.classes, found.task) {
+            (Some(name), Some(classes), Some(Task::Binary)) => labels::position(classes, name)?,
+            _ => 1,
+        };
+        let head = Self {
+            task: found.task,
+            classes: found.classes,
+            positive,
+            threshold: settings.threshold,
+            wanted: found.source.wanted(),
+            source: found.source,
+        };
+        head.check(probe, rows)?;
+        Ok(head)
+    }
+
+    /// The probe's own scores must be readable: what fails on all rows now would fail on all rows later.
+    fn check(&self, probe: &[Tensor], rows: usize) -> Result<(), String> {
+        if self.task.is_none() {
+            return Ok(());
+        }
+        let outputs: Option<Vec<Tensor>> = self.wanted.iter().map(|&number| probe.get(number).cloned()).collect();
+        let scores = self.read(&outputs.ok_or("the probe lacks outputs")?, rows);
+        match scores.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(_) => Ok(()),
+            // Probes may be wild; a value that is not finite is admission's to judge, with better words.
+            Err(why) if why == source::NOT_FINITE => Ok(()),
+            Err(why) => Err(why),
+        }
     }
 
     /// The outputs that [`Head::read`] needs, as numbers into the signature's outputs.
     #[must_use]
     pub fn wanted(&self) -> &[usize] {
-        &[]
+        &self.wanted
     }
 
     /// A score per row from the wanted outputs; `Err` where it is not finite, misshapen or not a probability.
     #[must_use]
-    pub fn read(&self, _outputs: &[Tensor], _rows: usize) -> Vec<Result<Score, String>> {
-        Vec::new()
+    pub fn read(&self, outputs: &[Tensor], rows: usize) -> Vec<Result<Score, String>> {
+        let Some(task) = self.task else {
+            return vec![Err("the task is unknown: only raw outputs can be asked for".to_owned()); rows];
+        };
+        match self.source.table(outputs, rows) {
+            Ok(table) => (0..rows).map(|row| self.score(task, &table, row)).collect(),
+            Err(why) => vec![Err(why); rows],
+        }
+    }
+
+    fn score(&self, task: Task, table: &source::Table<'_>, row: usize) -> Result<Score, String> {
+        match task {
+            Task::Regression => table.value(row).map(Score::Value),
+            Task::Binary => table
+                .binary(row, self.positive, self.classes.as_ref())
+                .map(Score::Binary),
+            Task::Multiclass => table.classes(row, self.classes.as_ref()).map(Score::Classes),
+        }
     }
 
     /// The label that goes with a score.
     #[must_use]
-    pub fn label(&self, _score: &Score) -> LabelValue {
-        LabelValue::Int(0)
+    pub fn label(&self, score: &Score) -> LabelValue {
+        let index = match score {
+            Score::Value(x) => return LabelValue::Number(*x),
+            Score::Binary(p) if *p >= self.threshold => self.positive,
+            Score::Binary(_) => 1 - self.positive.min(1),
+            Score::Classes(scores) => labels::largest(scores),
+        };
+        labels::value(self.classes.as_ref(), index)
     }
 
     /// A reported outcome as truth: a class by number, name or boolean, or a regression's finite value.
     ///
     /// # Errors
     /// Says which labels there are.
-    pub fn truth(&self, _label: &serde_json::Value) -> Result<Truth, String> {
-        Err("stub".into())
+    pub fn truth(&self, label: &serde_json::Value) -> Result<Truth, String> {
+        match self.task {
+            None => Err("the model's task is unknown, so that labels mean nothing: set task in model.toml".into()),
+            Some(Task::Regression) => {
+                let value = label.as_f64().filter(|x| x.is_finite());
+                value
+                    .map(Truth::Value)
+                    .ok_or_else(|| format!("label {label} is not a finite number"))
+            }
+            Some(task) => {
+                let index = labels::index(self.classes.as_ref(), label)?;
+                let class = if task == Task::Binary {
+                    usize::from(index == self.positive)
+                } else {
+                    index
+                };
+                u32::try_from(class)
+                    .map(Truth::Class)
+                    .map_err(|_| "there are too many classes".into())
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,49 +1,188 @@
 //! How a version's inputs are filled from a request's rows.
+//!
+//! Always holds: a bound layout fits its version's signature, so that a covered row can always be laid out; features
+//! are found by name once, when the layout is bound, and by number afterwards.
+//! Leaves to others: the schema (`registry`), decoding (`decode`), running (`session`).
+
+mod cells;
+mod tensors;
+
 use std::ops::Range;
 
-use super::signature::Signature;
-use super::tensor::Tensor;
-use crate::batch::{Batch, Feature, Schema};
+use super::signature::{Signature, TensorSpec};
+use super::tensor::{Datatype, Tensor};
+use crate::batch::{Batch, Feature, Rows, Schema};
 
 /// A version's own layout, bound to its model's interface.
 #[derive(Debug, Clone)]
-pub struct Layout {}
+pub struct Layout(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// One input `[rows, 1]` per feature.
+    Columns(Vec<Column>),
+    /// One input `[rows, features]`.
+    Matrix(Vec<Column>),
+    /// The interface's own tensors, by the version's order.
+    Tensors {
+        /// For each of the version's inputs the interface's number.
+        order: Vec<usize>,
+        /// Rows of several requests may share a run.
+        batched: bool,
+    },
+}
+
+/// One feature as the version wants it.
+#[derive(Debug, Clone)]
+struct Column {
+    name: String,
+    /// In the model's schema.
+    number: u32,
+    /// Of the version's input.
+    datatype: Datatype,
+}
 
 impl Layout {
     /// The named features that a version takes, in its own order, or `None` when it has no named features.
     /// `names` are the declared column names of a single-tensor model.
     #[must_use]
-    pub fn features(_signature: &Signature, _names: Option<&[String]>) -> Option<Vec<Feature>> {
-        None
+    pub fn features(signature: &Signature, names: Option<&[String]>) -> Option<Vec<Feature>> {
+        let own = own_features(signature, names).ok()?;
+        let feature = |(name, datatype): (String, Datatype)| Feature {
+            name,
+            datatype: feature_type(datatype),
+        };
+        Some(own.into_iter().map(feature).collect())
     }
 
     /// Binds a version with named features to the model's schema.
     ///
     /// # Errors
     /// Names the feature that the schema lacks, or that is text here and a number there.
-    pub fn bind_features(_signature: &Signature, _names: Option<&[String]>, _schema: &Schema) -> Result<Self, String> {
-        Err("stub".into())
+    pub fn bind_features(signature: &Signature, names: Option<&[String]>, schema: &Schema) -> Result<Self, String> {
+        let own = own_features(signature, names)?;
+        let columns = own
+            .into_iter()
+            .map(|(name, datatype)| column(name, datatype, schema))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self(if signature.is_columns() {
+            Kind::Columns(columns)
+        } else {
+            Kind::Matrix(columns)
+        }))
     }
 
     /// Binds a version to a `tensors` interface (the first champion's signature).
     ///
     /// # Errors
-    /// Names the input that differs by name, datatype or shape.
-    pub fn bind_tensors(_signature: &Signature, _interface: &Signature) -> Result<Self, String> {
-        Err("stub".into())
+    /// Names the input or output that differs by name, datatype or shape.
+    pub fn bind_tensors(signature: &Signature, interface: &Signature) -> Result<Self, String> {
+        Ok(Self(Kind::Tensors {
+            order: tensors::bind(signature, interface)?,
+            batched: signature.has_dynamic_rows(),
+        }))
     }
 
-    /// The first feature that the version needs and row `row` does not carry.
+    /// The first feature that the version needs and row `row` does not carry, in a form that the version can take: a
+    /// missing value is one only where the input is a float, and a fraction is none for an integer.
     #[must_use]
-    pub fn uncovered<'a>(&'a self, _batch: &Batch, _row: usize) -> Option<&'a str> {
-        None
+    pub fn uncovered<'a>(&'a self, batch: &Batch, row: usize) -> Option<&'a str> {
+        let (Kind::Columns(columns) | Kind::Matrix(columns)) = &self.0 else {
+            return None;
+        };
+        let Batch::Features(rows) = batch else {
+            return None;
+        };
+        let lacking = columns.iter().find(|column| !cells::fits(rows, row, column));
+        lacking.map(|column| column.name.as_str())
     }
 
     /// The version's inputs for these rows, one part after the other. All rows must be covered.
     ///
     /// # Errors
     /// A row that is not covered, or tensors that cannot be joined.
-    pub fn feeds(&self, _parts: &[(&Batch, Range<usize>)]) -> Result<Vec<Tensor>, String> {
-        Err("stub".into())
+    pub fn feeds(&self, parts: &[(&Batch, Range<usize>)]) -> Result<Vec<Tensor>, String> {
+        match &self.0 {
+            Kind::Tensors { order, batched } => tensors::feeds(order, *batched, parts),
+            Kind::Columns(columns) => {
+                let parts = named(parts)?;
+                columns
+                    .iter()
+                    .map(|column| cells::block(&parts, std::slice::from_ref(column)))
+                    .collect()
+            }
+            Kind::Matrix(columns) => Ok(vec![cells::block(&named(parts)?, columns)?]),
+        }
     }
 }
+
+/// The parts as rows of features.
+fn named<'a>(parts: &[(&'a Batch, Range<usize>)]) -> Result<Vec<(&'a Rows, Range<usize>)>, String> {
+    let rows = |(batch, range): &(&'a Batch, Range<usize>)| match batch {
+        Batch::Features(rows) if range.end <= rows.len() => Ok((rows, range.clone())),
+        Batch::Features(rows) => Err(format!("rows {range:?} of {} were asked for", rows.len())),
+        Batch::Tensors { .. } => Err("the request holds tensors, and the model takes named features".to_owned()),
+    };
+    parts.iter().map(rows).collect()
+}
+
+fn column(name: String, datatype: Datatype, schema: &Schema) -> Result<Column, String> {
+    let Some(number) = schema.number(&name) else {
+        return Err(format!("feature {name} is not one of the model's"));
+    };
+    let known = schema.features().get(number as usize).map(|f| f.datatype);
+    match (datatype, known) {
+        (Datatype::Bytes, Some(Datatype::Bytes)) => {}
+        (Datatype::Bytes, _) => return Err(format!("feature {name} is text here and a number in the model")),
+        (_, Some(Datatype::Bytes)) => return Err(format!("feature {name} is a number here and text in the model")),
+        _ => {}
+    }
+    Ok(Column { name, number, datatype })
+}
+
+/// Names and the inputs' datatypes, or why there are none.
+fn own_features(signature: &Signature, names: Option<&[String]>) -> Result<Vec<(String, Datatype)>, String> {
+    if signature.is_columns() {
+        return Ok(signature.inputs.iter().map(|i| (i.name.clone(), i.datatype)).collect());
+    }
+    let [TensorSpec { name, datatype, shape }] = signature.inputs.as_slice() else {
+        return Err("named features need one input [rows, features], or one input [rows, 1] per feature".into());
+    };
+    let &[_, width] = shape.as_slice() else {
+        return Err(format!(
+            "named features need an input [rows, features], and {name} has the shape {shape:?}"
+        ));
+    };
+    let Some(names) = names else {
+        return Err(format!(
+            "the columns of input {name} have no names: add features = [\"…\"]"
+        ));
+    };
+    if names.is_empty() || (width >= 0 && i64::try_from(names.len()) != Ok(width)) {
+        return Err(format!(
+            "features has {} names, and input {name} has {width} columns",
+            names.len()
+        ));
+    }
+    if let Some(twice) = names
+        .iter()
+        .enumerate()
+        .find_map(|(i, n)| names.iter().skip(i + 1).find(|m| *m == n))
+    {
+        return Err(format!("features names {twice} twice"));
+    }
+    Ok(names.iter().map(|n| (n.clone(), *datatype)).collect())
+}
+
+/// The interface's types of numbers are few: clients need not know which integer a version was exported with.
+fn feature_type(datatype: Datatype) -> Datatype {
+    match datatype {
+        Datatype::Bytes => Datatype::Bytes,
+        Datatype::Fp64 => Datatype::Fp64,
+        Datatype::Fp16 | Datatype::Fp32 => Datatype::Fp32,
+        _ => Datatype::Int64,
+    }
+}
+
+#[cfg(test)]
+mod tests;

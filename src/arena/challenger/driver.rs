@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, select_biased};
 
 use super::rows::{Backlog, Row, stretches};
-use super::{Ask, CLOSED, ChallengerSpec, RunnerEvent, Shared, ShadowReport, ShadowWork};
+use super::{Ask, CLOSED, ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork, Shared};
 use crate::arena::client::{RunnerClient, RunnerFault};
 use crate::arena::spawner::{RunnerSpec, Spawner};
 use crate::model::tensor::Tensor;
@@ -146,15 +146,12 @@ impl Driver {
                 Job::Ask(ask) => self.answer(&mut runner, ask),
                 Job::Rows(rows) => self.shadow(&mut runner, rows),
             };
-            match fault {
-                Some(fault) => return self.fallen(&fault),
-                None if self.suspects.is_empty() && std::mem::take(&mut self.unblamed) => {
-                    // Together they crash, alone they do not: the version's fault all the same.
-                    if self.strike() {
-                        return State::Quarantined;
-                    }
-                }
-                None => {}
+            if let Some(fault) = fault {
+                return self.fallen(&fault);
+            }
+            // Together they crash, alone they do not: the version's fault all the same.
+            if self.suspects.is_empty() && std::mem::take(&mut self.unblamed) && self.strike() {
+                return State::Quarantined;
             }
         }
     }
@@ -180,7 +177,11 @@ impl Driver {
                 },
             }
         }
-        let most = if self.spec.batched { self.spec.max_batch.max(1) } else { 1 };
+        let most = if self.spec.batched {
+            self.spec.max_batch.max(1)
+        } else {
+            1
+        };
         while self.backlog.rows() < most
             && let Ok(work) = self.lanes.work.try_recv()
         {
@@ -228,7 +229,13 @@ impl Driver {
         let inputs = self.spec.layout.feeds(&stretches(rows)).map_err(RunnerFault::Model)?;
         let outputs = self.call(runner, &inputs, self.spec.head.wanted(), rows.len())?;
         self.shared.executed.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        let mut outcomes: Vec<Outcome> = self.spec.head.read(&outputs, rows.len()).into_iter().map(outcome).collect();
+        let mut outcomes: Vec<Outcome> = self
+            .spec
+            .head
+            .read(&outputs, rows.len())
+            .into_iter()
+            .map(outcome)
+            .collect();
         outcomes.resize(rows.len(), Outcome::Failed);
         Ok(outcomes)
     }
@@ -270,7 +277,11 @@ impl Driver {
             return None;
         }
         let answer = self.pinned(runner, &ask);
-        let fault = answer.as_ref().err().filter(|fault| !matches!(fault, RunnerFault::Model(_))).cloned();
+        let fault = answer
+            .as_ref()
+            .err()
+            .filter(|fault| !matches!(fault, RunnerFault::Model(_)))
+            .cloned();
         // The client may have given up meanwhile.
         let _ = ask.reply.send(answer);
         fault
@@ -283,7 +294,11 @@ impl Driver {
         for start in (0..rows).step_by(step) {
             let range = start..(start + step).min(rows);
             let count = range.len();
-            let inputs = self.spec.layout.feeds(&[(&*ask.batch, range)]).map_err(RunnerFault::Model)?;
+            let inputs = self
+                .spec
+                .layout
+                .feeds(&[(&*ask.batch, range)])
+                .map_err(RunnerFault::Model)?;
             parts.push(self.call(runner, &inputs, &ask.outputs, count)?);
         }
         if parts.len() == 1 {

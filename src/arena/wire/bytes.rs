@@ -65,7 +65,9 @@ fn put_tensor(out: &mut Vec<u8>, tensor: &Tensor) {
             }
         };
     }
-    put!(Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64);
+    put!(
+        Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64
+    );
 }
 
 /// What is left to read.

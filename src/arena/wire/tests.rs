@@ -81,7 +81,8 @@ fn heap_bytes(reply: &Reply) -> usize {
         return 0;
     };
     let tensors = outputs.iter().map(|t| {
-        let elements = crate::each_data!(t.data(), v => size_of_val(v.as_slice()), t => t.iter().map(|e| e.len() + 4).sum());
+        let elements =
+            crate::each_data!(t.data(), v => size_of_val(v.as_slice()), t => t.iter().map(|e| e.len() + 4).sum());
         t.shape().len() * 8 + elements
     });
     outputs.capacity() * size_of::<Tensor>() + tensors.sum::<usize>()

@@ -1,0 +1,92 @@
+//! Where files keep their class names: in classifier nodes, in ZipMap, in metadata.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::wire::{Value, fields, text, varint};
+use super::{Classes, ScanError};
+
+/// Key under which [`cut_zipmap`](super::cut_zipmap) leaves the names that it cut out with the node.
+pub(super) const CUT_CLASSES: &str = "dethrone.classes";
+
+/// What the nodes say.
+#[derive(Default)]
+pub(super) struct Found {
+    zipmap: Option<Classes>,
+    /// The last one counts: it is the nearest to the outputs.
+    classifier: Option<Classes>,
+}
+
+impl Found {
+    /// Takes up an attribute of an `ai.onnx.ml` node.
+    pub(super) fn attribute(&mut self, op: &str, bytes: &[u8]) -> Result<(), ScanError> {
+        let place = match op {
+            "ZipMap" => &mut self.zipmap,
+            _ if op.ends_with("Classifier") => &mut self.classifier,
+            _ => return Ok(()),
+        };
+        if let Some(classes) = labels(bytes)? {
+            *place = Some(classes);
+        }
+        Ok(())
+    }
+
+    /// The names nearest to the outputs; CatBoost's metadata before its tree, which may know only numbers.
+    pub(super) fn decide(self, metadata: &BTreeMap<String, String>) -> Option<Classes> {
+        let json = |key: &str| {
+            metadata
+                .get(key)
+                .and_then(|value| serde_json::from_str::<Json>(value).ok())
+        };
+        let cut = json(CUT_CLASSES).as_ref().and_then(list);
+        let catboost = json("class_params").and_then(|params| params.get("class_names").and_then(list));
+        let stated = || json("classes").as_ref().and_then(list);
+        self.zipmap.or(cut).or(catboost).or(self.classifier).or_else(stated)
+    }
+}
+
+/// A JSON list of names or whole numbers.
+fn list(json: &Json) -> Option<Classes> {
+    let items = json.as_array().filter(|items| !items.is_empty())?;
+    if let Some(ints) = items.iter().map(whole).collect::<Option<Vec<i64>>>() {
+        return Some(Classes::Ints(ints));
+    }
+    let name = |item: &Json| match item {
+        Json::String(name) => Some(name.clone()),
+        Json::Bool(_) | Json::Number(_) => Some(item.to_string()),
+        _ => None,
+    };
+    items.iter().map(name).collect::<Option<_>>().map(Classes::Names)
+}
+
+/// A whole number, also where it is written as `1.0`.
+fn whole(json: &Json) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
+    let from_float = |x: f64| (x.fract().abs() < f64::EPSILON && x.abs() < 1e15).then_some(x as i64);
+    json.as_i64().or_else(|| json.as_f64().and_then(from_float))
+}
+
+/// The class names in an attribute that holds some.
+pub(super) fn labels(attribute: &[u8]) -> Result<Option<Classes>, ScanError> {
+    let (mut name, mut ints, mut names) = (String::new(), Vec::new(), Vec::new());
+    for field in fields(attribute) {
+        let field = field?;
+        match (field.number, field.value) {
+            (1, Value::Bytes(bytes)) => name = text(bytes),
+            (8, Value::Varint(x)) => ints.push(x.cast_signed()),
+            (8, Value::Bytes(mut packed)) => {
+                while !packed.is_empty() {
+                    ints.push(varint(&mut packed)?.cast_signed());
+                }
+            }
+            (9, Value::Bytes(bytes)) => names.push(text(bytes)),
+            _ => {}
+        }
+    }
+    Ok(match name.as_str() {
+        "classlabels_ints" | "classlabels_int64s" if !ints.is_empty() => Some(Classes::Ints(ints)),
+        "classlabels_strings" if !names.is_empty() => Some(Classes::Names(names)),
+        _ => None,
+    })
+}

@@ -1,0 +1,110 @@
+//! Hand-made files: what the walk refuses, and that no bytes bring it down.
+
+use proptest::prelude::*;
+
+use super::wire::{put_bytes, put_number};
+use super::*;
+
+fn message(parts: &[(u64, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (number, bytes) in parts {
+        put_bytes(&mut out, *number, bytes);
+    }
+    out
+}
+
+fn model(graph: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_number(&mut out, 1, 8);
+    put_bytes(&mut out, 7, graph);
+    out
+}
+
+/// A graph holding a node whose attribute holds a graph, and so on.
+fn nested(depth: usize) -> Vec<u8> {
+    let mut graph = Vec::new();
+    for _ in 1..depth {
+        let attribute = message(&[(1, b"body"), (6, &graph)]);
+        let node = message(&[(4, b"If"), (5, &attribute)]);
+        graph = message(&[(1, &node)]);
+    }
+    model(&graph)
+}
+
+#[test]
+fn nesting_beyond_the_limit_is_refused_by_name() {
+    assert_eq!(scan(&nested(MAX_DEPTH)).unwrap().depth, MAX_DEPTH);
+    let why = scan(&nested(MAX_DEPTH + 1)).unwrap_err().0;
+    assert!(why.contains("nested deeper than 16"), "{why}");
+    assert!(scan(&nested(5_000)).is_err());
+}
+
+#[test]
+fn more_nodes_than_the_limit_are_refused_by_name() {
+    let node = message(&[(4, b"Add")]);
+    let mut graph = Vec::new();
+    for _ in 0..=MAX_NODES {
+        put_bytes(&mut graph, 1, &node);
+    }
+    let why = scan(&model(&graph)).unwrap_err().0;
+    assert!(why.contains("more than 200000 nodes"), "{why}");
+}
+
+#[test]
+fn operators_external_files_and_metadata_are_told() {
+    let location = message(&[(1, b"location"), (2, b"m.onnx.data")]);
+    let weight = message(&[(8, b"w"), (13, &location)]);
+    let node = message(&[(4, b"Gemm"), (7, b"ai.onnx")]);
+    let mut bytes = model(&message(&[(1, &node), (5, &weight), (5, &weight)]));
+    let names = message(&[(1, b"feature_names"), (2, b"age, income")]);
+    put_bytes(&mut bytes, 14, &names);
+    let scan = scan(&bytes).unwrap();
+    assert_eq!(scan.external, ["m.onnx.data"]);
+    assert_eq!(scan.operators.get(":Gemm"), Some(&1));
+    assert_eq!(scan.feature_names().unwrap(), ["age", "income"]);
+}
+
+#[test]
+fn classes_are_read_packed_and_unpacked() {
+    let mut unpacked = message(&[(1, b"classlabels_ints")]);
+    put_number(&mut unpacked, 8, 0);
+    put_number(&mut unpacked, 8, (-1i64).cast_unsigned());
+    let packed = message(&[(1, b"classlabels_int64s"), (8, &[3, 4])]);
+    let named = message(&[(1, b"classlabels_strings"), (9, b"DOWN"), (9, b"UP")]);
+    for (attribute, classes) in [
+        (unpacked, Classes::Ints(vec![0, -1])),
+        (packed, Classes::Ints(vec![3, 4])),
+        (named, Classes::Names(vec!["DOWN".into(), "UP".into()])),
+    ] {
+        let node = message(&[(4, b"LinearClassifier"), (7, b"ai.onnx.ml"), (5, &attribute)]);
+        assert_eq!(scan(&model(&message(&[(1, &node)]))).unwrap().classes, Some(classes));
+    }
+}
+
+#[test]
+fn a_file_without_zipmap_is_left_alone() {
+    assert!(cut_zipmap(&nested(3)).unwrap().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_bytes_get_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = scan(&bytes);
+        let _ = cut_zipmap(&model(&bytes));
+    }
+
+    #[test]
+    fn a_cut_or_changed_file_gets_an_answer(cut in 0usize..400, at in 0usize..400, bit in 0u32..8) {
+        let attribute = message(&[(1, b"classlabels_int64s"), (8, &[0, 1])]);
+        let node = message(&[(1, b"p"), (2, b"z"), (4, b"ZipMap"), (7, b"ai.onnx.ml"), (5, &attribute)]);
+        let output = message(&[(1, b"z")]);
+        let mut bytes = model(&message(&[(1, &node), (12, &output)]));
+        bytes.truncate(bytes.len().saturating_sub(cut % bytes.len()));
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        let _ = scan(&bytes);
+        let _ = cut_zipmap(&bytes);
+    }
+}
