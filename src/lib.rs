@@ -3,6 +3,10 @@
 pub mod admission;
 pub mod arena;
 pub mod batch;
+pub mod config;
+pub mod error;
+pub mod id;
+pub mod intake;
 pub mod judge;
 pub mod ledger;
 pub mod model;

@@ -2,3 +2,9 @@
 
 mod judge_vectors;
 mod arena;
+// `cfg(test)` holds always here; it tells clippy that the helpers of the tests are tests too.
+
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod intake;
