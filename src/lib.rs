@@ -1,7 +1,12 @@
 //! dethrone, a champion–challenger inference gateway.
 
 pub mod batch;
+pub mod decode;
+pub mod error;
+pub mod http;
 pub mod judge;
+pub mod metrics;
 pub mod model;
+pub mod protocol;
 pub mod score;
 pub mod span;
