@@ -1,115 +1,109 @@
-//! What a request can be refused for: one kind per stable code, and its one mapping to an HTTP status.
+//! What can go wrong with a request, as clients see it: a sentence, a stable code, an HTTP status.
 //!
-//! Always holds: the answer is JSON with a string `error` (what was wrong, what to change) and a stable `code`.
+//! Always holds: a code, once given, keeps its meaning and its status; a message says what was wrong and what to
+//! change, and holds nothing of the causes below it, which are logged where they happen.
 
-use std::time::Duration;
+use std::fmt;
 
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the codes")]
-pub enum Kind {
-    BadJson,
-    BadRequest,
-    WrongType,
-    WrongShape,
-    OutOfRange,
-    MissingValue,
-    MissingFeature,
-    MissingInput,
-    UnknownFeature,
-    UnknownInput,
-    UnknownOutput,
-    DuplicateKey,
-    EmptyRequest,
-    TooManyRows,
-    Forbidden,
-    UnknownModel,
-    UnknownVersion,
-    NotFound,
-    MethodNotAllowed,
-    Timeout,
-    WrongRole,
-    TooLarge,
-    UnsupportedMedia,
-    NoAnswer,
-    Shed,
-    Internal,
-    NotReady,
-    Deadline,
+use serde::Serialize;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident, $status:literal, $code:literal;)+) => {
+        /// The kinds of failure; see [`Kind::status`] and [`Kind::code`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl Kind {
+            /// All kinds, for metrics that exist from the start.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// The HTTP status.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self { $(Self::$kind => $status,)+ }
+            }
+
+            /// The stable code.
+            #[must_use]
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)+ }
+            }
+        }
+    };
 }
 
-impl Kind {
-    /// HTTP status.
-    #[must_use]
-    pub fn status(self) -> u16 {
-        match self {
-            Self::Forbidden => 403,
-            Self::UnknownModel | Self::UnknownVersion | Self::NotFound => 404,
-            Self::MethodNotAllowed => 405,
-            Self::Timeout => 408,
-            Self::WrongRole => 409,
-            Self::TooLarge => 413,
-            Self::UnsupportedMedia => 415,
-            Self::NoAnswer => 422,
-            Self::Shed => 429,
-            Self::Internal => 500,
-            Self::NotReady => 503,
-            Self::Deadline => 504,
-            _ => 400,
-        }
-    }
-
-    /// Stable code for programs.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::BadJson => "bad_json",
-            Self::BadRequest => "bad_request",
-            Self::WrongType => "wrong_type",
-            Self::WrongShape => "wrong_shape",
-            Self::OutOfRange => "out_of_range",
-            Self::MissingValue => "missing_value",
-            Self::MissingFeature => "missing_feature",
-            Self::MissingInput => "missing_input",
-            Self::UnknownFeature => "unknown_feature",
-            Self::UnknownInput => "unknown_input",
-            Self::UnknownOutput => "unknown_output",
-            Self::DuplicateKey => "duplicate_key",
-            Self::EmptyRequest => "empty_request",
-            Self::TooManyRows => "too_many_rows",
-            Self::Forbidden => "forbidden",
-            Self::UnknownModel => "unknown_model",
-            Self::UnknownVersion => "unknown_version",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::Timeout => "timeout",
-            Self::WrongRole => "wrong_role",
-            Self::TooLarge => "too_large",
-            Self::UnsupportedMedia => "unsupported_media",
-            Self::NoAnswer => "no_answer",
-            Self::Shed => "shed",
-            Self::Internal => "internal",
-            Self::NotReady => "not_ready",
-            Self::Deadline => "deadline",
-        }
-    }
+kinds! {
+    /// A request that makes no sense, where no finer kind says why.
+    BadRequest, 400, "bad_request";
+    /// The body is not JSON, or not the JSON that the route takes.
+    MalformedJson, 400, "malformed_json";
+    /// The bytes are not what their headers say (binary tensors, gRPC messages).
+    MalformedBody, 400, "malformed_body";
+    /// A tensor or a list of another shape.
+    WrongShape, 400, "wrong_shape";
+    /// A value of another type, or out of its type's range.
+    WrongType, 400, "wrong_type";
+    /// A key twice in one object.
+    DuplicateKey, 400, "duplicate_key";
+    /// A feature or an input that the model does not know.
+    UnknownFeature, 400, "unknown_feature";
+    /// A feature or an input that nobody can do without.
+    MissingFeature, 400, "missing_feature";
+    /// An output that the model does not have.
+    UnknownOutput, 400, "unknown_output";
+    /// No rows.
+    EmptyRequest, 400, "empty_request";
+    /// More rows than are allowed.
+    TooManyRows, 400, "too_many_rows";
+    /// What the server does not offer.
+    Unsupported, 400, "unsupported";
+    /// Not allowed, whoever asks.
+    Forbidden, 403, "forbidden";
+    /// No such route.
+    NotFound, 404, "not_found";
+    /// No such model.
+    UnknownModel, 404, "unknown_model";
+    /// No such version, or not a loaded one.
+    UnknownVersion, 404, "unknown_version";
+    /// The route exists for other methods.
+    MethodNotAllowed, 405, "method_not_allowed";
+    /// The client took too long to send its request.
+    Timeout, 408, "timeout";
+    /// The version's role does not allow it.
+    WrongRole, 409, "wrong_role";
+    /// The body is larger than is allowed.
+    TooLarge, 413, "too_large";
+    /// The body is of a type that the route does not take.
+    UnsupportedMediaType, 415, "unsupported_media_type";
+    /// Neither the champion nor the previous one has an answer for the row.
+    NoAnswer, 422, "no_answer";
+    /// Too much to do; see [`Error::retry_after`].
+    Overloaded, 429, "overloaded";
+    /// A fault of the gateway itself.
+    Internal, 500, "internal";
+    /// The model has no champion yet, or the gateway is stopping.
+    NotReady, 503, "not_ready";
+    /// The ledger cannot take it.
+    Storage, 503, "storage";
+    /// The request's deadline passed.
+    Deadline, 504, "deadline";
 }
 
-/// A refused request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+/// A failed request.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// Why, for programs.
+    /// Decides status and code.
     pub kind: Kind,
-    /// What was wrong and what to change, for people.
+    /// What was wrong, what to change.
     pub message: String,
-    /// When to try again, where that helps.
-    pub retry_after: Option<Duration>,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u64>,
 }
 
 impl Error {
-    /// A refusal without a time to try again.
-    #[must_use]
+    /// A failure with its sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -118,11 +112,67 @@ impl Error {
         }
     }
 
-    /// The body of the answer.
+    /// The same, worth another try after so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.kind.status()
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.kind.code()
+    }
+
+    /// The body of the reply: `{"error": "…", "code": "…"}`.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::json!({"error": self.message, "code": self.kind.code()})
-            .to_string()
-            .into_bytes()
+        #[derive(Serialize)]
+        struct Body<'a> {
+            error: &'a str,
+            code: &'a str,
+        }
+        let body = Body {
+            error: &self.message,
+            code: self.code(),
+        };
+        // Two strings always serialise.
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own_and_an_error_status() {
+        let codes: std::collections::BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), Kind::ALL.len());
+        assert!(Kind::ALL.iter().all(|kind| (400..600).contains(&kind.status())));
+    }
+
+    #[test]
+    fn the_body_is_json_whatever_the_message_holds() {
+        let error = Error::new(Kind::WrongType, "feature \"day\": \u{0}\n is not text").retry_after(3);
+        let body: serde_json::Value = serde_json::from_slice(&error.to_json()).unwrap();
+        assert_eq!(body, serde_json::json!({"error": error.message, "code": "wrong_type"}));
+        assert_eq!((error.status(), error.retry_after), (400, Some(3)));
+        assert_eq!(error.to_string(), error.message);
     }
 }

@@ -209,8 +209,8 @@ mod tests {
             (b"{\"labels\":[]}", Kind::EmptyRequest),
             (b"{\"labels\":[1,2,3]}", Kind::TooManyRows),
             (b"{\"labels\":{}}", Kind::WrongType),
-            (b"{\"labels\":[", Kind::BadJson),
-            (b"\xff", Kind::BadJson),
+            (b"{\"labels\":[", Kind::MalformedJson),
+            (b"\xff", Kind::MalformedJson),
         ] {
             assert_eq!(
                 feedback(body, 2).unwrap_err().kind,

@@ -14,13 +14,13 @@ const MAX_NEAREST: usize = 4_096;
 pub(crate) fn text(body: &[u8]) -> Result<&str, Error> {
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(Error::new(
-            Kind::BadJson,
+            Kind::MalformedJson,
             "the body begins with a byte order mark: send UTF-8 without one",
         ));
     }
     std::str::from_utf8(body).map_err(|e| {
         Error::new(
-            Kind::BadJson,
+            Kind::MalformedJson,
             format!("the body is not UTF-8 (byte {}): send JSON in UTF-8", e.valid_up_to()),
         )
     })
@@ -69,7 +69,7 @@ pub(super) fn located(place: &str, error: &serde_json::Error) -> Error {
     let said = words(error);
     if said.contains("number out of range") {
         return Error::new(
-            Kind::OutOfRange,
+            Kind::WrongType,
             format!("{place}: the number does not fit 64 bits: send a finite number"),
         );
     }
@@ -78,7 +78,7 @@ pub(super) fn located(place: &str, error: &serde_json::Error) -> Error {
             Error::new(Kind::DuplicateKey, format!("{place}: {said}: send each key once"))
         }
         Category::Data => Error::new(Kind::WrongType, format!("{place}: {said}")),
-        _ => Error::new(Kind::BadJson, format!("{place}: {said}: send valid JSON")),
+        _ => Error::new(Kind::MalformedJson, format!("{place}: {said}: send valid JSON")),
     }
 }
 
@@ -89,7 +89,7 @@ pub(super) fn whole(body: &str, error: &serde_json::Error) -> Error {
     }
     if near_not_a_number(body, error) {
         return Error::new(
-            Kind::BadJson,
+            Kind::MalformedJson,
             "NaN and Infinity are not JSON: send null for a missing number and set missing = \"nan\" for the model",
         );
     }
@@ -97,7 +97,7 @@ pub(super) fn whole(body: &str, error: &serde_json::Error) -> Error {
         return located("the body", error);
     }
     Error::new(
-        Kind::BadJson,
+        Kind::MalformedJson,
         format!(
             "the body is not JSON: {} at line {} column {}",
             words(error),

@@ -19,7 +19,7 @@ fn wrong(datatype: Datatype, sent: Scalar<'_>, remedy: &str) -> Misfit {
 
 fn too_large(datatype: Datatype, sent: Scalar<'_>) -> Misfit {
     (
-        Kind::OutOfRange,
+        Kind::WrongType,
         format!("{sent} is out of range for {datatype}: send a smaller number"),
     )
 }
@@ -38,7 +38,7 @@ pub(super) fn float(datatype: Datatype, sent: Scalar<'_>) -> Result<f64, Misfit>
         Scalar::Float(x) => x,
         Scalar::Unsigned(x) => x as f64,
         Scalar::Signed(x) => x as f64,
-        Scalar::Null => return Err((Kind::MissingValue, null(datatype))),
+        Scalar::Null => return Err((Kind::WrongType, null(datatype))),
         Scalar::Bool(_) => return Err(wrong(datatype, sent, "send 0 or 1")),
         _ => return Err(wrong(datatype, sent, "send a number")),
     };
@@ -67,7 +67,7 @@ pub(super) fn integer(datatype: Datatype, sent: Scalar<'_>) -> Result<i128, Misf
         Scalar::Float(x) if x.fract() != 0.0 => Err(wrong(datatype, sent, "send an integer")),
         Scalar::Float(x) if x.abs() <= EXACT => Ok(x as i128),
         Scalar::Float(_) => Err(too_large(datatype, sent)),
-        Scalar::Null => Err((Kind::MissingValue, null(datatype))),
+        Scalar::Null => Err((Kind::WrongType, null(datatype))),
         Scalar::Bool(_) => Err(wrong(datatype, sent, "send 0 or 1")),
         _ => Err(wrong(datatype, sent, "send an integer")),
     }
@@ -82,7 +82,7 @@ pub(super) fn narrow<T: TryFrom<i128>>(datatype: Datatype, sent: Scalar<'_>) -> 
 pub(super) fn string(sent: Scalar<'_>) -> Result<&str, Misfit> {
     match sent {
         Scalar::Text(text) => Ok(text),
-        Scalar::Null => Err((Kind::MissingValue, null(Datatype::Bytes))),
+        Scalar::Null => Err((Kind::WrongType, null(Datatype::Bytes))),
         _ => Err(wrong(Datatype::Bytes, sent, "send a string")),
     }
 }

@@ -288,17 +288,17 @@ mod tests {
         for (body, kind, says) in [
             (&b""[..], Kind::EmptyRequest, "empty"),
             (b" \n", Kind::EmptyRequest, "empty"),
-            (b"{", Kind::BadJson, "not JSON"),
+            (b"{", Kind::MalformedJson, "not JSON"),
             (b"[]", Kind::WrongType, "the body"),
-            (b"{} x", Kind::BadJson, "trailing"),
-            (b"\xef\xbb\xbf{}", Kind::BadJson, "byte order mark"),
-            (b"{\"model\":\"\xff\"}", Kind::BadJson, "UTF-8"),
-            (b"{\"instances\":[{\"a\":NaN}]}", Kind::BadJson, "NaN"),
-            (b"{\"instances\":[[\n-Infinity]]}", Kind::BadJson, "NaN"),
+            (b"{} x", Kind::MalformedJson, "trailing"),
+            (b"\xef\xbb\xbf{}", Kind::MalformedJson, "byte order mark"),
+            (b"{\"model\":\"\xff\"}", Kind::MalformedJson, "UTF-8"),
+            (b"{\"instances\":[{\"a\":NaN}]}", Kind::MalformedJson, "NaN"),
+            (b"{\"instances\":[[\n-Infinity]]}", Kind::MalformedJson, "NaN"),
             (b"{\"inputs\":{},\"inputs\":{}}", Kind::DuplicateKey, "inputs"),
             (b"{\"model\":1}", Kind::WrongType, "string"),
             (b"{\"outputs\":1}", Kind::WrongType, "outputs"),
-            (deep.as_bytes(), Kind::BadJson, "not JSON"),
+            (deep.as_bytes(), Kind::MalformedJson, "not JSON"),
         ] {
             let e = PredictBody::parse(body).unwrap_err();
             assert_eq!(e.kind, kind, "{e}");
@@ -328,7 +328,7 @@ mod tests {
             (r#"{"context":[{},[]]}"#, Kind::WrongType, "'context' of row 1"),
             (
                 r#"{"context":[{},{"a":"\ud800"}]}"#,
-                Kind::BadJson,
+                Kind::MalformedJson,
                 "'context' of row 1",
             ),
             (&fat, Kind::BadRequest, "'context' of row 0"),
