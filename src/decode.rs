@@ -7,6 +7,7 @@
 
 mod columns;
 mod feedback;
+mod form;
 mod json;
 mod lines;
 mod number;
@@ -19,12 +20,13 @@ mod value;
 
 pub use columns::columns;
 pub use feedback::{Feedback, FeedbackItem, Invalid, Item, feedback, feedback_line};
+pub use form::Form;
 pub use lines::{Line, LineSplitter, MAX_LINE_BYTES};
 pub use predict::{Keys, PredictBody, Source, Wanted};
 pub use rows::instances;
 pub use tensors::tensors;
 
-pub(crate) use json::{clip, nearest, text};
+pub(crate) use json::clip;
 
 /// What a `null` is for a float feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,6 +45,26 @@ pub fn tensors(raw: &str, signature: &Signature, max_rows: usize) -> Result<Batc
     Ok(Batch::Tensors { inputs, rows })
 }
 
+/// The same for a model of one input, from the text of its value.
+///
+/// # Errors
+/// As [`tensors`].
+pub(super) fn single(raw: &str, signature: &Signature, max_rows: usize) -> Result<Batch, Error> {
+    let Some(spec) = signature.inputs.first() else {
+        return Err(Error::new(Kind::UnknownFeature, "the model has no input"));
+    };
+    let mut builder = Builder::new(spec)?;
+    let mut d = serde_json::Deserializer::from_str(raw);
+    let done = Value(&mut builder).deserialize(&mut d).and_then(|()| d.end());
+    if let Some(fault) = builder.fault.take() {
+        return Err(fault);
+    }
+    done.map_err(|e| located("instances", &e))?;
+    let inputs = vec![builder.finish()?];
+    let rows = rows(&inputs, signature, max_rows)?;
+    Ok(Batch::Tensors { inputs, rows })
+}
+
 fn all(found: Vec<Option<Tensor>>, signature: &Signature) -> Result<Vec<Tensor>, Error> {
     let named = found.into_iter().zip(&signature.inputs);
     named
