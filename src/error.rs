@@ -45,6 +45,8 @@ kinds! {
     WrongShape, 400, "wrong_shape";
     /// A value of another type, or out of its type's range.
     WrongType, 400, "wrong_type";
+    /// A key twice in one object.
+    DuplicateKey, 400, "duplicate_key";
     /// A feature or an input that the model does not know.
     UnknownFeature, 400, "unknown_feature";
     /// A feature or an input that nobody can do without.
@@ -67,6 +69,8 @@ kinds! {
     UnknownVersion, 404, "unknown_version";
     /// The route exists for other methods.
     MethodNotAllowed, 405, "method_not_allowed";
+    /// The client took too long to send its request.
+    Timeout, 408, "timeout";
     /// The version's role does not allow it.
     WrongRole, 409, "wrong_role";
     /// The body is larger than is allowed.

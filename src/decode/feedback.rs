@@ -1,0 +1,224 @@
+//! Labels: one JSON body, or one line each. A bad item does not spoil the others.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::json::{clip, text, whole, words};
+use super::predict::MAX_ID_BYTES;
+use crate::error::{Error, Kind};
+
+/// Most versions' labels that one item pays.
+const MAX_REWARDS: usize = 1_000;
+
+/// One reported outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedbackItem {
+    /// The prediction's id, ours or the caller's.
+    pub id: String,
+    /// The model, where a line names it.
+    pub model: Option<String>,
+    /// The outcome: a boolean, a number or a string.
+    pub label: Option<Value>,
+    /// In (0, 1].
+    pub weight: f64,
+    /// What each label would have earned.
+    pub rewards: Option<BTreeMap<String, f64>>,
+    /// What was earned: shown, never evidence.
+    pub reward: Option<f64>,
+}
+
+/// An item that is not one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Its id, where one could be read.
+    pub id: Option<String>,
+    /// What was wrong and what to change.
+    pub error: String,
+}
+
+/// An item, or what was wrong with it.
+pub type Item = Result<FeedbackItem, Invalid>;
+
+/// A whole JSON body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feedback {
+    /// The model that all items are for.
+    pub model: Option<String>,
+    /// In the order sent.
+    pub items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    model: Option<String>,
+    #[serde(borrow)]
+    labels: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    id: String,
+    model: Option<String>,
+    label: Option<Value>,
+    weight: Option<f64>,
+    rewards: Option<BTreeMap<String, f64>>,
+    reward: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct OnlyId {
+    id: String,
+}
+
+/// Reads `{"model"?, "labels":[…]}`.
+///
+/// # Errors
+/// The body as a whole: not JSON, no `labels`, none or too many of them.
+pub fn feedback(body: &[u8], max_items: usize) -> Result<Feedback, Error> {
+    let body = text(body)?;
+    let parsed: Body<'_> = serde_json::from_str(body).map_err(|e| whole(body, &e))?;
+    let labels = parsed.labels.unwrap_or_default();
+    if labels.is_empty() {
+        return Err(Error::new(
+            Kind::EmptyRequest,
+            "no label: send {\"labels\":[{\"id\":…,\"label\":…}]}",
+        ));
+    }
+    if labels.len() > max_items {
+        return Err(Error::new(
+            Kind::TooManyRows,
+            format!("more than {max_items} labels: send fewer, or newline-delimited JSON (application/x-ndjson)"),
+        ));
+    }
+    Ok(Feedback {
+        model: parsed.model,
+        items: labels.iter().map(|raw| item(raw.get())).collect(),
+    })
+}
+
+/// Reads one line of newline-delimited JSON.
+///
+/// # Errors
+/// What is wrong with the line.
+pub fn feedback_line(line: &[u8]) -> Item {
+    match text(line) {
+        Ok(line) => item(line),
+        Err(e) => Err(Invalid {
+            id: None,
+            error: e.message,
+        }),
+    }
+}
+
+fn item(raw: &str) -> Item {
+    match serde_json::from_str::<Raw>(raw) {
+        Ok(parsed) => checked(parsed),
+        Err(e) => Err(Invalid {
+            id: serde_json::from_str::<OnlyId>(raw).ok().map(|only| clip(&only.id)),
+            error: format!("{}: send {{\"id\":…,\"label\":…}}", words(&e)),
+        }),
+    }
+}
+
+fn checked(raw: Raw) -> Item {
+    if let Some(error) = fault(&raw) {
+        return Err(Invalid {
+            id: Some(clip(&raw.id)),
+            error,
+        });
+    }
+    Ok(FeedbackItem {
+        id: raw.id,
+        model: raw.model,
+        label: raw.label,
+        weight: raw.weight.unwrap_or(1.0),
+        rewards: raw.rewards,
+        reward: raw.reward,
+    })
+}
+
+fn fault(raw: &Raw) -> Option<String> {
+    if !(1..=MAX_ID_BYTES).contains(&raw.id.len()) {
+        return Some(format!("'id' has {} bytes: send 1 to {MAX_ID_BYTES}", raw.id.len()));
+    }
+    if raw.label.is_none() && raw.rewards.is_none() && raw.reward.is_none() {
+        return Some("no 'label', 'rewards' or 'reward': send the outcome".into());
+    }
+    match &raw.label {
+        Some(Value::Array(_) | Value::Object(_)) => {
+            return Some("'label' is not a single value: send a number, a string or a boolean".into());
+        }
+        Some(Value::String(text)) if text.len() > MAX_ID_BYTES => {
+            return Some(format!(
+                "'label' is longer than {MAX_ID_BYTES} bytes: send the class's name"
+            ));
+        }
+        _ => {}
+    }
+    if raw.weight.is_some_and(|w| !(w > 0.0 && w <= 1.0)) {
+        return Some("'weight' is outside (0, 1]: send a weight above 0 and at most 1".into());
+    }
+    if raw
+        .rewards
+        .as_ref()
+        .is_some_and(|r| r.is_empty() || r.len() > MAX_REWARDS)
+    {
+        return Some(format!("'rewards' must pay 1 to {MAX_REWARDS} labels"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_item_is_told_apart_and_the_others_stand() {
+        let body = br#"{"model":"m","labels":[{"id":"a","label":1},{"id":"b","label":[1]},{"id":"c"},{"label":1},7,
+            {"id":"d","label":1,"weight":0},{"id":"e","label":1,"weight":1.5},{"id":"f","label":true,"weight":0.5},
+            {"id":"g","rewards":{"0":-1,"1":0.3}},{"id":"h","reward":2},{"id":"i","label":1e999},{"id":"","label":1},
+            {"id":"j","label":1,"label":0},{"id":"k","label":null}]}"#;
+        // 1e999 is JSON by its grammar, so it spoils its item only.
+        let read = feedback(body, 100).unwrap();
+        assert_eq!(read.model.as_deref(), Some("m"));
+        let good: Vec<&str> = read.items.iter().flatten().map(|i| i.id.as_str()).collect();
+        assert_eq!(good, ["a", "f", "g", "h"]);
+        let bad: Vec<Option<&str>> = read
+            .items
+            .iter()
+            .filter_map(|i| i.as_ref().err())
+            .map(|i| i.id.as_deref())
+            .collect();
+        assert_eq!(bad[..3], [Some("b"), Some("c"), None]);
+        assert_eq!(bad.len(), 10);
+        assert!(
+            read.items
+                .iter()
+                .filter_map(|i| i.as_ref().err())
+                .all(|i| !i.error.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_body_without_labels_or_with_too_many_is_refused() {
+        for (body, kind) in [
+            (&b"{}"[..], Kind::EmptyRequest),
+            (b"{\"labels\":[]}", Kind::EmptyRequest),
+            (b"{\"labels\":[1,2,3]}", Kind::TooManyRows),
+            (b"{\"labels\":{}}", Kind::WrongType),
+            (b"{\"labels\":[", Kind::MalformedJson),
+            (b"\xff", Kind::MalformedJson),
+        ] {
+            assert_eq!(
+                feedback(body, 2).unwrap_err().kind,
+                kind,
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
+        assert!(feedback_line(b"\xff\xfe").is_err() && feedback_line(b"{\"id\":\"x\",\"label\":0}").is_ok());
+    }
+}

@@ -1,0 +1,341 @@
+//! The top level of a `/predict` body. Unknown keys are ignored; the parts stay text until the model is known.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::json::{clip, located, text, whole};
+use crate::error::{Error, Kind};
+
+/// Longest id or entity.
+pub(super) const MAX_ID_BYTES: usize = 256;
+/// Longest context of one row.
+const MAX_CONTEXT_BYTES: usize = 16 * 1024;
+/// Most outputs that one request names.
+const MAX_OUTPUTS: usize = 256;
+
+/// Which raw outputs the reply carries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// None, unless the model's task is unknown.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// These.
+    Names(Vec<String>),
+}
+
+/// A text that borrows from the body unless it has escapes.
+#[derive(Debug, Default, Deserialize)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The body, its parts not yet read.
+#[derive(Debug, Deserialize)]
+pub struct PredictBody<'a> {
+    #[serde(borrow)]
+    model: Option<Word<'a>>,
+    #[serde(borrow)]
+    version: Option<Word<'a>>,
+    #[serde(borrow)]
+    instances: Option<&'a RawValue>,
+    #[serde(borrow)]
+    inputs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ids: Option<&'a RawValue>,
+    #[serde(borrow)]
+    entities: Option<&'a RawValue>,
+    #[serde(borrow)]
+    context: Option<&'a RawValue>,
+    outputs: Option<Wanted>,
+    shadow: Option<bool>,
+}
+
+/// Where the rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// Text of `instances`.
+    Instances(&'a str),
+    /// Text of `inputs`.
+    Inputs(&'a str),
+}
+
+/// What the caller said about each row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// The caller's own id per row.
+    pub ids: Option<Vec<String>>,
+    /// The entity per row.
+    pub entities: Option<Vec<String>>,
+    /// A JSON object per row, as text.
+    pub context: Option<Vec<String>>,
+}
+
+impl<'a> PredictBody<'a> {
+    /// Reads the top level.
+    ///
+    /// # Errors
+    /// Not UTF-8, not JSON, a key twice, or a key of the wrong type.
+    pub fn parse(body: &'a [u8]) -> Result<Self, Error> {
+        let body = text(body)?;
+        if body.bytes().all(|b| b.is_ascii_whitespace()) {
+            return Err(Error::new(
+                Kind::EmptyRequest,
+                "the body is empty: send {\"instances\":[…]} or {\"inputs\":{…}}",
+            ));
+        }
+        serde_json::from_str(body).map_err(|e| whole(body, &e))
+    }
+
+    /// The model named in the body.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_ref().map(|w| w.0.as_ref())
+    }
+
+    /// The version that the request is pinned to.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_ref().map(|w| w.0.as_ref())
+    }
+
+    /// False when the request keeps out of shadow, store and evidence.
+    #[must_use]
+    pub fn shadow(&self) -> bool {
+        self.shadow.unwrap_or(true)
+    }
+
+    /// Which raw outputs are asked for.
+    #[must_use]
+    pub fn outputs(&mut self) -> Wanted {
+        self.outputs.take().unwrap_or_default()
+    }
+
+    /// The rows' text.
+    ///
+    /// # Errors
+    /// Neither or both of `instances` and `inputs`.
+    pub fn source(&self) -> Result<Source<'a>, Error> {
+        match (self.instances, self.inputs) {
+            (Some(raw), None) => Ok(Source::Instances(raw.get())),
+            (None, Some(raw)) => Ok(Source::Inputs(raw.get())),
+            (None, None) => Err(Error::new(
+                Kind::EmptyRequest,
+                "the request has neither 'instances' nor 'inputs': send one of them",
+            )),
+            (Some(_), Some(_)) => Err(Error::new(
+                Kind::BadRequest,
+                "the request has both 'instances' and 'inputs': send one of them",
+            )),
+        }
+    }
+
+    /// Ids, entities and context, which must go with `rows` rows.
+    ///
+    /// # Errors
+    /// A list of another length, an id that is empty, too long, reserved or twice in the request, a context that is
+    /// not an object or too long.
+    pub fn keys(&self, rows: usize) -> Result<Keys, Error> {
+        let ids = self.list::<String>("ids", self.ids, rows)?;
+        if let Some(ids) = &ids {
+            check_ids(ids)?;
+        }
+        let entities = self.list::<String>("entities", self.entities, rows)?;
+        for (row, entity) in entities.iter().flatten().enumerate() {
+            check_length("entities", row, entity)?;
+        }
+        let context = self.list::<Box<RawValue>>("context", self.context, rows)?;
+        let context = context.map(|list| list.iter().enumerate().map(|(i, c)| object(i, c.get())).collect());
+        Ok(Keys {
+            ids,
+            entities,
+            context: context.transpose()?,
+        })
+    }
+
+    fn list<T: Deserialize<'a>>(
+        &self,
+        key: &str,
+        raw: Option<&'a RawValue>,
+        rows: usize,
+    ) -> Result<Option<Vec<T>>, Error> {
+        let Some(raw) = raw else { return Ok(None) };
+        let list: Vec<T> = serde_json::from_str(raw.get()).map_err(|e| located(&format!("'{key}'"), &e))?;
+        if list.len() == rows {
+            return Ok(Some(list));
+        }
+        let sent = list.len();
+        Err(Error::new(
+            Kind::WrongShape,
+            format!("'{key}' has {sent} entries for {rows} rows: send one per row"),
+        ))
+    }
+}
+
+fn check_length(key: &str, row: usize, text: &str) -> Result<(), Error> {
+    if (1..=MAX_ID_BYTES).contains(&text.len()) {
+        return Ok(());
+    }
+    let length = text.len();
+    Err(Error::new(
+        Kind::BadRequest,
+        format!("'{key}' of row {row} has {length} bytes: send 1 to {MAX_ID_BYTES}"),
+    ))
+}
+
+fn check_ids(ids: &[String]) -> Result<(), Error> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    for (row, id) in ids.iter().enumerate() {
+        check_length("ids", row, id)?;
+        if id.starts_with("p1_") {
+            return Err(Error::new(
+                Kind::BadRequest,
+                format!("'ids' of row {row} begins with 'p1_', which is kept for generated ids: choose another"),
+            ));
+        }
+        if !seen.insert(id) {
+            let id = clip(id);
+            return Err(Error::new(
+                Kind::BadRequest,
+                format!("'ids' of row {row} repeats '{id}' inside one request: send each id once"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A context's text, once it is known to be an object that parses.
+fn object(row: usize, raw: &str) -> Result<String, Error> {
+    let place = format!("'context' of row {row}");
+    if raw.len() > MAX_CONTEXT_BYTES {
+        return Err(Error::new(
+            Kind::BadRequest,
+            format!("{place} is longer than {MAX_CONTEXT_BYTES} bytes: send less"),
+        ));
+    }
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw).map_err(|e| located(&place, &e))?;
+    Ok(raw.to_owned())
+}
+
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(WantedVisitor)
+    }
+}
+
+struct WantedVisitor;
+
+impl<'de> Visitor<'de> for WantedVisitor {
+    type Value = Wanted;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("'outputs' as true, false or a list of names")
+    }
+
+    fn visit_bool<E: de::Error>(self, all: bool) -> Result<Wanted, E> {
+        Ok(if all { Wanted::All } else { Wanted::None })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Wanted, A::Error> {
+        let mut names: Vec<String> = Vec::new();
+        while let Some(name) = list.next_element::<String>()? {
+            if names.len() >= MAX_OUTPUTS {
+                return Err(de::Error::custom("too many names in 'outputs'"));
+            }
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(Wanted::Names(names))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_level_borrows_its_parts_and_ignores_other_keys() {
+        let body = br#"{"model":"elec2","extra":[[[{}]]],"instances":[{}],"ids":["a"],"entities":["e"],
+            "context":[{"channel":"web"}],"version":"e02","outputs":["y","y","z"],"shadow":false}"#;
+        let mut read = PredictBody::parse(body).unwrap();
+        assert_eq!(
+            (read.model(), read.version(), read.shadow()),
+            (Some("elec2"), Some("e02"), false)
+        );
+        assert_eq!(read.source().unwrap(), Source::Instances("[{}]"));
+        assert_eq!(read.outputs(), Wanted::Names(vec!["y".into(), "z".into()]));
+        let keys = read.keys(1).unwrap();
+        assert_eq!(keys.context.unwrap(), [r#"{"channel":"web"}"#]);
+        assert_eq!(
+            (keys.ids.unwrap(), keys.entities.unwrap()),
+            (vec!["a".to_owned()], vec!["e".to_owned()])
+        );
+        let mut plain = PredictBody::parse(br#"{"inputs":{},"outputs":true,"ids":null}"#).unwrap();
+        assert_eq!(
+            (plain.outputs(), plain.shadow(), plain.keys(5).unwrap()),
+            (Wanted::All, true, Keys::default())
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_request_is_refused_in_words() {
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        for (body, kind, says) in [
+            (&b""[..], Kind::EmptyRequest, "empty"),
+            (b" \n", Kind::EmptyRequest, "empty"),
+            (b"{", Kind::MalformedJson, "not JSON"),
+            (b"[]", Kind::WrongType, "the body"),
+            (b"{} x", Kind::MalformedJson, "trailing"),
+            (b"\xef\xbb\xbf{}", Kind::MalformedJson, "byte order mark"),
+            (b"{\"model\":\"\xff\"}", Kind::MalformedJson, "UTF-8"),
+            (b"{\"instances\":[{\"a\":NaN}]}", Kind::MalformedJson, "NaN"),
+            (b"{\"instances\":[[\n-Infinity]]}", Kind::MalformedJson, "NaN"),
+            (b"{\"inputs\":{},\"inputs\":{}}", Kind::DuplicateKey, "inputs"),
+            (b"{\"model\":1}", Kind::WrongType, "string"),
+            (b"{\"outputs\":1}", Kind::WrongType, "outputs"),
+            (deep.as_bytes(), Kind::MalformedJson, "not JSON"),
+        ] {
+            let e = PredictBody::parse(body).unwrap_err();
+            assert_eq!(e.kind, kind, "{e}");
+            assert!(e.message.contains(says), "{e}");
+        }
+        for (body, kind) in [
+            (&b"{}"[..], Kind::EmptyRequest),
+            (b"{\"inputs\":1,\"instances\":1}", Kind::BadRequest),
+        ] {
+            assert_eq!(PredictBody::parse(body).unwrap().source().unwrap_err().kind, kind);
+        }
+    }
+
+    #[test]
+    fn ids_entities_and_context_go_with_the_rows() {
+        let long = format!("{{\"ids\":[\"{}\",\"b\"]}}", "x".repeat(257));
+        let fat = format!("{{\"context\":[{{\"a\":\"{}\"}},{{}}]}}", "x".repeat(20_000));
+        for (body, kind, says) in [
+            (r#"{"ids":["a"]}"#, Kind::WrongShape, "'ids' has 1 entries for 2 rows"),
+            (r#"{"ids":["a","a"]}"#, Kind::BadRequest, "repeats 'a'"),
+            (r#"{"ids":["a","p1_b"]}"#, Kind::BadRequest, "p1_"),
+            (r#"{"ids":["a",""]}"#, Kind::BadRequest, "row 1"),
+            (&long, Kind::BadRequest, "257 bytes"),
+            (r#"{"ids":["a",5]}"#, Kind::WrongType, "'ids'"),
+            (r#"{"entities":["a",null]}"#, Kind::WrongType, "'entities'"),
+            (r#"{"entities":["a","b","c"]}"#, Kind::WrongShape, "'entities'"),
+            (r#"{"context":[{},[]]}"#, Kind::WrongType, "'context' of row 1"),
+            (
+                r#"{"context":[{},{"a":"\ud800"}]}"#,
+                Kind::MalformedJson,
+                "'context' of row 1",
+            ),
+            (&fat, Kind::BadRequest, "'context' of row 0"),
+        ] {
+            let e = PredictBody::parse(body.as_bytes()).unwrap().keys(2).unwrap_err();
+            assert_eq!(e.kind, kind, "{body}: {e}");
+            assert!(e.message.contains(says), "{body}: {e}");
+        }
+    }
+}

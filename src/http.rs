@@ -1,0 +1,99 @@
+//! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port, three faces, one tower stack.
+//!
+//! Always holds: a body, a head, an idle connection and a queue have limits; what is refused is refused with JSON and
+//! a code; a body and its head leave in one write; health and scrapes are never shed; nothing on the way of
+//! `/predict` is boxed by us; shutting down stops accepting, finishes what is in flight, and ends after the grace.
+//! Leaves to others: what the answers are ([`Backend`]), what rows look like (`decode`), gRPC and the Open Inference
+//! Protocol.
+
+mod admin;
+pub mod backend;
+mod body;
+mod connection;
+mod edge;
+mod encode;
+mod feedback;
+mod health;
+mod listener;
+mod predict;
+mod reply;
+mod route;
+mod stack;
+mod strict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+pub use backend::Backend;
+pub use listener::{Servers, bind};
+pub use route::Face;
+
+use crate::metrics::HttpMetrics;
+
+/// Bounds of a listener.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest body.
+    pub max_body_bytes: usize,
+    /// Body bytes held by all requests together.
+    pub max_buffered_bytes: usize,
+    /// Labels in one JSON body.
+    pub max_labels: usize,
+    /// Connections per listener; at the limit the longest idle one goes.
+    pub max_connections: usize,
+    /// Requests being answered at once; more are shed.
+    pub max_in_flight: usize,
+    /// Label streams at once; more are shed.
+    pub max_streams: usize,
+    /// Longest time for a head.
+    pub header_timeout: Duration,
+    /// Longest time for a body, and between two chunks of a label stream.
+    pub body_timeout: Duration,
+    /// A connection without a request in flight is closed after this time; also the time to take the last answer.
+    pub idle_timeout: Duration,
+    /// Time for requests in flight at shutdown.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 64 << 20,
+            max_buffered_bytes: 512 << 20,
+            max_labels: 10_000,
+            max_connections: 10_000,
+            max_in_flight: 1_024,
+            max_streams: 8,
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What every request of a gateway shares.
+#[derive(Debug)]
+pub struct App<B> {
+    pub(crate) backend: Arc<B>,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: HttpMetrics,
+    pub(crate) buffered: Arc<Semaphore>,
+    pub(crate) streams: Semaphore,
+}
+
+impl<B: Backend> App<B> {
+    /// Joins the gateway with its limits and metrics.
+    #[must_use]
+    pub fn new(backend: Arc<B>, limits: Limits, metrics: HttpMetrics) -> Self {
+        Self {
+            backend,
+            buffered: body::budget(&limits),
+            streams: Semaphore::new(limits.max_streams),
+            limits,
+            metrics,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the HTTP routes ask of the gateway. One trait, no `dyn` on the way of a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::batch::Batch;
+use crate::decode::{FeedbackItem, Form, Keys, Rules, Wanted};
+use crate::error::Error;
+use crate::model::head::LabelValue;
+use crate::model::tensor::Tensor;
+use crate::protocol::{Action, ItemStatus, Order};
+use crate::score::Score;
+
+/// How a model's requests are read.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// Features or tensors.
+    pub form: Form,
+    /// Missing values, unknown features, most rows.
+    pub rules: Rules,
+}
+
+/// A served model.
+pub trait Model: Send + Sync + 'static {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// How its requests are read, as of now.
+    fn interface(&self) -> Arc<Interface>;
+}
+
+/// A decoded request.
+#[derive(Debug)]
+pub struct Ask {
+    /// The rows.
+    pub batch: Batch,
+    /// The caller's ids, entities and context; each list, where there is one, as long as the rows.
+    pub keys: Keys,
+    /// The version that the request is pinned to.
+    pub version: Option<String>,
+    /// Which raw outputs to compute and return.
+    pub outputs: Wanted,
+    /// False: keep out of shadow, store and evidence.
+    pub shadow: bool,
+    /// After this nobody waits for the answer.
+    pub deadline: Option<Instant>,
+}
+
+/// The answer for one row.
+#[derive(Debug)]
+pub struct RowReply {
+    /// The caller's id or the generated one.
+    pub id: String,
+    /// Absent where the task is unknown.
+    pub score: Option<Score>,
+    /// Absent where the task is unknown or a regression.
+    pub label: Option<LabelValue>,
+    /// The previous champion's name, where it answered.
+    pub fallback: Option<Arc<str>>,
+}
+
+/// The answer for a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The version that answered.
+    pub version: Arc<str>,
+    /// Its digest, `sha256:…`.
+    pub digest: Arc<str>,
+    /// One per row.
+    pub rows: Vec<RowReply>,
+    /// Raw outputs that were asked for, by name.
+    pub outputs: Vec<(Arc<str>, Tensor)>,
+    /// Waiting for a session.
+    pub queue: Duration,
+    /// The model's own time.
+    pub compute: Duration,
+}
+
+/// The gateway, as the routes see it.
+pub trait Backend: Send + Sync + 'static {
+    /// A served model.
+    type Model: Model;
+
+    /// The model of this name, or the only one.
+    ///
+    /// # Errors
+    /// Unknown, not ready, or none named where several are served.
+    fn resolve(&self, model: Option<&str>) -> Result<Arc<Self::Model>, Error>;
+
+    /// Answers a request.
+    fn answer(&self, model: &Arc<Self::Model>, ask: Ask) -> impl Future<Output = Result<Reply, Error>> + Send;
+
+    /// Takes labels; returns one status per item, in order, when they are on disk. `model` is for items that name none.
+    fn feedback(
+        &self,
+        model: Option<&str>,
+        items: Vec<FeedbackItem>,
+    ) -> impl Future<Output = Result<Vec<ItemStatus>, Error>> + Send;
+
+    /// Whether requests can be answered, or why not.
+    ///
+    /// # Errors
+    /// Why not.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Whether this model can answer.
+    ///
+    /// # Errors
+    /// Unknown, or not ready and why.
+    fn model_ready(&self, model: &str) -> Result<(), Error>;
+
+    /// `GET /api/models`.
+    fn models(&self) -> Value;
+
+    /// `GET /api/models/{m}`.
+    fn model_view(&self, model: &str) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `GET /api/models/{m}/decisions`.
+    fn decisions(&self, model: &str) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// Carries out a person's order; done when it is durable and visible.
+    fn act(&self, model: &str, action: Action, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// The text of `/metrics`.
+    fn metrics_text(&self) -> String;
+}

@@ -1,0 +1,137 @@
+//! Reading a body within its limits: of one request, of its time, and of all requests together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Limits;
+use crate::error::{Error, Kind};
+
+/// The budget is kept in pages, since a semaphore counts in 32 bits; a body of less than a page is not counted: so
+/// many fit into one connection's read buffer anyway.
+const PAGE: usize = 64 * 1024;
+/// What is read and thrown away after a refusal, so that a client still sending gets to read it.
+const MAX_DRAINED: usize = 16 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// A body with its share of the budget.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// The budget of all bodies.
+pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
+    let pages = limits.max_buffered_bytes.max(limits.max_body_bytes) / PAGE + 1;
+    Arc::new(Semaphore::new(pages.min(Semaphore::MAX_PERMITS)))
+}
+
+/// The whole body.
+pub(crate) async fn read(mut body: Incoming, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Body, Error> {
+    let read = match tokio::time::timeout(limits.body_timeout, collect(&mut body, limits, budget)).await {
+        Ok(read) => read,
+        Err(_) => Err(Error::new(
+            Kind::Timeout,
+            format!(
+                "the body did not arrive within {:?}: send it faster",
+                limits.body_timeout
+            ),
+        )),
+    };
+    if read
+        .as_ref()
+        .is_err_and(|e| matches!(e.kind, Kind::TooLarge | Kind::Overloaded))
+    {
+        drain(&mut body).await;
+    }
+    read
+}
+
+async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Body, Error> {
+    let max = limits.max_body_bytes;
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large(max));
+    }
+    let Some(first) = next(body).await? else {
+        return Ok(Body {
+            bytes: Bytes::new(),
+            _share: None,
+        });
+    };
+    if body.is_end_stream() && first.len() <= PAGE.min(max) {
+        return Ok(Body {
+            bytes: first,
+            _share: None,
+        });
+    }
+    let mut all = BytesMut::from(first);
+    let mut share = None;
+    loop {
+        if all.len() > max {
+            return Err(too_large(max));
+        }
+        grow(&mut share, all.len() / PAGE, budget)?;
+        match next(body).await? {
+            Some(chunk) => all.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    Ok(Body {
+        bytes: all.freeze(),
+        _share: share,
+    })
+}
+
+/// The next chunk of data; trailers are dropped.
+pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Error::new(Kind::BadRequest, format!("the body broke off: {e}")))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+fn grow(share: &mut Option<OwnedSemaphorePermit>, pages: usize, budget: &Arc<Semaphore>) -> Result<(), Error> {
+    let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    let more = u32::try_from(pages.saturating_sub(held)).unwrap_or(u32::MAX);
+    if more == 0 {
+        return Ok(());
+    }
+    let Ok(permit) = Arc::clone(budget).try_acquire_many_owned(more) else {
+        return Err(Error::new(Kind::Overloaded, "too many large bodies at once: try again").retry_after(1));
+    };
+    match share {
+        Some(share) => share.merge(permit),
+        None => *share = Some(permit),
+    }
+    Ok(())
+}
+
+fn too_large(max: usize) -> Error {
+    Error::new(
+        Kind::TooLarge,
+        format!("the body is larger than {max} bytes: send fewer rows per request, or raise max_body_bytes"),
+    )
+}
+
+async fn drain(body: &mut Incoming) {
+    let throw_away = async {
+        let mut drained = 0;
+        while let Ok(Some(chunk)) = next(body).await {
+            drained += chunk.len();
+            if drained > MAX_DRAINED {
+                break;
+            }
+        }
+    };
+    // When the time is up the connection is closed on the client: it had its chance to read the refusal.
+    let _ = tokio::time::timeout(DRAIN_TIME, throw_away).await;
+}

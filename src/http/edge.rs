@@ -1,0 +1,106 @@
+//! From a request to its route and back.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Request;
+use http::request::Parts;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+use super::reply::{self, Answer};
+use super::route::{self, Face, Route};
+use super::stack::{self, Call, Work};
+use super::{App, Backend, admin, body, feedback, health, predict, strict};
+use crate::error::Error;
+use crate::metrics::RouteName;
+
+/// One listener's way in.
+#[derive(Debug)]
+pub(crate) struct Edge<B, W> {
+    pub(crate) face: Face,
+    pub(crate) bound: IpAddr,
+    pub(crate) app: Arc<App<B>>,
+    pub(crate) work: W,
+}
+
+impl<B: Backend, W: Work> Edge<B, W> {
+    /// Answers a request; there is always an answer.
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let start = Instant::now();
+        let (parts, incoming) = request.into_parts();
+        let (name, answer) = match self.route(&parts) {
+            Ok(route) => {
+                let name = name_of(&route);
+                let answer = self.answer(route, &parts, incoming, start).await;
+                (name, answer.unwrap_or_else(|e| reply::error(&e)))
+            }
+            Err(answer) => (RouteName::None, *answer),
+        };
+        let pinned = answer.extensions().get::<predict::Pinned>().is_some();
+        self.app
+            .metrics
+            .answered(name, answer.status().as_u16(), pinned, start.elapsed());
+        Ok(answer)
+    }
+
+    fn route(&self, parts: &Parts) -> Result<Route, Box<Answer>> {
+        let refused = |e: Error| Box::new(reply::error(&e));
+        strict::head(parts).map_err(refused)?;
+        if self.face == Face::Admin {
+            strict::own_host(parts, self.bound).map_err(refused)?;
+        }
+        route::find(self.face, &parts.method, parts.uri.path()).map_err(|e| Box::new(reply::no_route(&e)))
+    }
+
+    async fn answer(&self, route: Route, parts: &Parts, incoming: Incoming, start: Instant) -> Result<Answer, Error> {
+        let app = &*self.app;
+        let backend = &*app.backend;
+        Ok(match route {
+            Route::Predict(model) => {
+                let mut call = predict::Call::from_head(&parts.headers, model, start)?;
+                call.body = Some(body::read(incoming, &app.limits, &app.buffered).await?);
+                self.work(Call::Predict(call)).await
+            }
+            Route::Feedback => {
+                strict::encoding(&parts.headers)?;
+                if feedback::is_stream(&parts.headers) {
+                    return feedback::stream(app, incoming).await;
+                }
+                strict::not_foreign_type(&parts.headers)?;
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                self.work(Call::Feedback(feedback::Call { body })).await
+            }
+            Route::Server => health::server(),
+            Route::Live => health::live(backend),
+            Route::Ready => health::ready(backend),
+            Route::ModelReady(model) => health::model_ready(backend, &model),
+            Route::Metrics => reply::metrics(backend.metrics_text()),
+            Route::Models => reply::value(200, &backend.models()),
+            Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
+            Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
+            Route::Act(model, action) => {
+                strict::json_type(&parts.headers)?;
+                strict::encoding(&parts.headers)?;
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                admin::act(backend, &model, action, &body.bytes).await?
+            }
+        })
+    }
+
+    async fn work(&self, call: Call) -> Answer {
+        self.work.clone().oneshot(call).await.unwrap_or_else(|_| stack::shed())
+    }
+}
+
+fn name_of(route: &Route) -> RouteName {
+    match route {
+        Route::Predict(_) => RouteName::Predict,
+        Route::Feedback => RouteName::Feedback,
+        Route::Server | Route::Live | Route::Ready | Route::ModelReady(_) => RouteName::Health,
+        Route::Metrics => RouteName::Metrics,
+        Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Act(..) => RouteName::Admin,
+    }
+}

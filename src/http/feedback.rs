@@ -1,0 +1,154 @@
+//! `POST /feedback`: a JSON body, or a stream of lines.
+
+use http::HeaderMap;
+use hyper::body::Incoming;
+
+use super::body::{self, Body};
+use super::reply::{self, Answer};
+use super::{App, Backend, strict};
+use crate::decode::{self, FeedbackItem, Invalid, Item, Line, LineSplitter, MAX_LINE_BYTES};
+use crate::error::{Error, Kind};
+use crate::protocol::{FeedbackReply, ItemStatus, StreamReply};
+
+/// Lines that are handed to the ledger together.
+const CHUNK: usize = 1_000;
+
+/// A JSON body.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) body: Body,
+}
+
+/// True for newline-delimited JSON.
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
+    let known = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+    known.contains(&strict::media_type(headers).as_str())
+}
+
+/// Answers a JSON body.
+pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
+    match labels(app, &call.body.bytes).await {
+        Ok(answer) => answer,
+        Err(e) => reply::error(&e),
+    }
+}
+
+async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error> {
+    let read = decode::feedback(bytes, app.limits.max_labels)?;
+    let model = read.model.as_deref();
+    let results = store(&*app.backend, model, read.items).await?;
+    let accepted = results.iter().filter(|r| r.status == "accepted").count();
+    Ok(reply::value(
+        200,
+        &FeedbackReply {
+            model,
+            accepted,
+            results: &results,
+        },
+    ))
+}
+
+/// Hands the valid items on; all statuses in the order sent.
+async fn store<B: Backend>(backend: &B, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
+    let mut statuses: Vec<Option<ItemStatus>> = Vec::with_capacity(items.len());
+    let mut valid: Vec<FeedbackItem> = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            Ok(item) => {
+                valid.push(item);
+                statuses.push(None);
+            }
+            Err(bad) => statuses.push(Some(invalid(bad))),
+        }
+    }
+    let mut stored = if valid.is_empty() {
+        Vec::new()
+    } else {
+        backend.feedback(model, valid).await?
+    }
+    .into_iter();
+    let all: Option<Vec<ItemStatus>> = statuses.into_iter().map(|s| s.or_else(|| stored.next())).collect();
+    all.ok_or_else(|| Error::new(Kind::Internal, "a label was left without a status"))
+}
+
+fn invalid(bad: Invalid) -> ItemStatus {
+    ItemStatus {
+        id: bad.id,
+        status: "invalid",
+        error: Some(bad.error),
+    }
+}
+
+/// Reads lines as they come, and answers when the last is on disk.
+pub(crate) async fn stream<B: Backend>(app: &App<B>, mut incoming: Incoming) -> Result<Answer, Error> {
+    let Ok(_place) = app.streams.try_acquire() else {
+        let text = "too many label streams at once: try again";
+        return Err(Error::new(Kind::Overloaded, text).retry_after(1));
+    };
+    let mut lines = Lines::default();
+    let mut splitter = LineSplitter::default();
+    loop {
+        let chunk = tokio::time::timeout(app.limits.body_timeout, body::next(&mut incoming)).await;
+        let chunk =
+            chunk.map_err(|_| lines.broken(&Error::new(Kind::Timeout, "the stream stood still for too long")))?;
+        let Some(chunk) = chunk.map_err(|e| lines.broken(&e))? else {
+            break;
+        };
+        splitter.push(&chunk, |line| lines.add(line));
+        lines.flush(&*app.backend, CHUNK).await?;
+    }
+    splitter.finish(|line| lines.add(line));
+    lines.flush(&*app.backend, 1).await?;
+    Ok(reply::value(200, &lines.reply))
+}
+
+/// Lines that wait for the ledger, and what became of the others.
+#[derive(Default)]
+struct Lines {
+    line: u64,
+    waiting: Vec<(u64, Item)>,
+    reply: StreamReply,
+}
+
+impl Lines {
+    fn add(&mut self, line: Line<'_>) {
+        self.line += 1;
+        let item = match line {
+            Line::Text(text) if text.iter().all(u8::is_ascii_whitespace) => return,
+            Line::Text(text) => decode::feedback_line(text),
+            Line::TooLong => Err(Invalid {
+                id: None,
+                error: format!("the line is longer than {MAX_LINE_BYTES} bytes: send one label per line"),
+            }),
+        };
+        self.waiting.push((self.line, item));
+    }
+
+    /// Hands on what waits, in groups of at most [`CHUNK`], while there are `least` or more.
+    async fn flush<B: Backend>(&mut self, backend: &B, least: usize) -> Result<(), Error> {
+        while self.waiting.len() >= least {
+            let rest = self.waiting.split_off(self.waiting.len().min(CHUNK));
+            let group = std::mem::replace(&mut self.waiting, rest);
+            let (numbers, items): (Vec<u64>, Vec<Item>) = group.into_iter().unzip();
+            let stored = store(backend, None, items).await.map_err(|e| self.broken(&e))?;
+            for (line, status) in numbers.into_iter().zip(stored) {
+                self.reply.add(line, status);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is on disk stays: the message says how far the stream came.
+    fn broken(&self, e: &Error) -> Error {
+        let stored: u64 = self.reply.counts.values().sum();
+        let text = format!(
+            "{} ({stored} lines were dealt with before; sending all again is harmless)",
+            e.message
+        );
+        Error {
+            kind: e.kind,
+            message: text,
+            retry_after: e.retry_after,
+        }
+    }
+}

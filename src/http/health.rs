@@ -1,0 +1,41 @@
+//! Health and the server's own description (Open Inference Protocol). Bodies are JSON because a widespread client
+//! parses them.
+
+use serde_json::json;
+
+use super::backend::Backend;
+use super::reply::{self, Answer};
+use crate::error::{Error, Kind};
+
+/// `GET /v2`.
+pub(crate) fn server() -> Answer {
+    let version = env!("CARGO_PKG_VERSION");
+    reply::value(200, &json!({"name": "dethrone", "version": version, "extensions": []}))
+}
+
+/// `GET /v2/health/live`: the process answers.
+pub(crate) fn live<B: Backend>(backend: &B) -> Answer {
+    reply::value(200, &json!({"live": true, "ready": backend.ready().is_ok()}))
+}
+
+/// `GET /v2/health/ready`: requests can be answered.
+pub(crate) fn ready<B: Backend>(backend: &B) -> Answer {
+    match backend.ready() {
+        Ok(()) => reply::value(200, &json!({"live": true, "ready": true})),
+        Err(why) => {
+            let code = Kind::NotReady.code();
+            reply::value(503, &json!({"live": true, "ready": false, "error": why, "code": code}))
+        }
+    }
+}
+
+/// `GET /v2/models/{m}/ready`.
+pub(crate) fn model_ready<B: Backend>(backend: &B, model: &str) -> Answer {
+    match backend.model_ready(model) {
+        Ok(()) => reply::value(200, &json!({"name": model, "ready": true})),
+        Err(Error { kind, message, .. }) => {
+            let body = json!({"name": model, "ready": false, "error": message, "code": kind.code()});
+            reply::value(kind.status(), &body)
+        }
+    }
+}

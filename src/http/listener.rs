@@ -1,0 +1,257 @@
+//! Sockets: bind, accept, serve, stop.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Watch, Watched, period};
+use super::edge::Edge;
+use super::stack::{self, Work};
+use super::{App, Backend, Face};
+
+/// Streams of one HTTP/2 connection at once.
+const MAX_H2_STREAMS: u32 = 256;
+/// Largest head, over both protocols.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// How long accepting rests when there is no place or no descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(20);
+
+/// A listening socket on `address`; port 0 takes a free one.
+///
+/// # Errors
+/// The system's own.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Running listeners, with one way to stop them all.
+#[derive(Debug)]
+pub struct Servers {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Servers {
+    /// No listener yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+        }
+    }
+
+    /// Serves `face` on `listener`; returns the bound address.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub fn start<B: Backend>(&self, face: Face, listener: TcpListener, app: &Arc<App<B>>) -> io::Result<SocketAddr> {
+        let address = listener.local_addr()?;
+        let edge = Arc::new(Edge {
+            face,
+            bound: address.ip(),
+            app: Arc::clone(app),
+            work: stack::work(Arc::clone(app)),
+        });
+        let door = Door {
+            edge,
+            open: Arc::default(),
+            tracker: self.tracker.clone(),
+            stop: self.stop.clone(),
+            kill: self.kill.clone(),
+        };
+        self.tracker.spawn(door.accept(listener));
+        Ok(address)
+    }
+
+    /// Stops accepting, lets what is in flight finish within `grace`, then cuts what is left.
+    pub async fn shutdown(self, grace: Duration) {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
+            self.kill.cancel();
+            // Connections end at their next wake-up; HTTP/2 streams end with them.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
+        }
+    }
+}
+
+/// Connections by number, to find the longest idle one.
+type Open = Mutex<HashMap<u64, Arc<Watch>>>;
+
+/// One listener.
+struct Door<B, W> {
+    edge: Arc<Edge<B, W>>,
+    open: Arc<Open>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl<B: Backend, W: Work> Door<B, W> {
+    async fn accept(self, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(self.edge.app.limits.max_connections));
+        let mut number = 0u64;
+        loop {
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                evict(&self.open);
+                if self.rest().await { return } else { continue }
+            };
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    number += 1;
+                    let serving = self.serve(number, stream);
+                    self.tracker.spawn(async move {
+                        serving.await;
+                        drop(place);
+                    });
+                }
+                Err(e) if is_of_one_connection(&e) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections: raise the limit of open files");
+                    evict(&self.open);
+                    if self.rest().await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits a little; true when it is time to stop.
+    async fn rest(&self) -> bool {
+        tokio::time::timeout(ACCEPT_REST, self.stop.cancelled()).await.is_ok()
+    }
+
+    fn serve(&self, number: u64, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let watch = Watch::new();
+        lock(&self.open).insert(number, Arc::clone(&watch));
+        let registered = Registered {
+            open: Arc::clone(&self.open),
+            number,
+        };
+        let (stop, kill) = (self.stop.clone(), self.kill.clone());
+        let (edge, builder) = (Arc::clone(&self.edge), builder(self.tracker.clone()));
+        async move {
+            let _registered = registered;
+            // Without it an answer may wait 40 ms for the acknowledgement of the one before.
+            let _ = stream.set_nodelay(true);
+            let limits = edge.app.limits.clone();
+            let io = TokioIo::new(Watched {
+                stream,
+                watch: Arc::clone(&watch),
+            });
+            let (way, watched) = (edge, Arc::clone(&watch));
+            let service = service_fn(move |request| {
+                let (edge, guard) = (Arc::clone(&way), watched.begin());
+                async move {
+                    let answer = edge.handle(request).await;
+                    drop(guard);
+                    answer
+                }
+            });
+            let serving = builder.serve_connection(io, service);
+            tokio::pin!(serving);
+            let mut look = tokio::time::interval(period(&limits));
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut stopping = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = serving.as_mut() => return,
+                    _ = look.tick() => if watch.is_over(&limits) { return },
+                    () = watch.evicted.notified() => return,
+                    () = stop.cancelled(), if !stopping => {
+                        stopping = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
+                    () = kill.cancelled(), if stopping => return,
+                }
+            }
+        }
+    }
+}
+
+fn lock(open: &Open) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Watch>>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A failed accept that says nothing of the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Tells the longest idle connection to go.
+fn evict(open: &Open) {
+    let open = lock(open);
+    let idle = open.values().filter_map(|watch| watch.idle().map(|idle| (idle, watch)));
+    if let Some((_, watch)) = idle.max_by_key(|(idle, _)| *idle) {
+        watch.evicted.notify_one();
+    }
+}
+
+/// Takes its connection off the list when it goes.
+struct Registered {
+    open: Arc<Open>,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        lock(&self.open).remove(&self.number);
+    }
+}
+
+/// Spawns HTTP/2 streams where shutdown waits for them.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+fn builder(tracker: TaskTracker) -> auto::Builder<Tracked> {
+    let mut builder = auto::Builder::new(Tracked(tracker));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_H2_STREAMS)
+        .max_header_list_size(16 * 1024)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    builder
+}

@@ -1,0 +1,200 @@
+//! Paths to routes, per listener. No admin route on the data listener, and the reverse.
+
+use http::Method;
+
+use crate::error::{Error, Kind};
+use crate::protocol::Action;
+
+/// Which listener a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// Predictions, labels, health.
+    Data,
+    /// People and scrapes.
+    Admin,
+    /// Scrapes alone.
+    Metrics,
+}
+
+impl Face {
+    /// Its name in the line that tells the address.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// A route with what its path holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    Predict(Option<String>),
+    Feedback,
+    Server,
+    Live,
+    Ready,
+    ModelReady(String),
+    Metrics,
+    Models,
+    Model(String),
+    Decisions(String),
+    Act(String, Action),
+}
+
+/// A request that has no route.
+#[derive(Debug)]
+pub(crate) struct NoRoute {
+    pub(crate) error: Error,
+    /// The methods that the path takes.
+    pub(crate) allow: Option<&'static str>,
+}
+
+/// The route of a request.
+pub(crate) fn find(face: Face, method: &Method, path: &str) -> Result<Route, NoRoute> {
+    let (route, allow) = match face {
+        Face::Data => data(path),
+        Face::Admin => admin(path),
+        Face::Metrics if path == "/metrics" => Ok((Route::Metrics, "GET")),
+        Face::Metrics => Err(not_found(path)),
+    }
+    .map_err(|error| NoRoute { error, allow: None })?;
+    let asked = if method == Method::HEAD { "GET" } else { method.as_str() };
+    if asked == allow {
+        return Ok(route);
+    }
+    Err(NoRoute {
+        error: Error::new(
+            Kind::MethodNotAllowed,
+            format!(
+                "{} is not a method of this path: use {allow}",
+                crate::decode::clip(method.as_str())
+            ),
+        ),
+        allow: Some(allow),
+    })
+}
+
+fn data(path: &str) -> Result<(Route, &'static str), Error> {
+    Ok(match path {
+        "/predict" => (Route::Predict(None), "POST"),
+        "/feedback" => (Route::Feedback, "POST"),
+        "/v2" | "/v2/" => (Route::Server, "GET"),
+        "/v2/health/live" => (Route::Live, "GET"),
+        "/v2/health/ready" => (Route::Ready, "GET"),
+        _ => match *segments(path) {
+            ["models", model, "predict"] => (Route::Predict(Some(decoded(model)?)), "POST"),
+            ["v2", "models", model, "ready"] => (Route::ModelReady(decoded(model)?), "GET"),
+            _ => return Err(not_found(path)),
+        },
+    })
+}
+
+fn admin(path: &str) -> Result<(Route, &'static str), Error> {
+    Ok(match *segments(path) {
+        ["metrics"] => (Route::Metrics, "GET"),
+        ["api", "models"] => (Route::Models, "GET"),
+        ["api", "models", model] => (Route::Model(decoded(model)?), "GET"),
+        ["api", "models", model, "decisions"] => (Route::Decisions(decoded(model)?), "GET"),
+        ["api", "models", model, action] => match Action::ALL.into_iter().find(|a| a.name() == action) {
+            Some(action) => (Route::Act(decoded(model)?, action), "POST"),
+            None => return Err(not_found(path)),
+        },
+        _ => return Err(not_found(path)),
+    })
+}
+
+fn segments(path: &str) -> Box<[&str]> {
+    // No route is longer; a path of ten thousand slashes is not worth a list.
+    path.strip_prefix('/').unwrap_or(path).splitn(6, '/').collect()
+}
+
+fn not_found(path: &str) -> Error {
+    let path = crate::decode::clip(path);
+    Error::new(Kind::NotFound, format!("there is nothing at '{path}' on this listener"))
+}
+
+/// A path segment with its percent signs resolved.
+fn decoded(segment: &str) -> Result<String, Error> {
+    let wrong = || {
+        Error::new(
+            Kind::BadRequest,
+            "the model's name in the path is not percent-encoded UTF-8",
+        )
+    };
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|d| char::from(d).to_digit(16));
+        let (high, low) = (digit().ok_or_else(wrong)?, digit().ok_or_else(wrong)?);
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| wrong())?);
+    }
+    if bytes.is_empty() {
+        return Err(wrong());
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(face: Face, method: Method, path: &str) -> &'static str {
+        find(face, &method, path).map_or_else(|e| e.error.code(), |_| "found")
+    }
+
+    #[test]
+    fn each_listener_has_its_own_routes_and_no_others() {
+        let data = [
+            (Method::POST, "/predict"),
+            (Method::POST, "/models/a%20b/predict"),
+            (Method::POST, "/feedback"),
+            (Method::GET, "/v2"),
+            (Method::HEAD, "/v2/"),
+            (Method::GET, "/v2/health/live"),
+            (Method::GET, "/v2/health/ready"),
+            (Method::GET, "/v2/models/m/ready"),
+        ];
+        let admin = [
+            (Method::GET, "/api/models"),
+            (Method::GET, "/api/models/m"),
+            (Method::GET, "/api/models/m/decisions"),
+            (Method::POST, "/api/models/m/promote"),
+            (Method::POST, "/api/models/m/retire"),
+        ];
+        for (method, path) in data {
+            assert_eq!(code(Face::Data, method.clone(), path), "found", "{path}");
+            assert_eq!(code(Face::Admin, method.clone(), path), "not_found", "{path}");
+            assert_eq!(code(Face::Data, Method::DELETE, path), "method_not_allowed", "{path}");
+        }
+        for (method, path) in admin {
+            assert_eq!(code(Face::Admin, method.clone(), path), "found", "{path}");
+            assert_eq!(code(Face::Data, method.clone(), path), "not_found", "{path}");
+            assert_eq!(code(Face::Metrics, method, path), "not_found", "{path}");
+        }
+        assert_eq!(code(Face::Metrics, Method::GET, "/metrics"), "found");
+        assert_eq!(code(Face::Admin, Method::GET, "/metrics"), "found");
+        assert_eq!(code(Face::Data, Method::GET, "/metrics"), "not_found");
+        assert_eq!(code(Face::Data, Method::GET, &"/".repeat(100_000)), "not_found");
+    }
+
+    #[test]
+    fn model_names_are_percent_decoded() {
+        let route = find(Face::Data, &Method::POST, "/models/a%2Fb%C3%A4/predict").unwrap();
+        assert_eq!(route, Route::Predict(Some("a/bä".into())));
+        for path in [
+            "/models/%/predict",
+            "/models/%zz/predict",
+            "/models/%ff/predict",
+            "/models//predict",
+        ] {
+            assert_eq!(code(Face::Data, Method::POST, path), "bad_request", "{path}");
+        }
+    }
+}

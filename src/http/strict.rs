@@ -1,0 +1,214 @@
+//! What a request's head must be, beyond what hyper refuses by itself.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Version, request::Parts};
+use tokio::time::Instant;
+
+use crate::decode::clip;
+use crate::error::{Error, Kind};
+
+/// Longest deadline that a client may ask for.
+const MAX_TIMEOUT_MS: u64 = 3_600_000;
+
+/// Ambiguous heads: no or several hosts, a body on GET.
+pub(crate) fn head(parts: &Parts) -> Result<(), Error> {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11 && parts.uri.authority().is_none()) {
+        return Err(Error::new(Kind::BadRequest, "send exactly one Host header"));
+    }
+    let has_body = parts.headers.contains_key(TRANSFER_ENCODING)
+        || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body && matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Error::new(Kind::BadRequest, "a GET has no body: send none"));
+    }
+    Ok(())
+}
+
+/// Bodies come as they are.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<(), Error> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Error::new(
+            Kind::UnsupportedMediaType,
+            "compressed bodies are not taken: send the body without Content-Encoding",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The media type, lower case, without parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// Many clients send JSON under another type or none; only what is clearly something else is refused.
+pub(crate) fn not_foreign_type(headers: &HeaderMap) -> Result<(), Error> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    if value == "application/json" {
+        return Ok(());
+    }
+    let kind = media_type(headers);
+    let foreign = [
+        "multipart/",
+        "image/",
+        "audio/",
+        "video/",
+        "application/grpc",
+        "text/html",
+    ];
+    if foreign.iter().any(|f| kind.starts_with(f)) || kind.ends_with("xml") {
+        let kind = clip(&kind);
+        return Err(Error::new(
+            Kind::UnsupportedMediaType,
+            format!("'{kind}' is not taken here: send application/json"),
+        ));
+    }
+    Ok(())
+}
+
+/// An admin POST must say that it is JSON: a web page cannot send that to another origin unasked.
+pub(crate) fn json_type(headers: &HeaderMap) -> Result<(), Error> {
+    if media_type(headers) == "application/json" {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::UnsupportedMediaType,
+        "send Content-Type: application/json",
+    ))
+}
+
+/// The admin listener answers to its own names only, so that no web page can reach it by rebinding a name.
+pub(crate) fn own_host(parts: &Parts, bound: std::net::IpAddr) -> Result<(), Error> {
+    let host = parts.headers.get(HOST).map(|v| v.to_str().unwrap_or(""));
+    let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
+    if !host.is_some_and(|h| is_own(h, bound)) {
+        let host = clip(host.unwrap_or(""));
+        return Err(Error::new(
+            Kind::Forbidden,
+            format!("'{host}' is not a name of this listener: use localhost or its address"),
+        ));
+    }
+    for origin in parts.headers.get_all(ORIGIN) {
+        let origin = origin.to_str().unwrap_or("");
+        let named = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
+        if !named.is_some_and(|h| is_own(h, bound)) {
+            let origin = clip(origin);
+            return Err(Error::new(
+                Kind::Forbidden,
+                format!("requests from pages of '{origin}' are not taken here"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_own(host: &str, bound: std::net::IpAddr) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback() || ip == bound)
+}
+
+/// When the client stops waiting.
+pub(crate) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
+    let Some(value) = headers.get("x-dethrone-timeout-ms") else {
+        return Ok(None);
+    };
+    let ms = value.to_str().ok().and_then(|v| v.parse::<u64>().ok());
+    match ms.filter(|ms| (1..=MAX_TIMEOUT_MS).contains(ms)) {
+        Some(ms) => Ok(Some(now + Duration::from_millis(ms))),
+        None => Err(Error::new(
+            Kind::BadRequest,
+            format!("x-dethrone-timeout-ms is not a number of milliseconds: send 1 to {MAX_TIMEOUT_MS}"),
+        )),
+    }
+}
+
+/// True when the client keeps out of shadow, store and evidence.
+pub(crate) fn opted_out(headers: &HeaderMap) -> Result<bool, Error> {
+    match headers.get("x-dethrone-opt-out").map(http::HeaderValue::as_bytes) {
+        None | Some(b"0" | b"false") => Ok(false),
+        Some(b"1" | b"true") => Ok(true),
+        Some(_) => Err(Error::new(
+            Kind::BadRequest,
+            "x-dethrone-opt-out is neither 1 nor 0: send 1 to keep out of shadow and evidence",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_names_pass_as_host() {
+        let bound = "10.1.2.3".parse().unwrap();
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8082",
+            "[::1]",
+            "[::1]:1",
+            "10.1.2.3:9",
+            "127.0.0.1",
+        ] {
+            assert!(is_own(host, bound), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "10.1.2.4",
+            ":80",
+            "localhost:x",
+            "127.0.0.1.evil:80",
+        ] {
+            assert!(!is_own(host, bound), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_a_number_of_milliseconds() {
+        let now = Instant::now();
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-dethrone-timeout-ms", text.parse().unwrap());
+            deadline(&headers, now)
+        };
+        assert_eq!(read("250").unwrap(), Some(now + Duration::from_millis(250)));
+        for text in ["", "0", "-1", "1.5", "soon", "99999999999999999999", "3600001"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert_eq!(deadline(&HeaderMap::new(), now).unwrap(), None);
+    }
+
+    #[test]
+    fn clients_may_send_json_under_many_types_but_not_as_something_else() {
+        for (kind, taken) in [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("application/x-www-form-urlencoded", true),
+            ("application/octet-stream", true),
+            ("text/plain", true),
+            ("text/xml", false),
+            ("application/soap+xml; a=b", false),
+            ("multipart/form-data; boundary=x", false),
+            ("IMAGE/png", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+            assert_eq!(not_foreign_type(&headers).is_ok(), taken, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Names and help of all families.
+
+use metrics::{KeyName, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::PrometheusRecorder;
+
+pub(super) const DURATION: &str = "dethrone_request_duration_seconds";
+pub(super) const PHASE: &str = "dethrone_phase_duration_seconds";
+pub(super) const OVERHEAD: &str = "dethrone_overhead_seconds";
+pub(super) const REQUESTS: &str = "dethrone_requests_total";
+pub(super) const SHADOW_OFFERED: &str = "dethrone_shadow_offered_total";
+pub(super) const SHADOW_EXECUTED: &str = "dethrone_shadow_executed_total";
+pub(super) const SHADOW_DROPPED: &str = "dethrone_shadow_dropped_total";
+pub(super) const LABELS: &str = "dethrone_labels_total";
+pub(super) const SWAPS: &str = "dethrone_swaps_total";
+pub(super) const DROPPED_BY_SWAP: &str = "dethrone_requests_dropped_by_swap_total";
+pub(super) const FALLBACKS: &str = "dethrone_fallbacks_total";
+pub(super) const RECORDER_DROPPED: &str = "dethrone_recorder_dropped_total";
+pub(super) const RUNNER_RESTARTS: &str = "dethrone_runner_restarts_total";
+
+/// Series that are written from state at each scrape: name, type, help.
+pub(super) const MODEL_INFO: (&str, &str) = (
+    "dethrone_model_info",
+    "Versions that are loaded now, by role; always 1.",
+);
+pub(super) const CHAMPION_SINCE: (&str, &str) = (
+    "dethrone_champion_since_timestamp_seconds",
+    "When the champion took the slot, Unix seconds.",
+);
+pub(super) const LOG_WEALTH: (&str, &str) = (
+    "dethrone_evidence_log_wealth",
+    "Evidence that a challenger is better than the champion: natural logarithm of the betting wealth.",
+);
+
+const HISTOGRAMS: [(&str, &str); 3] = [
+    (
+        DURATION,
+        "From a request's head to its answer, by route, role and outcome.",
+    ),
+    (PHASE, "Time of each phase of a prediction."),
+    (
+        OVERHEAD,
+        "What the gateway adds to waiting for and running the model, from body to answer.",
+    ),
+];
+
+const COUNTERS: [(&str, &str); 10] = [
+    (REQUESTS, "Requests answered, by route and status code."),
+    (SHADOW_OFFERED, "Rows offered to challengers, one per challenger."),
+    (SHADOW_EXECUTED, "Rows that challengers scored or failed."),
+    (SHADOW_DROPPED, "Rows that challengers did not get to, by reason."),
+    (LABELS, "Labels reported, by what became of them."),
+    (SWAPS, "Changes of champion, by kind."),
+    (
+        DROPPED_BY_SWAP,
+        "Requests lost because of a change of champion; must stay 0.",
+    ),
+    (
+        FALLBACKS,
+        "Rows that the previous champion answered because the champion could not.",
+    ),
+    (RECORDER_DROPPED, "Rows that were answered and not recorded, by reason."),
+    (RUNNER_RESTARTS, "Runner processes started again after they ended."),
+];
+
+/// Gives every family its help.
+pub(super) fn describe(recorder: &PrometheusRecorder) {
+    for (name, help) in HISTOGRAMS {
+        let help = SharedString::const_str(help);
+        recorder.describe_histogram(KeyName::from_const_str(name), Some(Unit::Seconds), help);
+    }
+    for (name, help) in COUNTERS {
+        recorder.describe_counter(KeyName::from_const_str(name), None, SharedString::const_str(help));
+    }
+}

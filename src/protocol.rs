@@ -1,0 +1,192 @@
+//! Wire types of the short forms: what `/feedback`, health and the admin routes say. The `/predict` reply is written
+//! by `http::encode` without going through a type.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::clip;
+use crate::error::{Error, Kind};
+
+/// Longest author or reason of an order.
+const MAX_WORDS_BYTES: usize = 1024;
+/// Most items that a streamed answer lists.
+pub const MAX_LISTED: usize = 1_000;
+
+/// What became of one reported label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ItemStatus {
+    /// As sent; absent where the item had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `accepted`, `late`, `duplicate`, `conflict`, `unrecorded`, `unknown`, `expired` or `invalid`.
+    pub status: &'static str,
+    /// What to change, where the status is `invalid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// All statuses of a label, for counters that exist from the start.
+pub const STATUSES: [&str; 8] = [
+    "accepted",
+    "late",
+    "duplicate",
+    "conflict",
+    "unrecorded",
+    "unknown",
+    "expired",
+    "invalid",
+];
+
+/// The answer to a JSON `/feedback`.
+#[derive(Debug, Serialize)]
+pub struct FeedbackReply<'a> {
+    /// The model, where one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'a str>,
+    /// How many were accepted.
+    pub accepted: usize,
+    /// In the order sent.
+    pub results: &'a [ItemStatus],
+}
+
+/// The answer to a streamed `/feedback`.
+#[derive(Debug, Default, Serialize)]
+pub struct StreamReply {
+    /// How many were accepted.
+    pub accepted: u64,
+    /// How many of each status.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The first items that were not accepted.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A line that was not accepted.
+#[derive(Debug, Serialize)]
+pub struct Rejected {
+    /// Counted from 1.
+    pub line: u64,
+    /// What became of it.
+    #[serde(flatten)]
+    pub item: ItemStatus,
+}
+
+impl StreamReply {
+    /// Counts one line.
+    pub fn add(&mut self, line: u64, item: ItemStatus) {
+        *self.counts.entry(item.status).or_default() += 1;
+        if item.status == "accepted" {
+            self.accepted += 1;
+        } else if self.rejected.len() < MAX_LISTED {
+            self.rejected.push(Rejected { line, item });
+        }
+    }
+}
+
+/// What a person may order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the routes")]
+pub enum Action {
+    Promote,
+    Rollback,
+    Hold,
+    Resume,
+    Retire,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Promote, Self::Rollback, Self::Hold, Self::Resume, Self::Retire];
+
+    /// The route's last segment.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+/// A person's order: who and why, and which version where the action needs one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Order {
+    /// The version.
+    pub version: Option<String>,
+    /// Who.
+    #[serde(default)]
+    pub author: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Order {
+    /// Reads and checks an order.
+    ///
+    /// # Errors
+    /// Not JSON, or no author or reason.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let order: Self = serde_json::from_slice(body).map_err(|e| {
+            let text = format!("the order is not JSON as expected ({e}): send {{\"author\":…,\"reason\":…}}");
+            Error::new(Kind::MalformedJson, text)
+        })?;
+        for (key, words) in [("author", &order.author), ("reason", &order.reason)] {
+            if words.trim().is_empty() {
+                let text = format!("'{key}' is missing: say who orders it and why, it is recorded");
+                return Err(Error::new(Kind::BadRequest, text));
+            }
+            if words.len() > MAX_WORDS_BYTES {
+                let text = format!("'{key}' is longer than {MAX_WORDS_BYTES} bytes: {}", clip(words));
+                return Err(Error::new(Kind::BadRequest, text));
+            }
+        }
+        Ok(order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_names_its_author_and_its_reason() {
+        let order = Order::parse(br#"{"version":"e02","author":"ada","reason":"drift","more":1}"#).unwrap();
+        assert_eq!(order.version.as_deref(), Some("e02"));
+        let long = format!(r#"{{"author":"a","reason":"{}"}}"#, "x".repeat(1025));
+        for (body, says) in [
+            (r#"{"author":"ada"}"#, "'reason'"),
+            (r#"{"author":" ","reason":"x"}"#, "'author'"),
+            ("[]", "not JSON"),
+            (&long, "longer"),
+        ] {
+            assert!(
+                Order::parse(body.as_bytes()).unwrap_err().message.contains(says),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_streamed_answer_lists_no_more_than_it_may() {
+        let mut reply = StreamReply::default();
+        for line in 1..=1_500 {
+            let status = if line % 3 == 0 { "accepted" } else { "unknown" };
+            let item = ItemStatus {
+                id: Some("x".into()),
+                status,
+                error: None,
+            };
+            reply.add(line, item);
+        }
+        assert_eq!(
+            (reply.accepted, reply.counts["unknown"], reply.rejected.len()),
+            (500, 1_000, MAX_LISTED)
+        );
+        let first = serde_json::to_value(&reply.rejected[0]).unwrap();
+        assert_eq!(first, serde_json::json!({"line": 1, "id": "x", "status": "unknown"}));
+    }
+}
