@@ -1,6 +1,9 @@
 //! dethrone, a champion–challenger inference gateway.
 
 pub mod batch;
+pub mod cli;
+pub mod client;
+pub mod demo;
 pub mod judge;
 pub mod model;
 pub mod score;

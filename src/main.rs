@@ -1,3 +1,5 @@
 //! The `dethrone` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    dethrone::cli::main()
+}
