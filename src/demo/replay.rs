@@ -105,7 +105,7 @@ struct Predicted {
     predictions: Vec<Prediction>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Prediction {
     id: String,
     score: f64,
