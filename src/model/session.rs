@@ -1,9 +1,28 @@
-//! An ONNX Runtime session: the only file that names `ort`.
+//! An ONNX Runtime session: with its own submodules the only place that names `ort`.
+//!
+//! Always holds: one thread runs a session at a time (`&mut`); what nobody asked for is not computed; inputs are
+//! borrowed, not copied (strings aside, which the library keeps in a form of its own); outputs are plain tensors.
+//! Leaves to others: finding the library (`runtime`), what the tensors mean (`layout`, `head`), whether a file may be
+//! loaded at all (`onnx`, `admission`).
+
+mod convert;
+pub(in crate::model) mod library;
+mod words;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::signature::Signature;
+use ort::session::builder::SessionBuilder;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
+use ort::value::ValueType;
+
+use super::runtime;
+use super::signature::{Signature, TensorSpec};
 use super::tensor::Tensor;
+use words::readable;
+
+/// Selections of outputs that a session keeps ready. Callers use one or two; beyond this the oldest goes.
+const KEPT_SELECTIONS: usize = 4;
 
 /// Why a file did not load, in words for an engineer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,10 +35,19 @@ pub struct LoadError(pub String);
 pub struct RunError(pub String);
 
 /// One loaded model with one thread's working memory.
-#[derive(Debug)]
 pub struct Session {
+    inner: ort::session::Session,
     signature: Signature,
     metadata: BTreeMap<String, String>,
+    selections: Vec<(Vec<usize>, RunOptions<HasSelectedOutputs>)>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("signature", &self.signature)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -27,11 +55,32 @@ impl Session {
     ///
     /// # Errors
     /// The runtime's own words.
-    pub fn load(_path: &Path, _threads: usize) -> Result<Self, LoadError> {
-        Err(LoadError("stub".into()))
+    pub fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
+        let inner = builder(threads)?.commit_from_file(path).map_err(|e| refused(&e))?;
+        Self::of(inner)
     }
 
-    /// Inputs and outputs as the file declares them.
+    /// The same from bytes, whose tensors must all be inside: what was hashed is what is loaded.
+    ///
+    /// # Errors
+    /// The runtime's own words.
+    pub fn load_bytes(bytes: &[u8], threads: usize) -> Result<Self, LoadError> {
+        let inner = builder(threads)?.commit_from_memory(bytes).map_err(|e| refused(&e))?;
+        Self::of(inner)
+    }
+
+    fn of(inner: ort::session::Session) -> Result<Self, LoadError> {
+        let signature = signature(&inner)?;
+        let metadata = metadata(&inner);
+        Ok(Self {
+            inner,
+            signature,
+            metadata,
+            selections: Vec::new(),
+        })
+    }
+
+    /// Inputs and outputs as the file declares them. Outputs that are not tensors are left out.
     #[must_use]
     pub fn signature(&self) -> &Signature {
         &self.signature
@@ -48,7 +97,130 @@ impl Session {
     ///
     /// # Errors
     /// The runtime's own words.
-    pub fn run(&mut self, _inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        Err(RunError("stub".into()))
+    pub fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let expected = self.signature.inputs.len();
+        if inputs.len() != expected {
+            return Err(RunError(format!(
+                "the model takes {expected} inputs, got {}",
+                inputs.len()
+            )));
+        }
+        if outputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = inputs
+            .iter()
+            .zip(&self.signature.inputs)
+            .map(|(tensor, spec)| {
+                convert::borrowed(tensor).map_err(|why| RunError(format!("input {}: {why}", spec.name)))
+            })
+            .collect::<Result<Vec<SessionInputValue<'_>>, _>>()?;
+        let chosen = select(&mut self.selections, &self.signature, outputs)?;
+        let Some((_, options)) = self.selections.get(chosen) else {
+            return Err(RunError("the outputs could not be selected".into()));
+        };
+        let computed = self
+            .inner
+            .run_with_options(values.as_slice(), options)
+            .map_err(|e| RunError(readable(e.message())))?;
+        computed
+            .iter()
+            .map(|(name, value)| convert::owned(&value).map_err(|why| RunError(format!("output {name}: {why}"))))
+            .collect()
     }
+}
+
+/// Where the options for these outputs stand, made on first use.
+fn select(
+    selections: &mut Vec<(Vec<usize>, RunOptions<HasSelectedOutputs>)>,
+    signature: &Signature,
+    outputs: &[usize],
+) -> Result<usize, RunError> {
+    if let Some(known) = selections.iter().position(|(numbers, _)| numbers == outputs) {
+        return Ok(known);
+    }
+    let mut selector = OutputSelector::no_default();
+    for &number in outputs {
+        let Some(spec) = signature.outputs.get(number) else {
+            let count = signature.outputs.len();
+            return Err(RunError(format!("there is no output {number}: the model has {count}")));
+        };
+        selector = selector.with(&spec.name);
+    }
+    let options = RunOptions::new().map_err(|e| RunError(readable(e.message())))?;
+    if selections.len() == KEPT_SELECTIONS {
+        selections.remove(0);
+    }
+    selections.push((outputs.to_vec(), options.with_outputs(selector)));
+    Ok(selections.len() - 1)
+}
+
+/// One thread by default, no parallel branches: the workers are the parallelism (ONNX Runtime's own pool would spin
+/// on the cores that serve requests).
+fn builder(threads: usize) -> Result<SessionBuilder, LoadError> {
+    runtime::start().map_err(|e| LoadError(e.0))?;
+    let environment = library::environment().ok_or_else(|| LoadError("onnx runtime has no environment".into()))?;
+    let build = || -> Result<SessionBuilder, ort::Error> {
+        Ok(ort::session::Session::builder(environment)?
+            .with_intra_threads(threads.max(1))?
+            .with_inter_threads(1)?
+            .with_parallel_execution(false)?
+            .with_log_level(ort::logging::LogLevel::Fatal)?)
+    };
+    build().map_err(|e| refused(&e))
+}
+
+fn refused(error: &ort::Error) -> LoadError {
+    LoadError(readable(error.message()))
+}
+
+fn signature(session: &ort::session::Session) -> Result<Signature, LoadError> {
+    let mut signature = Signature::default();
+    for input in session.inputs() {
+        signature.inputs.push(spec(input.name(), input.dtype()).map_err(|kind| {
+            LoadError(format!(
+                "input {} is {kind}: only plain tensors can be fed",
+                input.name()
+            ))
+        })?);
+    }
+    let mut others = Vec::new();
+    for output in session.outputs() {
+        match spec(output.name(), output.dtype()) {
+            Ok(spec) => signature.outputs.push(spec),
+            Err(kind) => others.push(format!("{} is {kind}", output.name())),
+        }
+    }
+    if signature.outputs.is_empty() {
+        let others = others.join(", ");
+        return Err(LoadError(format!(
+            "no output is a plain tensor ({others}): export with zipmap=False"
+        )));
+    }
+    Ok(signature)
+}
+
+/// Symbolic dimensions lose their names: two exports of one pipeline seldom agree on them.
+fn spec(name: &str, kind: &ValueType) -> Result<TensorSpec, String> {
+    match kind {
+        ValueType::Tensor { ty, shape, .. } => Ok(TensorSpec {
+            name: name.to_owned(),
+            datatype: convert::datatype(*ty).ok_or_else(|| format!("a tensor of {ty}"))?,
+            shape: shape.iter().map(|&d| d.max(-1)).collect(),
+        }),
+        ValueType::Sequence(_) => Err("a sequence".into()),
+        ValueType::Map { .. } => Err("a map".into()),
+        ValueType::Optional(_) => Err("an optional".into()),
+    }
+}
+
+/// Metadata that is not UTF-8 is treated as absent.
+fn metadata(session: &ort::session::Session) -> BTreeMap<String, String> {
+    let Ok(metadata) = session.metadata() else {
+        return BTreeMap::new();
+    };
+    let keys = metadata.custom_keys().unwrap_or_default();
+    keys.into_iter()
+        .filter_map(|key| metadata.custom(&key).map(|value| (key, value)))
+        .collect()
 }

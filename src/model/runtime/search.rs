@@ -1,0 +1,51 @@
+//! Where the library of ONNX Runtime may be, in the order in which it is looked for.
+
+use std::path::PathBuf;
+
+/// A place to look at.
+pub(super) struct Candidate {
+    /// A file, or a bare name for the system's own search.
+    pub(super) path: PathBuf,
+    /// Named by the user, so that nothing else is tried.
+    pub(super) chosen: bool,
+}
+
+#[cfg(target_os = "windows")]
+const NAMES: &[&str] = &["onnxruntime.dll"];
+#[cfg(target_os = "macos")]
+const NAMES: &[&str] = &["libonnxruntime.dylib", "libonnxruntime.1.dylib"];
+#[cfg(not(any(target_os = "windows", target_os = "macos")))]
+const NAMES: &[&str] = &["libonnxruntime.so", "libonnxruntime.so.1"];
+
+/// `ORT_DYLIB_PATH`, beside the executable, what the build fetched, the system's loader.
+pub(super) fn candidates() -> Vec<Candidate> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return vec![Candidate {
+            path: path.into(),
+            chosen: true,
+        }];
+    }
+    let folder = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(PathBuf::from));
+    let beside = folder
+        .iter()
+        .flat_map(|folder| NAMES.iter().map(|name| folder.join(name)));
+    let fetched = option_env!("DETHRONE_BUNDLED_ORT").map(PathBuf::from);
+    let files = beside.chain(fetched).filter(|path| path.is_file());
+    files
+        .chain(NAMES.iter().map(PathBuf::from))
+        .map(|path| Candidate { path, chosen: false })
+        .collect()
+}
+
+/// The one message for a machine without a usable library.
+pub(super) fn ways_out(tried: &[String]) -> String {
+    let name = NAMES.first().copied().unwrap_or_default();
+    format!(
+        "there is no usable onnx runtime here ({}). any one of these helps: put {name} of onnx runtime 1.32 or newer \
+         beside the executable; set ORT_DYLIB_PATH to it (`pip install onnxruntime` brings one, in onnxruntime/capi); \
+         or build again where pip works, which fetches it",
+        tried.join("; ")
+    )
+}
