@@ -171,7 +171,7 @@ mod tests {
         let report = Report {
             served: summary,
             fixed: summary,
-            one_change: (summary, "b".into()),
+            one_change: (summary, Some("b".into())),
             oracle: summary,
             window: 10,
             bands: vec![band("a<script>", 0, 50), band("e05_forest", 50, 100)],

@@ -30,8 +30,8 @@ pub struct Report {
     pub served: Summary,
     /// The first champion for ever.
     pub fixed: Summary,
-    /// The best single change, and the model changed to.
-    pub one_change: (Summary, String),
+    /// The best single change, and the model changed to; `None` when staying was best.
+    pub one_change: (Summary, Option<String>),
     /// The best model of every window.
     pub oracle: Summary,
     /// Length of a window.
@@ -80,12 +80,12 @@ impl Report {
         }
         let (fixed, oracle) = (hindsight.fixed(), hindsight.oracle(manifest.window_rows));
         let (one, best) = hindsight.one_change();
-        let best = manifest.models.get(best).map_or_else(String::new, |m| m.name.clone());
+        let best = manifest.models.get(best).filter(|_| best != hindsight.first);
         let losses = answered().map(|(row, a)| log_loss(a.score, label(row), manifest.log_loss_clip));
         Self {
             served,
             fixed: hindsight.summary(&fixed),
-            one_change: (hindsight.summary(&one), best),
+            one_change: (hindsight.summary(&one), best.map(|m| m.name.clone())),
             oracle: hindsight.summary(&oracle),
             window: manifest.window_rows,
             bands: bands(answered().map(|(row, a)| (row, a.version.as_str())), connections),
@@ -111,10 +111,10 @@ impl Report {
     #[must_use]
     pub fn table(&self, replayed: &Replayed, rollbacks: usize) -> String {
         let mut out = String::new();
-        let one = format!(
-            "first champion, then {} (best single change, in hindsight)",
-            self.one_change.1
-        );
+        let one = match &self.one_change.1 {
+            Some(to) => format!("first champion, then {to} (best single change, in hindsight)"),
+            None => "best single change (in hindsight): none".into(),
+        };
         let windows = format!("best model of every {} rows (in hindsight)", self.window);
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{:<66}{:>9}{:>9}{:>10}", "", "log-loss", "Brier", "accuracy");
@@ -136,7 +136,10 @@ impl Report {
             format!("gap closed {:.1} %", g * 100.0)
         });
         let changes = self.changes();
-        let _ = writeln!(out, "\n{gap}; {changes} changes of champion, {rollbacks} rollbacks");
+        let _ = writeln!(
+            out,
+            "\n{gap}; changes of champion: {changes}, of them rollbacks: {rollbacks}"
+        );
         let rows = replayed.answers.len();
         let (errors, feedback) = (replayed.errors.count, replayed.feedback.count);
         let (p50, p99) = self.latency_ms;

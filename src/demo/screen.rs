@@ -67,7 +67,7 @@ impl Screen {
         };
         if let Some(area) = &screen.area {
             let progress = ProgressBar::new(rows as u64)
-                .with_style(style("{bar:40.cyan/blue} {pos}/{len} rows, {per_sec}, {eta} left"));
+                .with_style(style("{bar:40.cyan/blue} {human_pos} of {human_len} rows, {eta} left"));
             screen.progress = area.add(progress);
             screen.champion = area.add(ProgressBar::new(1).with_style(style("champion {msg:.green}")));
         } else {
