@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::{Client, ClientError};
+use crate::config::ServeArgs;
 use crate::demo::DemoArgs;
 use act::{ActArgs, Action};
 use status::StatusArgs;
@@ -50,29 +51,6 @@ pub enum Command {
     /// A model's own process; started by the gateway
     #[command(hide = true)]
     Runner(RunnerArgs),
-}
-
-/// `dethrone serve`.
-#[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
-    /// Settings file
-    #[arg(long, env = "DETHRONE_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Directory of models
-    #[arg(long, env = "DETHRONE_MODELS")]
-    pub models: Option<PathBuf>,
-    /// Directory of the ledger and of stored models
-    #[arg(long, env = "DETHRONE_STATE")]
-    pub state: Option<PathBuf>,
-    /// Data listener
-    #[arg(long, env = "DETHRONE_LISTEN")]
-    pub listen: Option<String>,
-    /// gRPC listener
-    #[arg(long, env = "DETHRONE_GRPC_LISTEN")]
-    pub grpc_listen: Option<String>,
-    /// Admin listener
-    #[arg(long, env = "DETHRONE_ADMIN_LISTEN")]
-    pub admin_listen: Option<String>,
 }
 
 /// `dethrone check`.

@@ -3,7 +3,11 @@
 pub mod batch;
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod demo;
+pub mod error;
+pub mod id;
+pub mod intake;
 pub mod judge;
 pub mod model;
 pub mod score;

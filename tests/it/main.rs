@@ -1,1 +1,7 @@
 //! The integration tests: one binary, so that ONNX Runtime is linked once.
+// `cfg(test)` holds always here; it tells clippy that the helpers of the tests are tests too.
+
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod intake;
