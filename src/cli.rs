@@ -31,7 +31,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a directory of models
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Replay the shipped real stream against the shipped models, live
     Demo(DemoArgs),
     /// Admit one file as the gateway would; exit 1 with the reason when it is refused

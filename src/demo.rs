@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::{Failure, block_on};
+use crate::config::ModelConfig;
 use crate::span::Span;
 use gateway::Gateway;
 use replay::{Plan, Replayed, replay};
@@ -141,26 +142,17 @@ fn rows(stream: &Stream, limit: Option<u32>) -> Range<usize> {
 
 /// `label.maturity` of the shipped settings when it is in rows, with room for labels in flight.
 fn maturity(stream: &Stream, connections: usize) -> Result<Option<usize>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Settings {
-        label: Option<LabelSettings>,
-    }
-    #[derive(serde::Deserialize)]
-    struct LabelSettings {
-        maturity: Option<Span>,
-    }
     let path = stream.root.join("model.toml");
-    let wrong = |e: String| Failure::Config(format!("{}: {e}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
-    let settings: Settings = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    let Some(Span::Rows(rows)) = settings.label.and_then(|l| l.maturity) else {
+    let settings = ModelConfig::load(&path).map_err(|e| Failure::Config(e.to_string()))?;
+    let Span::Rows(rows) = settings.label.maturity else {
         return Ok(None);
     };
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
     let least = stream.manifest.label_delay_rows + 2 * connections + 1;
     if rows < least {
-        return Err(wrong(format!(
-            "label.maturity leaves no room for {connections} requests in flight: make it at least \"{least} rows\""
+        return Err(Failure::Config(format!(
+            "{}: label.maturity leaves no room for {connections} requests in flight: make it at least \"{least} rows\"",
+            path.display()
         )));
     }
     Ok(Some(rows))
@@ -278,6 +270,18 @@ mod tests {
         let stream = shipped_stream();
         assert_eq!(maturity(&stream, 8).unwrap(), Some(96));
         assert_eq!(maturity(&stream, 32).unwrap_err().code(), 78);
+    }
+
+    #[test]
+    fn the_registry_sees_the_first_champion_and_passes_the_stream_by() {
+        let root = shipped_stream().root;
+        let seen = crate::intake::scan::scan(root.parent().unwrap(), 1 << 30).unwrap();
+        let model = seen.models.iter().find(|m| m.name == "elec2").unwrap();
+        let contents = model.contents.as_ref().unwrap();
+        let names: Vec<&str> = contents.versions.iter().map(|v| v.name.as_str()).collect();
+        assert_eq!((names, contents.refused.len()), (vec!["e01_logreg"], 0));
+        let settings = ModelConfig::load(&root.join("model.toml")).unwrap();
+        assert_eq!(settings.champion.as_deref(), Some("e01_logreg"));
     }
 
     #[test]
