@@ -3,7 +3,10 @@
 pub mod admission;
 pub mod arena;
 pub mod batch;
+pub mod cli;
+pub mod client;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod id;
 pub mod intake;

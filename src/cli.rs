@@ -1,0 +1,255 @@
+//! The command line: what can be typed, and which exit code a failure has.
+//!
+//! Always holds: 64 for usage, 78 for configuration, 1 for work that failed; errors go to standard error.
+//! Leaves to others: the work itself, one module per command.
+
+pub mod act;
+pub mod status;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::{Client, ClientError};
+use crate::config::ServeArgs;
+use crate::demo::DemoArgs;
+use act::{ActArgs, Action};
+use status::StatusArgs;
+
+/// A champion-challenger inference gateway for ONNX models.
+#[derive(Debug, Parser)]
+#[command(name = "dethrone", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a directory of models
+    Serve(Box<ServeArgs>),
+    /// Replay the shipped real stream against the shipped models, live
+    Demo(DemoArgs),
+    /// Admit one file as the gateway would; exit 1 with the reason when it is refused
+    Check(CheckArgs),
+    /// Show who is champion, who is ahead, and why not yet
+    Status(StatusArgs),
+    /// Make a version the champion, on your word
+    Promote(ActArgs),
+    /// Go back to the previous champion, or to a named version
+    Rollback(ActArgs),
+    /// Stop automatic changes of champion
+    Hold(ActArgs),
+    /// Allow automatic changes again
+    Resume(ActArgs),
+    /// Stop shadowing a version
+    Retire(ActArgs),
+    /// A model's own process; started by the gateway
+    #[command(hide = true)]
+    Runner(RunnerArgs),
+}
+
+/// `dethrone check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// The ONNX file
+    pub file: PathBuf,
+    /// Directory of the model that it should fit
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// One line of JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dethrone runner`.
+#[derive(Debug, Clone, Args)]
+pub struct RunnerArgs {
+    /// What the gateway passes on
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<OsString>,
+}
+
+/// Where the admin listener of a running gateway is, and which model is meant.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Admin listener of the gateway
+    #[arg(long, env = "DETHRONE_ADMIN", default_value = "127.0.0.1:8082")]
+    pub admin: String,
+    /// Model; may be left out when one is served
+    #[arg(long)]
+    pub model: Option<String>,
+}
+
+/// Why a command failed, by exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line asks for something that does not exist: exit 64.
+    #[error("{0}")]
+    Usage(String),
+    /// The settings are wrong: exit 78.
+    #[error("{0}")]
+    Config(String),
+    /// The work failed: exit 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// The exit code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 64,
+            Self::Config(_) => 78,
+            Self::Failed(_) => 1,
+        }
+    }
+
+    /// Work that failed, in somebody else's words.
+    pub fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// Reads the command line, does the work, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing sensible is left to do when even the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("dethrone: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => crate::demo::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Promote(args) => act::run(Action::Promote, &args),
+        Command::Rollback(args) => act::run(Action::Rollback, &args),
+        Command::Hold(args) => act::run(Action::Hold, &args),
+        Command::Resume(args) => act::run(Action::Resume, &args),
+        Command::Retire(args) => act::run(Action::Retire, &args),
+        Command::Serve(_) | Command::Check(_) | Command::Runner(_) => {
+            Err(Failure::Usage("this build has no gateway".into()))
+        }
+    }
+}
+
+/// Runs a client command to its end on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format_args!("cannot start the runtime: {e}")))?
+        .block_on(work)
+}
+
+impl Target {
+    /// The model meant: the one named, else the only one.
+    ///
+    /// # Errors
+    /// Several or none are served, or the gateway does not answer.
+    pub async fn model(&self, client: &mut Client) -> Result<String, Failure> {
+        if let Some(model) = &self.model {
+            return Ok(model.clone());
+        }
+        let mut names = self.models(client).await?;
+        match names.len() {
+            0 => Err(Failure::failed("the gateway serves no model yet")),
+            1 => Ok(names.swap_remove(0)),
+            _ => Err(Failure::Usage(format!(
+                "several models are served: add --model with one of {}",
+                names.join(", ")
+            ))),
+        }
+    }
+
+    /// Names of all models.
+    ///
+    /// # Errors
+    /// The gateway does not answer.
+    pub async fn models(&self, client: &mut Client) -> Result<Vec<String>, Failure> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            models: Vec<Named>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let list: List = parse(&answer_of(client.get("/api/models").await?)?)?;
+        Ok(list.models.into_iter().map(|m| m.name).collect())
+    }
+}
+
+/// The body of a good answer; of any other, the gateway's own words.
+pub(crate) fn answer_of((status, body): crate::client::Answer) -> Result<bytes::Bytes, Failure> {
+    if (200..300).contains(&status) {
+        return Ok(body);
+    }
+    let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+    let error = json.as_ref().and_then(|j| j.get("error")?.as_str());
+    let text = error.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+    Err(Failure::Failed(format!("{text} (status {status})")))
+}
+
+/// A JSON answer.
+pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|e| Failure::Failed(format!("the gateway's answer is not understood: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_action_reads_its_flags() {
+        let line = "dethrone promote --model elec2 --version e05 --author ada --reason tested --admin 127.0.0.1:9";
+        let Command::Promote(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not promote")
+        };
+        assert_eq!((args.version.as_deref(), args.author.as_str()), (Some("e05"), "ada"));
+        assert_eq!(
+            (args.target.admin.as_str(), args.reason.as_str()),
+            ("127.0.0.1:9", "tested")
+        );
+    }
+
+    #[test]
+    fn an_error_status_speaks_in_the_gateways_words() {
+        let body = bytes::Bytes::from_static(br#"{"error":"e09 is not loaded","code":"not_loaded"}"#);
+        let failure = answer_of((409, body)).unwrap_err();
+        assert_eq!(
+            (failure.code(), failure.to_string().as_str()),
+            (1, "e09 is not loaded (status 409)")
+        );
+    }
+}

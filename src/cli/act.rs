@@ -1,0 +1,114 @@
+//! `dethrone promote|rollback|hold|resume|retire`: a person's word, sent to the admin listener.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, Target, answer_of, block_on};
+use crate::client::Client;
+
+/// Who wants what, and why: both are written into the ledger.
+#[derive(Debug, Clone, Args)]
+pub struct ActArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Version meant (`promote`, `retire`; optional for `rollback`)
+    #[arg(long)]
+    pub version: Option<String>,
+    /// Who says so
+    #[arg(long, env = "USER", default_value = "unknown", hide_env_values = true)]
+    pub author: String,
+    /// Why; kept with the decision
+    #[arg(long)]
+    pub reason: String,
+    /// Print the gateway's answer as it is
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a person may order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Crown a version.
+    Promote,
+    /// Go back.
+    Rollback,
+    /// Stop automatic changes.
+    Hold,
+    /// Allow them again.
+    Resume,
+    /// Stop shadowing a version.
+    Retire,
+}
+
+impl Action {
+    /// Last part of its address.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+            Self::Retire => "retire",
+        }
+    }
+
+    fn needs_version(self) -> bool {
+        matches!(self, Self::Promote | Self::Retire)
+    }
+}
+
+#[derive(Serialize)]
+struct Order<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    author: &'a str,
+    reason: &'a str,
+}
+
+/// Sends the order and says what came of it.
+///
+/// # Errors
+/// The version is missing, or the gateway refused.
+pub fn run(action: Action, args: &ActArgs) -> Result<(), Failure> {
+    if action.needs_version() && args.version.is_none() {
+        return Err(Failure::Usage(format!("{} needs --version", action.name())));
+    }
+    block_on(async {
+        let mut client = Client::new(args.target.admin.clone());
+        let model = args.target.model(&mut client).await?;
+        let order = Order {
+            version: args.version.as_deref(),
+            author: &args.author,
+            reason: &args.reason,
+        };
+        let path = format!("/api/models/{model}/{}", action.name());
+        let body = answer_of(client.post_json(&path, &order).await?)?;
+        if args.json {
+            println!("{}", String::from_utf8_lossy(&body));
+        } else {
+            println!("{model}: {} done, {}", action.name(), outcome(&body));
+        }
+        Ok(())
+    })
+}
+
+/// Says who is champion now, where the answer tells.
+fn outcome(body: &[u8]) -> String {
+    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let champion = json.get("champion");
+    let version = champion.and_then(|c| c.get("version").or(Some(c))?.as_str());
+    version.map_or_else(|| "recorded".into(), |v| format!("the champion is {v}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_names_the_champion_when_the_answer_does() {
+        assert_eq!(outcome(br#"{"champion":{"version":"e05"}}"#), "the champion is e05");
+        assert_eq!(outcome(br#"{"champion":"e05"}"#), "the champion is e05");
+        assert_eq!(outcome(b"{}"), "recorded");
+    }
+}

@@ -1,0 +1,226 @@
+//! `dethrone status`: who is champion, who is ahead, and why not yet.
+//!
+//! Always holds: the wire types here read the admin API's answer leniently, so that a newer gateway can be asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{Failure, Target, answer_of, block_on, parse};
+use crate::client::Client;
+
+/// `dethrone status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Print the gateway's answer as it is
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `GET /api/models/{m}`, as far as a client needs it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ModelStatus {
+    /// Name of the model.
+    pub model: String,
+    /// Who answers.
+    pub champion: Option<Champion>,
+    /// Why automatic changes are stopped, when they are.
+    pub hold: Option<serde_json::Value>,
+    /// All versions in the registry's order.
+    pub versions: Vec<VersionStatus>,
+}
+
+/// The champion's line.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Champion {
+    /// Its version.
+    pub version: String,
+    /// Number of its tenure.
+    pub epoch: u64,
+    /// Since when.
+    pub since: serde_json::Value,
+}
+
+/// One version's line.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct VersionStatus {
+    /// Its name.
+    pub version: String,
+    /// champion, challenger, previous, rejected, …
+    pub role: String,
+    /// Why it is rejected, quarantined or retired.
+    pub reason: Option<String>,
+    /// What the judge has against or for it.
+    pub evidence: Option<Evidence>,
+    /// What it was offered and what became of that.
+    pub coverage: Option<Coverage>,
+}
+
+/// The judge's numbers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    /// Folded pairs.
+    pub labels: u64,
+    /// Logarithm of its wealth.
+    pub log_wealth: f64,
+    /// Logarithm of the wealth that it needs.
+    pub log_bar: f64,
+    /// Mean loss difference; above 0 it is better than the champion.
+    pub mean_difference: Option<f64>,
+    /// `wins`, `loses`, `not yet`.
+    pub verdict: String,
+    /// One sentence.
+    pub why: String,
+}
+
+/// Rows offered in shadow.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Coverage {
+    /// Rows offered.
+    pub offered: u64,
+    /// Rows scored.
+    pub scored: u64,
+    /// Rows dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// Prints the state of one model, or of all.
+///
+/// # Errors
+/// The gateway does not answer, or knows no such model.
+pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+    block_on(async {
+        let mut client = Client::new(args.target.admin.clone());
+        let models = match &args.target.model {
+            Some(model) => vec![model.clone()],
+            None => args.target.models(&mut client).await?,
+        };
+        if models.is_empty() {
+            println!("no models: put a directory with an ONNX file into the gateway's directory of models");
+        }
+        for model in models {
+            let body = answer_of(client.get(&format!("/api/models/{model}")).await?)?;
+            if args.json {
+                println!("{}", String::from_utf8_lossy(&body));
+            } else {
+                print!("{}", table(&parse(&body)?));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The readable form.
+#[must_use]
+pub fn table(status: &ModelStatus) -> String {
+    let mut out = String::new();
+    let champion = status.champion.as_ref();
+    let name = champion.map_or("no champion yet", |c| c.version.as_str());
+    let epoch = champion.map_or(0, |c| c.epoch);
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{}: champion {name}, epoch {epoch}{}", status.model, hold(status));
+    let width = status
+        .versions
+        .iter()
+        .map(|v| v.version.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(7);
+    let _ = writeln!(
+        out,
+        "  {:<width$}  {:<11} {:>8} {:>17} {:>11} {:>9}  verdict",
+        "version", "role", "labels", "ln wealth / bar", "difference", "coverage"
+    );
+    for version in &status.versions {
+        let _ = writeln!(out, "  {}", line(version, width));
+    }
+    for (version, why) in status.versions.iter().filter_map(sentence) {
+        let _ = writeln!(out, "  {version}: {why}");
+    }
+    out
+}
+
+fn hold(status: &ModelStatus) -> String {
+    match &status.hold {
+        None | Some(serde_json::Value::Null) => String::new(),
+        Some(serde_json::Value::Object(hold)) => {
+            let text = |key: &str| hold.get(key).and_then(|v| v.as_str()).unwrap_or("?");
+            format!(", on hold by {}: {}", text("author"), text("reason"))
+        }
+        Some(other) => format!(", on hold: {other}"),
+    }
+}
+
+fn line(version: &VersionStatus, width: usize) -> String {
+    let blank = || "-".to_owned();
+    let evidence = version.evidence.as_ref();
+    let labels = evidence.map_or_else(blank, |e| e.labels.to_string());
+    let wealth = evidence.map_or_else(blank, |e| format!("{:.2} / {:.2}", e.log_wealth, e.log_bar));
+    let difference = evidence.and_then(|e| e.mean_difference);
+    let difference = difference.map_or_else(blank, |d| format!("{d:+.4}"));
+    let coverage = version.coverage.as_ref().and_then(Coverage::share);
+    let coverage = coverage.map_or_else(blank, |c| format!("{:.1} %", c * 100.0));
+    let verdict = evidence.map_or("-", |e| e.verdict.as_str());
+    format!(
+        "{:<width$}  {:<11} {labels:>8} {wealth:>17} {difference:>11} {coverage:>9}  {verdict}",
+        version.version, version.role
+    )
+}
+
+fn sentence(version: &VersionStatus) -> Option<(&str, &str)> {
+    let why = version.evidence.as_ref().map(|e| e.why.as_str());
+    let text = version.reason.as_deref().or(why).filter(|text| !text.is_empty())?;
+    Some((&version.version, text))
+}
+
+impl Coverage {
+    /// Share of the offered rows that were scored.
+    #[must_use]
+    pub fn share(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+        (self.offered > 0).then(|| self.scored as f64 / self.offered as f64)
+    }
+
+    /// Rows offered of which nothing is known yet.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        let dropped: u64 = self.dropped.values().sum();
+        self.offered.saturating_sub(self.scored).saturating_sub(dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = r#"{"model":"elec2","champion":{"version":"e01_logreg","digest":"sha256:00","since":"2026-01-01T00:00:00Z","epoch":3},
+        "hold":{"author":"ada","reason":"audit"},"policy":{"alpha":0.01},"versions":[
+        {"version":"e02_tree","role":"challenger","digest":"sha256:01","reason":null,"evidence":{"labels":1234,"log_wealth":2.31,
+         "log_bar":5.30,"mean_difference":0.012,"interval":[-0.001,0.025],"verdict":"not yet","why":"needs more labels"},
+         "coverage":{"offered":9000,"scored":8990,"dropped":{"queue_full":8},"labelled":1234,"late":3}},
+        {"version":"half","role":"rejected","digest":"sha256:02","reason":"not a whole file"}]}"#;
+
+    #[test]
+    fn the_table_tells_who_leads_and_why_not_yet() {
+        let status: ModelStatus = serde_json::from_str(ANSWER).unwrap();
+        let table = table(&status);
+        for part in [
+            "champion e01_logreg, epoch 3, on hold by ada: audit",
+            "1234       2.31 / 5.30     +0.0120    99.9 %  not yet",
+            "e02_tree: needs more labels",
+            "half: not a whole file",
+        ] {
+            assert!(table.contains(part), "'{part}' is not in\n{table}");
+        }
+        assert_eq!(status.versions[0].coverage.as_ref().unwrap().open(), 2);
+    }
+}

@@ -1,0 +1,295 @@
+//! `dethrone demo`: the shipped real stream against the shipped models, live.
+//!
+//! A real gateway process is started on free ports, fed over real HTTP in the stream's order, and watched through its
+//! admin API; models appear in its directory when the stream reaches them. At the end the served scores are compared
+//! with scores computed here, and with what hindsight would have served.
+//! Always holds: the gateway process ends with the demonstration; any failed request, refused label, wrong score or
+//! accepted bad file makes it fail.
+
+pub mod gateway;
+pub mod labels;
+pub mod picture;
+pub mod replay;
+pub mod report;
+pub mod schedule;
+pub mod score;
+pub mod screen;
+pub mod stream;
+pub mod table;
+mod terminate;
+pub mod watch;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::{Failure, block_on};
+use crate::config::ModelConfig;
+use crate::span::Span;
+use gateway::Gateway;
+use replay::{Plan, Replayed, replay};
+use report::Report;
+use screen::Screen;
+use stream::Stream;
+use table::Table;
+use watch::Watch;
+
+/// Where the shipped directory lies below the project, or below the current directory.
+const SHIPPED: &str = "models/elec2";
+
+/// `dethrone demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// One line of JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Only so many rows of the stream (it has 41,280)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: Option<u32>,
+    /// Work here (a new or empty directory) instead of in a fresh temporary one
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// The shipped directory of the model
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Write a picture of the run
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Requests in flight
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub connections: u16,
+}
+
+/// Where a demonstration works.
+struct Place {
+    models: PathBuf,
+    state: PathBuf,
+    log: PathBuf,
+    directory: PathBuf,
+}
+
+/// Runs the demonstration.
+///
+/// # Errors
+/// Anything that a gateway must not do, see above.
+pub fn run(args: &DemoArgs) -> Result<(), Failure> {
+    let stream = Stream::read(&shipped(args)?).map_err(Failure::Failed)?;
+    let rows = rows(&stream, args.rows);
+    let maturity = maturity(&stream, usize::from(args.connections))?;
+    let place = prepare(&stream, args.dir.as_deref()).map_err(Failure::Failed)?;
+    let mut gateway = Gateway::start(&place.models, &place.state, place.log.clone()).map_err(Failure::Failed)?;
+    let mut screen = Screen::new(rows.len());
+    let plan = Plan {
+        stream: &stream,
+        rows: rows.clone(),
+        data: gateway.data.clone(),
+        directory: place.directory.clone(),
+        connections: usize::from(args.connections),
+        maturity,
+    };
+    let mut watch = Watch::new(&gateway.admin, &stream.manifest.stream);
+    screen.say(&format!(
+        "gateway on http://{}, admin on http://{}",
+        gateway.data, gateway.admin
+    ));
+    let replayed = block_on(async {
+        let work = async {
+            gateway.ready().await?;
+            replay(&plan, &mut watch, &mut screen).await
+        };
+        tokio::select! {
+            replayed = work => replayed.map_err(Failure::Failed),
+            _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
+        }
+    });
+    screen.close();
+    let stopped = gateway.stop().map_err(Failure::Failed);
+    let replayed =
+        replayed.map_err(|e| Failure::Failed(format!("{e}\nthe gateway's log is {}", place.log.display())))?;
+    stopped?;
+    let table = Table::compute(&stream, rows).map_err(Failure::Failed)?;
+    let report = Report::new(&stream, &table, &replayed, usize::from(args.connections));
+    if let Some(file) = &args.svg {
+        let names: Vec<String> = stream.manifest.models.iter().map(|m| m.name.clone()).collect();
+        std::fs::write(file, picture::picture(&report, &names))
+            .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", file.display())))?;
+    }
+    print(args, &report, &replayed, watch.rollbacks, &place)?;
+    verdict(&report, &replayed)
+}
+
+/// The shipped directory: named, or below the current directory, or where this program was built.
+fn shipped(args: &DemoArgs) -> Result<PathBuf, Failure> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(SHIPPED);
+    let places = match &args.models {
+        Some(named) => vec![named.clone()],
+        None => vec![PathBuf::from(SHIPPED), built],
+    };
+    let found = places.into_iter().find(|p| p.join("stream/manifest.json").is_file());
+    found.ok_or_else(|| {
+        Failure::Usage(format!(
+            "the shipped stream is not here: run from the project's directory, or say --models DIR (its {SHIPPED})"
+        ))
+    })
+}
+
+fn rows(stream: &Stream, limit: Option<u32>) -> Range<usize> {
+    let start = stream.manifest.serve_from;
+    let end = limit.map_or(usize::MAX, |n| start.saturating_add(n as usize));
+    start..end.min(stream.len())
+}
+
+/// `label.maturity` of the shipped settings when it is in rows, with room for labels in flight.
+fn maturity(stream: &Stream, connections: usize) -> Result<Option<usize>, Failure> {
+    let path = stream.root.join("model.toml");
+    let settings = ModelConfig::load(&path).map_err(|e| Failure::Config(e.to_string()))?;
+    let Span::Rows(rows) = settings.label.maturity else {
+        return Ok(None);
+    };
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    let least = stream.manifest.label_delay_rows + 2 * connections + 1;
+    if rows < least {
+        return Err(Failure::Config(format!(
+            "{}: label.maturity leaves no room for {connections} requests in flight: make it at least \"{least} rows\"",
+            path.display()
+        )));
+    }
+    Ok(Some(rows))
+}
+
+/// A work directory with the first champion and its settings in it.
+fn prepare(stream: &Stream, directory: Option<&Path>) -> Result<Place, String> {
+    let root = match directory {
+        Some(named) => named.to_owned(),
+        None => fresh_directory()?,
+    };
+    let failed = |path: &Path, e: std::io::Error| format!("cannot prepare {}: {e}", path.display());
+    std::fs::create_dir_all(&root).map_err(|e| failed(&root, e))?;
+    let root = root.canonicalize().map_err(|e| failed(&root, e))?;
+    if std::fs::read_dir(&root).map_err(|e| failed(&root, e))?.next().is_some() {
+        return Err(format!("{} is not empty: choose a new directory", root.display()));
+    }
+    let manifest = &stream.manifest;
+    let place = Place {
+        models: root.join("models"),
+        state: root.join("state"),
+        log: root.join("gateway.log"),
+        directory: root.join("models").join(&manifest.stream),
+    };
+    std::fs::create_dir_all(&place.directory).map_err(|e| failed(&place.directory, e))?;
+    let first = manifest.models.iter().find(|m| m.name == manifest.first_champion);
+    let first = first.ok_or("the manifest names a first champion that it does not list")?;
+    for source in [stream.root.join("model.toml"), stream.model_path(first)] {
+        let target = place.directory.join(source.file_name().unwrap_or_default());
+        std::fs::copy(&source, &target).map_err(|e| failed(&target, e))?;
+    }
+    Ok(place)
+}
+
+/// A directory of its own below the system's temporary one.
+fn fresh_directory() -> Result<PathBuf, String> {
+    let base = std::env::temp_dir();
+    for attempt in 0..1000 {
+        let path = base.join(format!("dethrone-demo-{}-{attempt}", std::process::id()));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                return Err(format!(
+                    "cannot make {}: {e}; choose another with --dir",
+                    path.display()
+                ));
+            }
+        }
+    }
+    Err(format!(
+        "{} is full of old demonstrations: choose another place with --dir",
+        base.display()
+    ))
+}
+
+fn print(
+    args: &DemoArgs,
+    report: &Report,
+    replayed: &Replayed,
+    rollbacks: usize,
+    place: &Place,
+) -> Result<(), Failure> {
+    let (models, state) = (place.models.display().to_string(), place.state.display().to_string());
+    if args.json {
+        let line = report.line(replayed, rollbacks, &models, &state);
+        println!("{}", serde_json::to_string(&line).map_err(Failure::failed)?);
+        return Ok(());
+    }
+    println!("\n{}", report.table(replayed, rollbacks));
+    println!("everything is kept; go on from there with\n  dethrone serve --models {models} --state {state}");
+    Ok(())
+}
+
+/// Fails when the gateway did anything that it must not do.
+fn verdict(report: &Report, replayed: &Replayed) -> Result<(), Failure> {
+    let all = [
+        ("failed requests", &replayed.errors),
+        ("labels not accepted", &replayed.feedback),
+        ("files treated wrongly", &replayed.files),
+        ("wrong scores", &report.wrong),
+    ];
+    let words: Vec<String> = all
+        .iter()
+        .filter(|(_, problems)| problems.count > 0)
+        .map(|(name, problems)| format!("{}: {}\n  {}", name, problems.count, problems.first.join("\n  ")))
+        .collect();
+    if words.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Failed(words.join("\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stream::tests::shipped as shipped_stream;
+
+    #[test]
+    fn a_work_directory_holds_the_first_champion_and_nothing_later() {
+        let (stream, root) = (shipped_stream(), tempfile::tempdir().unwrap());
+        let place = prepare(&stream, Some(root.path())).unwrap();
+        let mut names: Vec<_> = std::fs::read_dir(&place.directory)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["e01_logreg.onnx", "model.toml"]);
+        assert!(prepare(&stream, Some(root.path())).is_err_and(|e| e.contains("not empty")));
+    }
+
+    #[test]
+    fn the_shipped_settings_leave_room_for_labels_in_flight() {
+        let stream = shipped_stream();
+        assert_eq!(maturity(&stream, 8).unwrap(), Some(96));
+        assert_eq!(maturity(&stream, 32).unwrap_err().code(), 78);
+    }
+
+    #[test]
+    fn the_registry_sees_the_first_champion_and_passes_the_stream_by() {
+        let root = shipped_stream().root;
+        let seen = crate::intake::scan::scan(root.parent().unwrap(), 1 << 30).unwrap();
+        let model = seen.models.iter().find(|m| m.name == "elec2").unwrap();
+        let contents = model.contents.as_ref().unwrap();
+        let names: Vec<&str> = contents.versions.iter().map(|v| v.name.as_str()).collect();
+        assert_eq!((names, contents.refused.len()), (vec!["e01_logreg"], 0));
+        let settings = ModelConfig::load(&root.join("model.toml")).unwrap();
+        assert_eq!(settings.champion.as_deref(), Some("e01_logreg"));
+    }
+
+    #[test]
+    fn a_limit_takes_the_first_rows_only() {
+        let stream = shipped_stream();
+        assert_eq!(
+            (rows(&stream, Some(6000)), rows(&stream, None)),
+            (4032..10_032, 4032..45_312)
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! The gateway under demonstration: the same executable as a process of its own.
+//!
+//! Always holds: the process ends with this value, asked first and killed when it does not listen.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::terminate::terminate;
+use crate::client::Client;
+
+/// How long the listeners, and then the models, may take.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long draining may take before the process is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// Pause between two looks at something that has no event.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Option<Child>,
+    /// Address of the data listener.
+    pub data: String,
+    /// Address of the admin listener.
+    pub admin: String,
+    /// What it writes to standard error.
+    pub log: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Listener {
+    listener: String,
+    address: String,
+}
+
+impl Gateway {
+    /// Starts `dethrone serve` on free ports and waits for its listeners.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends or stays silent before its listeners are bound.
+    pub fn start(models: &Path, state: &Path, log: PathBuf) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+        let errors = std::fs::File::create(&log).map_err(|e| format!("cannot write {}: {e}", log.display()))?;
+        let mut command = Command::new(program);
+        command
+            .arg("serve")
+            .arg("--models")
+            .arg(models)
+            .arg("--state")
+            .arg(state);
+        for listener in ["--listen", "--grpc-listen", "--admin-listen"] {
+            command.args([listener, "127.0.0.1:0"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let mut child = command.spawn().map_err(|e| format!("cannot start the gateway: {e}"))?;
+        let output = child.stdout.take();
+        let mut gateway = Self {
+            child: Some(child),
+            data: String::new(),
+            admin: String::new(),
+            log,
+        };
+        let lines = listeners(output.ok_or("the gateway has no standard output")?);
+        gateway.wait_for_listeners(&lines)?;
+        Ok(gateway)
+    }
+
+    fn wait_for_listeners(&mut self, lines: &Receiver<Listener>) -> Result<(), String> {
+        let end = Instant::now() + START_LIMIT;
+        while self.data.is_empty() || self.admin.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = lines.recv_timeout(left) else {
+                return Err(self.words("the gateway did not say where it listens"));
+            };
+            match line.listener.as_str() {
+                "data" => self.data = line.address,
+                "admin" => self.admin = line.address,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until it is ready to predict.
+    ///
+    /// # Errors
+    /// It ended, or was not ready in time.
+    pub async fn ready(&mut self) -> Result<(), String> {
+        let end = Instant::now() + START_LIMIT;
+        let mut client = Client::new(self.data.clone());
+        while Instant::now() < end {
+            if let Ok((200, _)) = client.get("/v2/health/ready").await {
+                return Ok(());
+            }
+            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+                return Err(self.words(&format!("the gateway ended while it started ({status})")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(self.words("the gateway was not ready in time"))
+    }
+
+    /// Asks it to end and waits.
+    ///
+    /// # Errors
+    /// It had to be killed, or ended with an error.
+    pub fn stop(mut self) -> Result<(), String> {
+        match self.end() {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(self.words(&format!("the gateway ended badly ({status})"))),
+            None => Err(self.words("the gateway did not end when it was asked to and was killed")),
+        }
+    }
+
+    /// `None` when it had to be killed.
+    fn end(&mut self) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
+        // One that has ended already keeps its own status.
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        terminate(&child);
+        let end = Instant::now() + STOP_LIMIT;
+        while Instant::now() < end {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(LOOK);
+        }
+        // The last resort has no further one.
+        let _ = child.kill();
+        let _ = child.wait();
+        None
+    }
+
+    /// What happened, with the last lines of the gateway's own log.
+    fn words(&self, what: &str) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default();
+        format!("{what}; its log is {}\n{}", self.log.display(), last.join("\n"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Reads the listener lines; keeps reading afterwards, so that the gateway never blocks on a full pipe.
+fn listeners(output: ChildStdout) -> Receiver<Listener> {
+    let (sender, receiver) = sync_channel(8);
+    std::thread::spawn(move || forward(output, &sender));
+    receiver
+}
+
+fn forward(output: ChildStdout, sender: &SyncSender<Listener>) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        if let Ok(listener) = serde_json::from_str::<Listener>(&line) {
+            // Full or closed: nobody waits for listeners any more.
+            let _ = sender.try_send(listener);
+        }
+    }
+}
