@@ -235,6 +235,52 @@ fn a_new_champion_that_disappoints_is_rolled_back_within_the_cool_down_and_must_
 }
 
 #[test]
+fn the_rollback_test_asks_for_no_margin() {
+    let mut judge = judge(&[B]);
+    judge.set_policy(Policy {
+        margin: 0.3,
+        ..policy()
+    });
+    judge.swap(B, Swap::Promotion, at(0));
+    let (_, decision) = feed(&mut judge, 1..=400, |_| vec![entry(A, 0.2)]).unwrap();
+    assert_eq!(decision.kind, Action::Rollback);
+    assert!(
+        judge.verdict(A).unwrap().numbers.log_wealth < 0.0,
+        "as a challenger it is not better by the margin"
+    );
+}
+
+#[test]
+fn one_class_alone_takes_no_crown_back() {
+    let mut judge = judge(&[B]);
+    judge.swap(B, Swap::Promotion, at(0));
+    let one = |_| {
+        vec![Entry {
+            classes: Classes::OneClass,
+            ..entry(A, 0.9)
+        }]
+    };
+    assert_eq!(feed(&mut judge, 1..=190, one), None);
+    assert!(judge.alarm().is_some());
+}
+
+#[test]
+fn spans_of_time_are_measured_on_request_times() {
+    let mut judge = judge(&[B]);
+    judge.set_policy(Policy {
+        dwell: "24h".parse().unwrap(),
+        ..policy()
+    });
+    let (row, decision) = feed(&mut judge, 1..=3_000, |_| vec![entry(B, 0.5)]).unwrap();
+    assert_eq!(
+        row,
+        decision.numbers.armed_since.unwrap().row + 24 * 60,
+        "a row a minute"
+    );
+    assert!(decision.why.contains("armed since 1970-01-01T00:"), "{}", decision.why);
+}
+
+#[test]
 fn the_second_rollback_waits_twice_as_long() {
     let mut judge = judge(&[B]);
     for (up, down) in [(100, 150), (500, 550)] {
