@@ -94,6 +94,19 @@ fn a_winner_arms_holds_for_the_dwell_and_is_promoted_once() {
 }
 
 #[test]
+fn a_verdict_is_shown_flat_with_its_words() {
+    let mut judge = judge(&[B]);
+    feed(&mut judge, 1..=5, |_| vec![entry(B, 0.1)]);
+    let shown = serde_json::to_value(judge.verdict(B).unwrap()).unwrap();
+    assert_eq!(shown["labels"], 5);
+    assert_eq!(shown["verdict"], "not yet");
+    assert_eq!(shown["why"], "needs 50 labels, has 5");
+    assert!(shown["armed_since"].is_null() && shown["interval"].as_array().unwrap().len() == 2);
+    assert!((shown["mean_difference"].as_f64().unwrap() - 0.1).abs() < 1e-12);
+    assert!((shown["log_bar"].as_f64().unwrap() - 200f64.ln()).abs() < 1e-12);
+}
+
+#[test]
 fn the_dwell_is_named_with_its_rows_and_falling_below_a_tenth_of_the_bar_starts_it_anew() {
     let mut judge = judge(&[B]);
     judge.policy.dwell = Span::Rows(336);
