@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn a_light_row_is_asked_for_a_light_margin() {
+        // Worse by exactly the margin that is allowed: nothing to win, whatever the weight.
+        for weight in [1.0, 0.5, 0.1] {
+            assert!(scaled(-0.05 * weight, weight, 1.0, -0.05).abs() < 1e-15);
+        }
+    }
+
+    #[test]
     fn a_nan_counts_against_the_challenger() {
         let (mut nan, mut lost) = (Wealth::new(), Wealth::new());
         nan.step(f64::NAN);

@@ -94,6 +94,19 @@ fn a_winner_arms_holds_for_the_dwell_and_is_promoted_once() {
 }
 
 #[test]
+fn a_verdict_is_shown_flat_with_its_words() {
+    let mut judge = judge(&[B]);
+    feed(&mut judge, 1..=5, |_| vec![entry(B, 0.1)]);
+    let shown = serde_json::to_value(judge.verdict(B).unwrap()).unwrap();
+    assert_eq!(shown["labels"], 5);
+    assert_eq!(shown["verdict"], "not yet");
+    assert_eq!(shown["why"], "needs 50 labels, has 5");
+    assert!(shown["armed_since"].is_null() && shown["interval"].as_array().unwrap().len() == 2);
+    assert!((shown["mean_difference"].as_f64().unwrap() - 0.1).abs() < 1e-12);
+    assert!((shown["log_bar"].as_f64().unwrap() - 200f64.ln()).abs() < 1e-12);
+}
+
+#[test]
 fn the_dwell_is_named_with_its_rows_and_falling_below_a_tenth_of_the_bar_starts_it_anew() {
     let mut judge = judge(&[B]);
     judge.policy.dwell = Span::Rows(336);
@@ -232,6 +245,52 @@ fn a_new_champion_that_disappoints_is_rolled_back_within_the_cool_down_and_must_
         (6, 1200.0),
         "joins at the end"
     );
+}
+
+#[test]
+fn the_rollback_test_asks_for_no_margin() {
+    let mut judge = judge(&[B]);
+    judge.set_policy(Policy {
+        margin: 0.3,
+        ..policy()
+    });
+    judge.swap(B, Swap::Promotion, at(0));
+    let (_, decision) = feed(&mut judge, 1..=400, |_| vec![entry(A, 0.2)]).unwrap();
+    assert_eq!(decision.kind, Action::Rollback);
+    assert!(
+        judge.verdict(A).unwrap().numbers.log_wealth < 0.0,
+        "as a challenger it is not better by the margin"
+    );
+}
+
+#[test]
+fn one_class_alone_takes_no_crown_back() {
+    let mut judge = judge(&[B]);
+    judge.swap(B, Swap::Promotion, at(0));
+    let one = |_| {
+        vec![Entry {
+            classes: Classes::OneClass,
+            ..entry(A, 0.9)
+        }]
+    };
+    assert_eq!(feed(&mut judge, 1..=190, one), None);
+    assert!(judge.alarm().is_some());
+}
+
+#[test]
+fn spans_of_time_are_measured_on_request_times() {
+    let mut judge = judge(&[B]);
+    judge.set_policy(Policy {
+        dwell: "24h".parse().unwrap(),
+        ..policy()
+    });
+    let (row, decision) = feed(&mut judge, 1..=3_000, |_| vec![entry(B, 0.5)]).unwrap();
+    assert_eq!(
+        row,
+        decision.numbers.armed_since.unwrap().row + 24 * 60,
+        "a row a minute"
+    );
+    assert!(decision.why.contains("armed since 1970-01-01T00:"), "{}", decision.why);
 }
 
 #[test]

@@ -29,9 +29,14 @@ fn bare(alpha: f64) -> Policy {
 /// One contest of 0/1 losses, `effects` per challenger: who is promoted first, and when. Challengers share the
 /// champion's luck, so their differences depend on each other.
 fn contest(seed: u64, policy: Policy, rows: u64, effects: &[f64]) -> Option<(u64, VersionNo)> {
-    const DISAGREE: f64 = 0.2;
     let mut random = SplitMix64(seed);
     let mut judge = Judge::new(policy, A, 1, at(0));
+    play(&mut judge, &mut random, rows, effects).map(|(row, decision)| (row, decision.version))
+}
+
+/// Rows until the first decision; `effects` belong to versions 10, 11, …
+fn play(judge: &mut Judge, random: &mut SplitMix64, rows: u64, effects: &[f64]) -> Option<(u64, Decision)> {
+    const DISAGREE: f64 = 0.2;
     let versions: Vec<VersionNo> = (10..).map(VersionNo).take(effects.len()).collect();
     for version in &versions {
         judge.enter(*version, at(0));
@@ -51,8 +56,8 @@ fn contest(seed: u64, policy: Policy, rows: u64, effects: &[f64]) -> Option<(u64
                 f64::from(u8::from(differs)) * if champion_wrong { 1.0 } else { -1.0 },
             )
         });
-        let pair = pair(&judge, row, entries.collect());
-        judge.fold(&pair).map(|decision| (row, decision.version))
+        let pair = pair(judge, row, entries.collect());
+        judge.fold(&pair).map(|decision| (row, decision))
     })
 }
 
@@ -77,6 +82,27 @@ fn equal_challengers_displace_the_champion_no_more_often_than_alpha() {
         );
         assert!(hits > 0, "a judge that never errs at this alpha does not bet");
     }
+}
+
+#[test]
+fn a_new_champion_that_is_no_worse_is_rolled_back_no_more_often_than_rollback_alpha() {
+    const ALPHA: f64 = 0.1;
+    const RUNS: u32 = 600;
+    let rolled_back = |run: &u32| {
+        let policy = Policy {
+            rollback_alpha: ALPHA,
+            probation: Span::Rows(u64::MAX),
+            ..bare(1e-12)
+        };
+        let mut judge = Judge::new(policy, VersionNo(10), 1, at(0));
+        judge.swap(A, Swap::Promotion, at(0));
+        play(&mut judge, &mut SplitMix64(5_000 + u64::from(*run)), 1_500, &[0.0]).is_some()
+    };
+    let hits = u32::try_from((0..RUNS).filter(rolled_back).count()).unwrap();
+    assert!(
+        hits > 0 && at_least(hits, RUNS) <= ALPHA,
+        "{hits} of {RUNS} rolled back"
+    );
 }
 
 #[test]
