@@ -55,8 +55,6 @@ enum Job {
 #[derive(Debug, Default)]
 struct Line {
     jobs: VecDeque<Job>,
-    /// Models with units that are on their way into the store.
-    storing: Vec<String>,
     ended: bool,
 }
 
@@ -109,18 +107,8 @@ impl Admission {
                         Finding::Vetted { model, version, result }
                     }
                 };
-                let stored = matches!(finding, Finding::Stored { .. });
-                let model = match &finding {
-                    Finding::Stored { model, .. } | Finding::Vetted { model, .. } => model.clone(),
-                };
                 if findings.send(finding).is_err() {
                     break;
-                }
-                if stored {
-                    let mut line = mine.line();
-                    if let Some(at) = line.storing.iter().position(|m| *m == model) {
-                        line.storing.swap_remove(at);
-                    }
                 }
             }
         })?;
@@ -129,19 +117,12 @@ impl Admission {
 
     /// Puts a settled unit in line for the store.
     pub fn store(&self, model: &str, unit: Unit) {
-        self.shared.line().storing.push(model.to_owned());
         self.push(Job::Store { model: model.to_owned(), unit });
     }
 
     /// Puts a candidate in line for the examination.
     pub fn vet(&self, model: &str, version: VersionNo, digest: &str, names: Option<Vec<String>>) {
         self.push(Job::Vet { model: model.to_owned(), version, digest: digest.to_owned(), names });
-    }
-
-    /// True while a unit of this model is on its way into the store.
-    #[must_use]
-    pub fn is_storing(&self, model: &str) -> bool {
-        self.shared.line().storing.iter().any(|m| m == model)
     }
 
     /// Jobs in line.

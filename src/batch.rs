@@ -4,8 +4,12 @@
 //! only grows at its end, so that the number of a feature means the same in every later schema of the model.
 //! Leaves to others: where the bytes come from (`decode`) and how a version wants them laid out (`model::layout`).
 
+mod carried;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use carried::Carried;
 
 use crate::model::tensor::{Datatype, Tensor};
 
@@ -23,6 +27,7 @@ pub struct Feature {
 pub struct Schema {
     features: Vec<Feature>,
     index: HashMap<String, u32>,
+    carried: Arc<Carried>,
 }
 
 impl Schema {
@@ -34,6 +39,18 @@ impl Schema {
             schema.push(feature);
         }
         schema
+    }
+
+    /// The same schema, noting unknown features in `carried`.
+    #[must_use]
+    pub fn with_carried(self, carried: Arc<Carried>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// Where features that rows carry and no version takes are noted.
+    #[must_use]
+    pub fn carried(&self) -> &Carried {
+        &self.carried
     }
 
     /// Appends a feature unless its name is known; returns its number.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use answer::{Answer, Ask, RowAnswer, Wanted};
+pub use answer::{Answer, RowAnswer, ask_runner};
 pub use loaded::{Loaded, VersionInfo};
 
 /// Who answers, and who stands by for the rows that it cannot.

@@ -4,6 +4,8 @@
 //! Leaves to others: the work itself, one module per command.
 
 pub mod act;
+pub mod check;
+pub mod serve;
 pub mod status;
 
 use std::ffi::OsString;
@@ -125,6 +127,10 @@ impl From<ClientError> for Failure {
 /// Reads the command line, does the work, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "runner") {
+        return crate::arena::runner::main(args);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -151,9 +157,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Hold(args) => act::run(Action::Hold, &args),
         Command::Resume(args) => act::run(Action::Resume, &args),
         Command::Retire(args) => act::run(Action::Retire, &args),
-        Command::Serve(_) | Command::Check(_) | Command::Runner(_) => {
-            Err(Failure::Usage("this build has no gateway".into()))
-        }
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Runner(_) => Err(Failure::Usage("runners are started by the gateway".into())),
     }
 }
 

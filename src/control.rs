@@ -10,12 +10,12 @@ mod candidates;
 mod keeper;
 mod policy;
 mod promote;
+mod restore;
 mod roles;
-mod view;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,14 +23,16 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use tokio::sync::oneshot;
 
-pub use act::{Act, Action};
-pub use view::VersionView;
+pub use act::Act;
 
-use crate::admission::{Admission, Finding};
+use crate::admission::probe::ProbeSettings;
+use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
 use crate::config::ServerConfig;
 use crate::error::Error;
-use crate::intake::{Hint, Settler, Watcher};
+use crate::intake::settle::Settler;
+use crate::intake::store::{IntakeError, Store};
+use crate::intake::watch::Watch;
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
@@ -57,7 +59,8 @@ pub struct Request {
 /// The way to the control thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Control {
-    requests: Option<Sender<Request>>,
+    requests: Sender<Request>,
+    alive: Option<Sender<()>>,
     join: Option<JoinHandle<()>>,
 }
 
@@ -75,33 +78,38 @@ pub struct Parts {
     /// Starts runners.
     pub spawner: Spawner,
     /// Metrics.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    /// Set when all recorded models are known.
+    pub restored: Arc<AtomicBool>,
 }
 
 impl Control {
     /// Starts the thread. It first brings back the recorded champions, then looks at the directory.
     ///
     /// # Errors
-    /// When no thread can be had.
-    pub fn start(parts: Parts) -> std::io::Result<Self> {
+    /// When no thread can be had, or the content store cannot be opened.
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
         let (requests, queue) = bounded(64);
+        let (alive, stop) = bounded(0);
+        let restored = Arc::clone(&parts.restored);
+        let mut thread = Thread::new(parts, queue, stop)?;
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
-            let mut thread = Thread::new(parts, queue);
             thread.restore();
+            restored.store(true, Ordering::Release);
             thread.run();
         })?;
-        Ok(Self { requests: Some(requests), join: Some(join) })
+        Ok(Self { requests, alive: Some(alive), join: Some(join) })
     }
 
     /// The way for a person's word.
     #[must_use]
-    pub fn requests(&self) -> Option<Sender<Request>> {
+    pub fn requests(&self) -> Sender<Request> {
         self.requests.clone()
     }
 
     /// Ends the thread and waits for it; runners end with it.
     pub fn stop(&mut self) {
-        self.requests = None;
+        self.alive = None;
         if let Some(join) = self.join.take()
             && join.join().is_err()
         {
@@ -116,26 +124,27 @@ impl Drop for Control {
     }
 }
 
+#[derive(Debug)]
 struct Thread {
     config: Arc<ServerConfig>,
     models: Models,
     recorder: Recorder,
     decisions: Receiver<Verdicted>,
     requests: Receiver<Request>,
+    stop: Receiver<()>,
     spawner: Spawner,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     runner_events: Receiver<RunnerEvent>,
     runner_events_in: Sender<RunnerEvent>,
     admission: Admission,
     findings: Receiver<Finding>,
-    hints: Receiver<Hint>,
-    _watcher: Watcher,
+    watch: Watch,
     settler: Settler,
     keepers: BTreeMap<String, Keeper>,
     /// Sessions that nobody may need any more; dropped here, away from the requests, once they are alone.
     released: VecDeque<Arc<crate::champion::Champion>>,
-    /// Directories that could not be read at the last look.
-    unreadable: Vec<PathBuf>,
+    /// What was said of a place in the directory, so that it is said once.
+    said: BTreeMap<String, String>,
     /// When to look at the directory again.
     look_at: Instant,
 }
@@ -149,33 +158,44 @@ enum Fault {
     Ledger(#[from] LedgerError),
 }
 
+/// Why the control thread could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The content store.
+    #[error(transparent)]
+    Store(#[from] IntakeError),
+    /// A thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 impl Thread {
-    fn new(parts: Parts, requests: Receiver<Request>) -> Self {
-        let Parts { config, models, recorder, decisions, spawner, metrics } = parts;
+    fn new(parts: Parts, requests: Receiver<Request>, stop: Receiver<()>) -> Result<Self, StartError> {
+        let Parts { config, models, recorder, decisions, spawner, metrics, restored: _ } = parts;
         let (runner_events_in, runner_events) = bounded(1_024);
         let (found, findings) = bounded(1_024);
-        let (hint, hints) = bounded(256);
-        let watcher = Watcher::start(config.models.clone(), config.poll, hint);
-        Self {
-            admission: Admission::start(&config, spawner.clone(), found),
-            settler: Settler::new(Duration::from_millis(config.settle_ms)),
+        let store = Arc::new(Store::open(&config.state, config.max_model_bytes)?);
+        let examiner = Examiner { spawner: spawner.clone(), settings: ProbeSettings::default() };
+        Ok(Self {
+            admission: Admission::start(store, examiner, found)?,
+            watch: Watch::start(config.models.clone(), config.poll)?,
+            settler: Settler::new(config.settle_ms),
             config,
             models,
             recorder,
             decisions,
             requests,
+            stop,
             spawner,
             metrics,
             runner_events,
             runner_events_in,
             findings,
-            hints,
-            _watcher: watcher,
             keepers: BTreeMap::new(),
             released: VecDeque::new(),
-            unreadable: Vec::new(),
+            said: BTreeMap::new(),
             look_at: Instant::now(),
-        }
+        })
     }
 
     fn run(&mut self) {
@@ -186,19 +206,16 @@ impl Thread {
             self.release();
             let wake = crossbeam_channel::at(self.wake_at());
             select! {
-                recv(self.requests) -> request => match request {
-                    Ok(Request { act, reply }) => drop(reply.send(self.act(act))),
-                    Err(_) => break,
+                recv(self.stop) -> _ => break,
+                recv(self.requests) -> request => if let Ok(Request { act, reply }) = request {
+                    drop(reply.send(self.act(act)));
                 },
                 recv(self.decisions) -> decided => if let Ok(decided) = decided { self.carry_out(decided) },
                 recv(self.findings) -> finding => if let Ok(finding) = finding { self.found(finding) },
                 recv(self.runner_events) -> event => if let Ok(event) = event { self.runner_event(event) },
-                recv(self.hints) -> hint => {
-                    if let Ok(hint) = hint {
-                        self.settler.hint(&hint);
-                    }
-                    while let Ok(hint) = self.hints.try_recv() {
-                        self.settler.hint(&hint);
+                recv(self.watch.woken()) -> _ => {
+                    for path in self.watch.take().renamed {
+                        self.settler.renamed(&path);
                     }
                     self.look_at = Instant::now();
                 },
@@ -233,7 +250,8 @@ impl Thread {
         }
         let Some(reason) = quarantined else { return };
         tracing::warn!(model = keeper.served.name, version = keeper.name_of(no), reason, "quarantined");
-        let done = keeper.leave(&self.recorder, no, "quarantined", &reason);
+        let model = keeper.served.name.clone();
+        let done = self.leave(&model, no, "quarantined", &reason);
         self.report(done);
     }
 

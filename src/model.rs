@@ -1,6 +1,8 @@
 //! Models as files and as running sessions.
 
+pub mod facts;
 pub mod head;
+pub mod interface;
 pub mod layout;
 pub mod onnx;
 pub mod runtime;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use tokio::sync::oneshot;
 
-pub use book::{Book, Closing, Coverage};
+pub use book::{Attached, Book, Closing, Coverage};
 pub use journal::Event;
 pub use labels::{ItemStatus, LabelItem, LabelKey, Status};
 
@@ -74,6 +74,7 @@ pub struct Core {
     outbox: Vec<Verdicted>,
     /// Rows answered but not recorded because their caller's id was seen before.
     pub duplicates: u64,
+    stopping: bool,
 }
 
 impl Core {
@@ -207,6 +208,17 @@ impl Recorder {
         answer.recv().map_err(|_| StorageError("the transaction failed".into()))
     }
 
+    /// Lets the thread write what waits and end. Offers after this are dropped, calls fail.
+    pub fn stop(&self) {
+        let stopped = self.call_blocking(|core, _| {
+            core.stopping = true;
+            Ok(())
+        });
+        if let Err(error) = stopped {
+            tracing::error!(%error, "the recorder was not stopped in order");
+        }
+    }
+
     fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Core, &Writer<'_>) -> Result<T, LedgerError> + Send + 'static,
@@ -268,6 +280,10 @@ impl Thread {
                 }
             }
             self.send_decisions();
+            if self.core.stopping {
+                self.finish();
+                break;
+            }
         }
         if let Err(error) = self.ledger.transaction(true, |writer| self.core.snapshot_all(writer)) {
             tracing::error!(%error, "the last snapshot was not written; the next start folds more pairs again");
@@ -294,6 +310,16 @@ impl Thread {
             recv(retry) -> _ => {}
         }
         Some(drained)
+    }
+
+    /// Writes what was offered before the stop.
+    fn finish(&mut self) {
+        while let Some(drained) = self.rest() {
+            if let Err(error) = self.commit(drained) {
+                tracing::error!(%error, "the last rows were not written");
+                return;
+            }
+        }
     }
 
     /// What is left after the last handle went.

@@ -2,31 +2,66 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::arena::Challenger;
-use crate::batch::Schema;
+use crate::batch::{Carried, Schema};
 use crate::champion::{Slot, VersionInfo};
-use crate::config::ModelConfig;
+use crate::config::{self, ModelConfig};
+use crate::decode::{Form, Missing, Rules, Unknown};
+use crate::http::backend;
 use crate::metrics::ModelMetrics;
 use crate::model::head::Head;
-use crate::model::interface::Interface;
-use crate::score::ModelNo;
+use crate::model::interface::{Inputs, Interface};
+use crate::score::{ModelNo, VersionNo};
 
 /// What a request needs of the model besides its champion; replaced as a whole.
 #[derive(Debug)]
 pub struct View {
-    /// What clients send.
-    pub interface: Interface,
-    /// Its named features.
-    pub schema: Arc<Schema>,
-    /// How labels are understood: the first champion's head.
+    /// How bodies are read.
+    pub reading: Arc<backend::Interface>,
+    /// How labels are understood.
     pub head: Head,
     /// The settings.
     pub config: Arc<ModelConfig>,
+}
+
+impl View {
+    /// The view of an interface under settings.
+    #[must_use]
+    pub fn new(
+        interface: &Interface,
+        schema: Arc<Schema>,
+        head: Head,
+        config: Arc<ModelConfig>,
+        max_rows: usize,
+    ) -> Self {
+        let form = match &interface.inputs {
+            Inputs::Features { columns, native, .. } => Form::Features {
+                schema,
+                columns: (0..u32::try_from(*columns).unwrap_or(u32::MAX)).collect(),
+                native: match native.inputs.as_slice() {
+                    [only] => Some(only.name.clone()),
+                    _ => None,
+                },
+            },
+            Inputs::Tensors { signature, .. } => Form::Tensors { signature: Arc::new(signature.clone()) },
+        };
+        let rules = Rules {
+            missing: match config.missing {
+                config::Missing::Reject => Missing::Reject,
+                config::Missing::Nan => Missing::Nan,
+            },
+            unknown: match config.unknown {
+                config::Unknown::Ignore => Unknown::Ignore,
+                config::Unknown::Reject => Unknown::Reject,
+            },
+            max_rows,
+        };
+        Self { reading: Arc::new(backend::Interface { form, rules }), head, config }
+    }
 }
 
 /// A challenger that can be asked by name.
@@ -37,6 +72,9 @@ pub struct Pinnable {
     /// Its runner.
     pub challenger: Arc<Challenger>,
 }
+
+/// ln wealth of each challenger, for scrapes.
+pub type Evidence = Arc<ArcSwap<Vec<(VersionNo, f64)>>>;
 
 /// See the module.
 #[derive(Debug)]
@@ -51,62 +89,20 @@ pub struct Served {
     pub view: ArcSwapOption<View>,
     /// Challengers by name.
     pub challengers: ArcSwap<HashMap<String, Pinnable>>,
-    /// Why there is no champion yet.
+    /// Why there is no champion.
     pub waiting_for: ArcSwap<String>,
-    /// The ledger knew a champion at the start, or one was found since.
-    pub expected: std::sync::atomic::AtomicBool,
+    /// The ledger knew a champion at the start: the gateway is not ready before it answers.
+    pub expected: AtomicBool,
+    /// That champion could not be brought back.
+    pub given_up: AtomicBool,
     /// Features that rows carry and no version takes.
-    pub carried: Carried,
+    pub carried: Arc<Carried>,
+    /// What is wrong with model.toml; the last good settings are in force.
+    pub settings_fault: ArcSwap<Option<String>>,
+    /// Written by the recorder.
+    pub evidence: Evidence,
     /// Handles made once.
     pub metrics: ModelMetrics,
-}
-
-/// A feature that rows carry but no version takes counts as carried for this many rows.
-const CARRIED_ROWS: u64 = 10_000;
-/// So many rows must have been seen before a feature that none carried speaks against a version.
-const FIRST_ROWS: u64 = 100;
-/// More names than this are not remembered: clients decide what they send.
-const CARRIED_NAMES: usize = 1_024;
-
-/// Which unknown features recent rows carried.
-#[derive(Debug, Default)]
-pub struct Carried {
-    rows: AtomicU64,
-    names: ArcSwap<HashMap<String, AtomicU64>>,
-    adding: Mutex<()>,
-}
-
-impl Carried {
-    /// Counts answered rows.
-    pub fn count(&self, rows: usize) {
-        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
-    }
-
-    /// Notes that a row carried this feature.
-    pub fn note(&self, name: &str) {
-        let now = self.rows.load(Ordering::Relaxed);
-        if let Some(last) = self.names.load().get(name) {
-            last.store(now, Ordering::Relaxed);
-            return;
-        }
-        let _adding = self.adding.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = self.names.load_full();
-        if known.len() >= CARRIED_NAMES {
-            return;
-        }
-        let copy = known.iter().map(|(name, last)| (name.clone(), AtomicU64::new(last.load(Ordering::Relaxed))));
-        let mut names: HashMap<String, AtomicU64> = copy.collect();
-        names.insert(name.to_owned(), AtomicU64::new(now));
-        self.names.store(Arc::new(names));
-    }
-
-    /// True when a recent row carried it, or too few rows were seen to say.
-    #[must_use]
-    pub fn carries(&self, name: &str) -> bool {
-        let now = self.rows.load(Ordering::Relaxed);
-        let seen = |last: &AtomicU64| now.saturating_sub(last.load(Ordering::Relaxed)) <= CARRIED_ROWS;
-        now < FIRST_ROWS || self.names.load().get(name).is_some_and(seen)
-    }
 }
 
 impl Served {
@@ -120,38 +116,26 @@ impl Served {
             view: ArcSwapOption::empty(),
             challengers: ArcSwap::default(),
             waiting_for: ArcSwap::from_pointee("its directory has not been looked at yet".to_owned()),
-            expected: false.into(),
-            carried: Carried::default(),
+            expected: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            carried: Arc::default(),
+            settings_fault: ArcSwap::default(),
+            evidence: Arc::default(),
             metrics,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_feature_is_carried_while_recent_rows_carry_it() {
-        let carried = Carried::default();
-        assert!(carried.carries("date"), "nothing is known of the first rows");
-        carried.count(200);
-        assert!(!carried.carries("date"));
-        carried.note("date");
-        carried.count(9_999);
-        assert!(carried.carries("date") && !carried.carries("dat"));
-        carried.count(2);
-        assert!(!carried.carries("date"));
-        carried.note("date");
-        assert!(carried.carries("date"));
+impl backend::Model for Served {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    #[test]
-    fn clients_cannot_grow_the_memory_of_names() {
-        let carried = Carried::default();
-        for i in 0..2 * CARRIED_NAMES {
-            carried.note(&i.to_string());
-        }
-        assert_eq!(carried.names.load().len(), CARRIED_NAMES);
+    fn interface(&self) -> Option<Arc<backend::Interface>> {
+        self.view.load().as_ref().map(|view| Arc::clone(&view.reading))
+    }
+
+    fn waiting_for(&self) -> String {
+        self.waiting_for.load().to_string()
     }
 }

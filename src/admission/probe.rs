@@ -70,7 +70,9 @@ pub struct ProbeReport {
     pub batched: bool,
     /// Rows of `probe_outputs`; 1 where rows may not be merged.
     pub probe_rows: usize,
-    /// All outputs for the made-up rows.
+    /// The made-up rows.
+    pub probe_inputs: Vec<Tensor>,
+    /// All outputs for them.
     pub probe_outputs: Vec<Tensor>,
     /// Of one row, as the gateway sees it; half of the runs were faster.
     pub latency_us_p50: u64,
@@ -112,6 +114,7 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
     Ok(ProbeReport {
         batched,
         probe_rows: if batched { trial.sizes.rows } else { 1 },
+        probe_inputs: trial.inputs,
         probe_outputs: trial.outputs,
         latency_us_p50: quantile(50),
         latency_us_p99: quantile(99),

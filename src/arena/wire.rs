@@ -101,6 +101,21 @@ pub fn encode_run(out: &mut Vec<u8>, seq: u64, outputs: &[usize], inputs: &[Tens
     put_tensors(out, inputs);
 }
 
+/// Appends tensors alone.
+pub fn encode_tensors(out: &mut Vec<u8>, tensors: &[Tensor]) {
+    put_tensors(out, tensors);
+}
+
+/// Reads what [`encode_tensors`] wrote.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn decode_tensors(bytes: &[u8]) -> Result<Vec<Tensor>, WireError> {
+    let mut cursor = Cursor(bytes);
+    let tensors = cursor.tensors()?;
+    cursor.end(tensors)
+}
+
 impl Request {
     /// Appends the message.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -4,29 +4,11 @@ use std::sync::Arc;
 
 use super::{Champion, Loaded};
 use crate::batch::Batch;
+use crate::decode::Wanted;
 use crate::error::{Error, Kind};
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::score::{Outcome, Score};
-
-/// Raw outputs that the caller wants.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Wanted {
-    /// None, unless the task is unknown.
-    #[default]
-    None,
-    /// All.
-    All,
-    /// These.
-    Names(Vec<String>),
-}
-
-/// How a request wants to be answered.
-#[derive(Debug, Default)]
-pub struct Ask {
-    /// Raw outputs.
-    pub wanted: Wanted,
-}
 
 /// One answered row.
 #[derive(Debug)]
@@ -55,13 +37,13 @@ impl Champion {
     ///
     /// # Errors
     /// 400 where a needed feature is missing and no version can do without, 422 where every version failed.
-    pub fn answer(&self, batch: &Batch, ask: &Ask) -> Result<Answer, Error> {
-        let outputs = outputs(&self.version, &ask.wanted)?;
+    pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
+        let outputs = outputs(&self.version, wanted)?;
         let mut rows = answer_with(&self.version, batch, &outputs);
         let broken = rows.iter().any(Result::is_err);
         if broken {
             let stand_in = self.previous.as_ref().map(|previous| {
-                let outputs = self::outputs(previous, &ask.wanted).unwrap_or_default();
+                let outputs = self::outputs(previous, wanted).unwrap_or_default();
                 (previous, outputs)
             });
             for (k, row) in rows.iter_mut().enumerate() {
@@ -84,8 +66,8 @@ impl Loaded {
     ///
     /// # Errors
     /// As [`Champion::answer`].
-    pub fn answer(&self, batch: &Batch, ask: &Ask) -> Result<Answer, Error> {
-        let outputs = outputs(self, &ask.wanted)?;
+    pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
+        let outputs = outputs(self, wanted)?;
         let several = batch.rows() > 1;
         let rows = answer_with(self, batch, &outputs).into_iter().enumerate();
         let rows = rows.map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
@@ -170,7 +152,7 @@ fn outputs(version: &Loaded, wanted: &Wanted) -> Result<Outputs, Error> {
                 declared.iter().position(|o| o.name == *name).ok_or_else(|| {
                     let have: Vec<&str> = declared.iter().map(|o| o.name.as_str()).collect();
                     Error::new(
-                        Kind::BadRequest,
+                        Kind::UnknownOutput,
                         format!("version '{}' has no output '{name}'; it has {}", info.name, have.join(", ")),
                     )
                 })

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
@@ -41,7 +41,7 @@ pub struct VersionInfo {
 #[derive(Debug)]
 pub struct Loaded {
     /// Who it is.
-    pub info: VersionInfo,
+    pub info: Arc<VersionInfo>,
     sessions: Vec<Mutex<Session>>,
     /// Measured time of a one-row run.
     run_time: Duration,
@@ -59,7 +59,7 @@ impl Loaded {
     ///
     /// # Errors
     /// The runtime's own words.
-    pub fn load(info: VersionInfo, path: &Path, sessions: usize, probe: Option<&[Tensor]>) -> Result<Self, LoadError> {
+    pub fn load(info: Arc<VersionInfo>, path: &Path, sessions: usize, probe: Option<&[Tensor]>) -> Result<Self, LoadError> {
         let mut run_time = Duration::ZERO;
         let mut loaded = Vec::with_capacity(sessions.max(1));
         for _ in 0..sessions.max(1) {

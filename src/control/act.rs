@@ -7,25 +7,11 @@ use super::promote::Cause;
 use super::{Fault, Thread};
 use crate::error::{Error, Kind};
 use crate::judge::tenure::Swap;
+use crate::protocol::Action;
 use crate::ledger::ModelRow;
 use crate::recorder::Event;
 use crate::score::VersionNo;
 use crate::time::now_ms;
-
-/// What a person may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Make a version the champion, and hold.
-    Promote,
-    /// Make the previous champion the champion again, and hold.
-    Rollback,
-    /// Hold promotions.
-    Hold,
-    /// Let the judge decide again.
-    Resume,
-    /// Take a challenger out.
-    Retire,
-}
 
 /// A person's word.
 #[derive(Debug, Clone)]
@@ -117,7 +103,7 @@ impl Thread {
     }
 
     fn retire(&mut self, act: &Act) -> Result<Value, Error> {
-        let Some(keeper) = self.keepers.get_mut(&act.model) else {
+        let Some(keeper) = self.keepers.get(&act.model) else {
             return Err(Error::new(Kind::UnknownModel, format!("no model '{}'", act.model)));
         };
         let name = act.version.as_deref().ok_or_else(|| {
@@ -130,7 +116,7 @@ impl Thread {
         }
         let (no, model) = (version.row.no, keeper.row.no);
         let why = format!("retired by {}: {}", act.author, act.reason);
-        keeper.leave(&self.recorder, no, "retired", &why).map_err(storage)?;
+        self.leave(&act.model, no, "retired", &why).map_err(storage)?;
         let (author, reason) = (act.author.clone(), act.reason.clone());
         self.recorder
             .call_blocking(move |_, writer| {

@@ -20,6 +20,9 @@ impl Thread {
     pub(super) fn found(&mut self, finding: Finding) {
         let (model, done) = match finding {
             Finding::Stored { model, unit, result } => {
+                if let Some(keeper) = self.keepers.get_mut(&model) {
+                    keeper.storing = keeper.storing.saturating_sub(1);
+                }
                 let done = match result {
                     Ok(stored) => self.stored(&model, &unit.name, &stored.digest),
                     Err(IntakeError::Refused(reason)) => self.reject_unstored(&model, &unit.name, &reason),
@@ -232,7 +235,7 @@ impl Thread {
                 )),
                 None => Err(format!("model.toml names '{named}' as first champion, and there is no such file")),
             },
-            None if candidates.len() > vetted.len() || self.admission.is_storing(model) => {
+            None if candidates.len() > vetted.len() || keeper.storing > 0 => {
                 Err("its versions are being examined".to_owned())
             }
             None => match vetted.as_slice() {
@@ -350,8 +353,7 @@ impl Thread {
         });
         if let Err(error) = recorded {
             keeper.interface = before;
-            runner.close();
-            self.retiring.push(runner);
+            runner.stop();
             return Err(error.into());
         }
         keeper.row = model_row;
@@ -359,9 +361,8 @@ impl Thread {
             version.row = version_row;
             version.runner = Some(runner);
         }
-        keeper.refresh_view();
+        keeper.refresh_view(self.config.max_rows);
         keeper.publish_challengers();
-        keeper.publish_champion_metrics();
         tracing::info!(model, version = keeper.name_of(no), "challenger");
         Ok(())
     }
@@ -379,12 +380,7 @@ impl Thread {
     /// A challenger leaves: no new rows, its waiting ones are shed, its evidence is parked.
     pub(super) fn leave(&mut self, model: &str, no: VersionNo, role: &str, reason: &str) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
-        let runner = keeper.leave(&self.recorder, no, role, reason)?;
-        if let Some(runner) = runner {
-            runner.close();
-            self.retiring.push(runner);
-        }
-        Ok(())
+        keeper.leave(&self.recorder, no, role, reason)
     }
 
     pub(super) fn set_role(

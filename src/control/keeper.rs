@@ -1,7 +1,7 @@
 //! One model's versions and their roles.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use crate::arena::Challenger;
 use crate::champion::{Loaded, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
+use crate::metrics::ModelMetrics;
 use crate::model::facts::Facts;
 use crate::model::head::Head;
 use crate::model::interface::Interface;
@@ -30,6 +31,8 @@ pub(super) struct Version {
     pub gone_since: Option<Instant>,
     /// It waits for rows that carry this feature.
     pub lacks: Option<String>,
+    /// It is with the admission thread.
+    pub vetting: bool,
 }
 
 impl Version {
@@ -49,20 +52,80 @@ pub(super) struct Keeper {
     pub served: Arc<Served>,
     pub row: ModelRow,
     pub config: Arc<ModelConfig>,
-    pub config_fault: Option<String>,
     /// Text of model.toml as it was last read.
     pub config_text: Option<String>,
     /// A `config.pbtxt` stands beside the versions: never the features interface.
     pub has_pbtxt: bool,
     pub interface: Option<Interface>,
     pub versions: Vec<Version>,
-    /// What was last made of each name in the directory: the stamp of its files.
-    pub stamps: BTreeMap<String, crate::intake::Stamp>,
-    /// Names on their way through the content store.
-    pub storing: HashMap<String, crate::intake::Stamp>,
+    /// Text of each `<version>.toml` as it was last read.
+    pub settings_texts: BTreeMap<String, String>,
+    /// Files on their way through the content store.
+    pub storing: usize,
 }
 
 impl Keeper {
+    /// A model with the versions that the ledger knows; nothing runs yet.
+    pub(super) fn new(row: ModelRow, versions: Vec<VersionRow>, metrics: ModelMetrics) -> Self {
+        let config = row.settings.as_deref().and_then(|text| ModelConfig::parse("model.toml", text).ok());
+        let mut keeper = Self {
+            served: Arc::new(Served::new(row.name.clone(), row.no, metrics)),
+            interface: row.interface.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            row,
+            config: Arc::new(config.unwrap_or_default()),
+            config_text: None,
+            has_pbtxt: false,
+            versions: Vec::new(),
+            settings_texts: BTreeMap::new(),
+            storing: 0,
+        };
+        for version in versions {
+            keeper.add(version, VersionConfig::default());
+        }
+        keeper
+    }
+
+    /// Takes a version in.
+    pub(super) fn add(&mut self, row: VersionRow, settings: VersionConfig) {
+        let facts = row.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let version =
+            Version { row, facts, settings, info: None, runner: None, gone_since: None, lacks: None, vetting: false };
+        self.versions.push(version);
+    }
+
+    /// Takes note of a version's toml. True when it changed and the version may be looked at anew.
+    pub(super) fn note_settings(&mut self, name: &str, text: Option<String>) -> bool {
+        let text = text.unwrap_or_default();
+        let before = self.settings_texts.insert(name.to_owned(), text.clone());
+        if before.as_ref() == Some(&text) {
+            return false;
+        }
+        let settings = self.settings_of(name);
+        for version in self.versions.iter_mut().filter(|v| v.row.name == name) {
+            version.settings = settings.clone();
+        }
+        before.is_some() && self.named(name).is_some_and(|v| v.is("rejected"))
+    }
+
+    /// The settings of a version's toml; a faulty one is said so and counts as absent.
+    pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
+        let file = name.split_once('@').map_or(name, |(file, _)| file);
+        let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
+        match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
+            Some(Ok(settings)) => settings,
+            Some(Err(error)) => {
+                tracing::error!("{error}");
+                VersionConfig::default()
+            }
+            None => VersionConfig::default(),
+        }
+    }
+
+    /// How the champion's outputs and everybody's labels are read.
+    pub(super) fn champion_head(&self) -> Option<Head> {
+        self.head(self.version(self.row.champion?)?).ok()
+    }
+
     pub(super) fn holds(&self, no: VersionNo) -> bool {
         self.versions.iter().any(|v| v.row.no == no)
     }
@@ -159,15 +222,11 @@ impl Keeper {
     }
 
     /// Lets requests see interface and settings of this moment.
-    pub(super) fn publish_view(&self, head: &Head) {
-        if let Some(interface) = &self.interface {
-            self.served.view.store(Some(Arc::new(View {
-                schema: interface.schema(),
-                interface: interface.clone(),
-                head: head.clone(),
-                config: Arc::clone(&self.config),
-            })));
-        }
+    pub(super) fn refresh_view(&self, max_rows: usize) {
+        let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else { return };
+        let schema = interface.schema(&self.served.carried);
+        let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows);
+        self.served.view.store(Some(Arc::new(view)));
     }
 
     /// What identifies a version and how it is asked and read, from what admission found.
@@ -204,7 +263,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The runtime's own words.
-    pub(super) fn load(&self, info: VersionInfo, path: &PathBuf, workers: usize) -> Result<Arc<Loaded>, String> {
+    pub(super) fn load(&self, info: Arc<VersionInfo>, path: &Path, workers: usize) -> Result<Arc<Loaded>, String> {
         let facts = self.version(info.no).and_then(|v| v.facts.as_ref()).ok_or("it has not been admitted")?;
         let probe = crate::model::facts::unpack(&facts.probe_inputs);
         let probe = (!probe.is_empty()).then_some(probe.as_slice());

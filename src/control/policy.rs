@@ -3,7 +3,7 @@
 use crate::config::{MetricSetting, Mode, ModelConfig};
 use crate::judge::loss::{Metric, Options};
 use crate::judge::policy::{Mode as PolicyMode, Policy};
-use crate::model::interface::Interface;
+use crate::model::head::Head;
 use crate::recorder::Closing;
 use crate::score::Task;
 
@@ -53,8 +53,8 @@ pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
 }
 
 /// When rows close and what silence means.
-pub(super) fn closing(config: &ModelConfig, interface: &Interface) -> Closing {
-    let absent = config.label.absent.as_ref().and_then(|label| interface.truth(label).ok());
+pub(super) fn closing(config: &ModelConfig, head: Option<&Head>) -> Closing {
+    let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());
     Closing {
         maturity: config.label.maturity,
         horizon: config.label.horizon,

@@ -13,7 +13,8 @@ use crate::champion::{Champion, Loaded, VersionInfo};
 use crate::judge::fold::Action as JudgeAction;
 use crate::judge::tenure::Swap;
 use crate::ledger::{ModelRow, VersionRow};
-use crate::recorder::{Event, Verdicted};
+use crate::metrics::SwapKind;
+use crate::recorder::{Attached, Book, Event, Verdicted};
 use crate::score::VersionNo;
 use crate::time::now_ms;
 
@@ -29,6 +30,14 @@ pub(super) struct Cause {
 }
 
 impl Cause {
+    fn counted(&self) -> SwapKind {
+        match self.kind {
+            Swap::Promotion => SwapKind::Promotion,
+            Swap::Rollback => SwapKind::Rollback,
+            Swap::Person => SwapKind::Order,
+        }
+    }
+
     fn name(&self, back: bool) -> &'static str {
         match self.kind {
             Swap::Rollback => "rollback",
@@ -82,7 +91,7 @@ impl Thread {
                 let version = keeper.version(to).ok_or("no such version")?;
                 let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
                 let info = keeper.info(version, interface)?;
-                keeper.load(info, &self.path_of(version), workers)?
+                keeper.load(Arc::new(info), &self.path_of(version)?, workers)?
             }
         };
         // The outgoing champion is shadowed from its first row out of office.
@@ -98,12 +107,11 @@ impl Thread {
         });
         let before = keeper.served.slot.store(champion);
         tracing::info!(model, to = keeper.name_of(to), from = old.version.info.name, why = cause.why, "champion changed");
-        keeper.served.metrics.swapped(cause.name(false));
+        keeper.served.metrics.swapped(cause.counted());
         if let Some(runner) = keeper.version_mut(to).and_then(|v| v.runner.take()) {
             runner.stop();
         }
         keeper.publish_challengers();
-        keeper.publish_champion_metrics();
         self.released.extend(before);
         Ok(())
     }
@@ -137,7 +145,7 @@ impl Thread {
         lineup.push((from, Arc::clone(outgoing)));
         let (copy, changed, cause) = (row.clone(), roles.clone(), cause.clone());
         self.recorder.call_blocking(move |core, writer| {
-            let clock = core.books.get(&copy.no).map(crate::recorder::Book::clock).unwrap_or_default();
+            let clock = core.books.get(&copy.no).map(Book::clock).unwrap_or_default();
             for version in &changed {
                 writer.update_version(version)?;
             }
@@ -177,16 +185,16 @@ impl Thread {
         let head = keeper.head(version)?;
         let named = keeper.wants_features()?;
         let interface = crate::model::interface::Interface::of_first(facts, named, head.task, head.classes.clone());
-        if keeper.config.interface == crate::config::Interface::Features && interface.schema().is_empty() {
+        if keeper.config.interface == crate::config::Interface::Features && !interface.is_features() {
             return Err("interface = \"features\", and the file does not name its features: add features = [\"…\"]".into());
         }
         let info = keeper.info(version, &interface)?;
-        let loaded = keeper.load(info, &self.path_of(version), self.config.workers)?;
+        let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
         self.record_first(model, no, &interface).map_err(|fault| fault.to_string())?;
 
         let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
         keeper.interface = Some(interface);
-        keeper.publish_view(&head);
+        keeper.refresh_view(self.config.max_rows);
         self.seat(model, loaded, None);
         tracing::info!(model, version = ?no, "first champion");
         Ok(())
@@ -208,16 +216,17 @@ impl Thread {
             ..keeper.row.clone()
         };
         let Some(version) = keeper.version(no) else { return Ok(()) };
+        let head = keeper.head(version).ok();
         let role = VersionRow { role: "champion".into(), reason: None, ..version.row.clone() };
         let policy = super::policy::policy(&keeper.config, interface.task);
-        let closing = super::policy::closing(&keeper.config, interface);
-        let (copy, changed) = (row.clone(), role.clone());
+        let closing = super::policy::closing(&keeper.config, head.as_ref());
+        let (copy, changed, attached) = (row.clone(), role.clone(), Attached::to(&keeper.served));
         self.recorder.call_blocking(move |core, writer| {
             writer.update_version(&changed)?;
             writer.update_model(&copy)?;
             let why = "it is the first champion";
             writer.insert_decision(copy.no, now, ("first", None, Some(no)), ("model.toml", "first start", why), None)?;
-            let mut book = crate::recorder::Book::load(writer, copy.clone(), closing)?;
+            let mut book = Book::load(writer, copy.clone(), closing, attached)?;
             let clock = book.clock();
             book.apply(writer, &Event::Start { policy, champion: no, clock }, now)?;
             core.add(book);
@@ -241,7 +250,6 @@ impl Thread {
         };
         let before = keeper.served.slot.store(Arc::new(champion));
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
-        keeper.publish_champion_metrics();
         self.released.extend(before);
     }
 
@@ -257,36 +265,32 @@ impl Thread {
         }
         let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
         let info = keeper.info(version, interface)?;
-        let spec = self.spec(version, &info);
-        let runner = Challenger::start(
-            spec,
-            self.spawner.clone(),
-            self.recorder.reports(),
-            self.runner_events_in.clone(),
-        )
-        .map_err(|error| format!("no runner could be started: {error}"))?;
-        let runner = Arc::new(runner);
+        let spec = self.spec(version, &info)?;
+        let (spawner, events) = (self.spawner.clone(), self.runner_events_in.clone());
+        let runner = Arc::new(Challenger::start(spec, spawner, self.recorder.reports(), events));
         if let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) {
             version.info = Some(Arc::new(info));
         }
         Ok(runner)
     }
 
-    fn spec(&self, version: &super::keeper::Version, info: &VersionInfo) -> ChallengerSpec {
-        let path = self.path_of(version);
+    fn spec(&self, version: &super::keeper::Version, info: &VersionInfo) -> Result<ChallengerSpec, String> {
+        let path = self.path_of(version)?;
         let mut spec = ChallengerSpec::new(info.no, info.name.clone(), path, info.layout.clone(), info.head.clone());
         spec.batched = info.batched;
         spec.cpu_limit = self.config.runner.cpu_timeout;
         spec.wall_limit = self.config.runner.wall_timeout;
-        spec.limits.address_space_bytes = None;
         spec.limits.data_bytes = Some(self.config.runner.memory_bytes);
-        spec
+        Ok(spec)
     }
 
     /// Where a version's bytes lie in the content store.
-    pub(super) fn path_of(&self, version: &super::keeper::Version) -> std::path::PathBuf {
+    ///
+    /// # Errors
+    /// The store has lost them.
+    pub(super) fn path_of(&self, version: &super::keeper::Version) -> Result<std::path::PathBuf, String> {
         let digest = version.row.stored_digest.as_ref().unwrap_or(&version.row.digest);
-        self.admission.path_of(digest)
+        self.admission.path_of(digest).ok_or_else(|| format!("the content store has no {digest}: drop the file again"))
     }
 }
 

@@ -92,9 +92,14 @@ impl Thread {
                 self.settler.forget(&file.path);
             }
             match self.settler.look(file, now, &crate::admission::external) {
-                Look::Unchanged => {}
-                Look::Settling => self.look_at = self.look_at.min(Instant::now() + SETTLING),
-                Look::Ready(unit) => self.admission.store(&directory.name, unit),
+                Look::Known => {}
+                Look::Wait => self.look_at = self.look_at.min(Instant::now() + SETTLING),
+                Look::Ready(unit) => {
+                    if let Some(keeper) = self.keepers.get_mut(&directory.name) {
+                        keeper.storing += 1;
+                    }
+                    self.admission.store(&directory.name, unit);
+                }
             }
         }
         let names: BTreeSet<String> = contents
@@ -144,12 +149,12 @@ impl Thread {
         keeper.config_text = Some(text.clone());
         match ModelConfig::parse(&format!("{model}/model.toml"), &text) {
             Ok(config) => {
-                keeper.config_fault = None;
+                keeper.served.settings_fault.store(Arc::default());
                 self.apply_settings(model, config, text, first_look)
             }
             Err(error) => {
                 tracing::error!(model, "the last good settings stay in force: {error}");
-                keeper.config_fault = Some(error.to_string());
+                keeper.served.settings_fault.store(Arc::new(Some(error.to_string())));
                 Ok(())
             }
         }
@@ -174,7 +179,7 @@ impl Thread {
         }
         let row = ModelRow { settings: Some(text), ..keeper.row.clone() };
         let rules = keeper.interface.as_ref().map(|interface| {
-            (super::policy::policy(&keeper.config, interface.task), super::policy::closing(&keeper.config, interface))
+            (super::policy::policy(&keeper.config, interface.task), super::policy::closing(&keeper.config, keeper.champion_head().as_ref()))
         });
         let copy = row.clone();
         self.recorder.call_blocking(move |core, writer| {
@@ -193,7 +198,7 @@ impl Thread {
             Ok(())
         })?;
         keeper.row = row;
-        keeper.refresh_view();
+        keeper.refresh_view(self.config.max_rows);
         // A version that was rejected under the old settings may fit the new ones.
         if !first_look {
             let rejected: Vec<VersionNo> =

@@ -128,6 +128,7 @@ impl<'a> Reader<'a> {
 
     fn refuse_unknown(&self, name: &str) -> Result<(), Error> {
         if self.rules.unknown == Unknown::Ignore {
+            self.rows.schema().carried().note(name);
             return Ok(());
         }
         let near = nearest(name, self.schema.features().iter().map(|f| f.name.as_str()));

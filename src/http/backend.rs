@@ -27,8 +27,10 @@ pub struct Interface {
 pub trait Model: Send + Sync + 'static {
     /// Its name.
     fn name(&self) -> &str;
-    /// How its requests are read, as of now.
-    fn interface(&self) -> Arc<Interface>;
+    /// How its requests are read, as of now; `None` until it has a champion.
+    fn interface(&self) -> Option<Arc<Interface>>;
+    /// Why it cannot answer yet.
+    fn waiting_for(&self) -> String;
 }
 
 /// A decoded request.

@@ -25,9 +25,9 @@ pub struct Facts {
     /// The probe's outputs, encoded.
     pub probe_outputs: Vec<u8>,
     /// Median time of a one-row run, microseconds.
-    pub latency_us_p50: f64,
+    pub latency_us_p50: u64,
     /// 99th percentile of the same.
-    pub latency_us_p99: f64,
+    pub latency_us_p99: u64,
     /// Peak memory of the admitting process, bytes.
     pub memory_bytes: u64,
     /// ONNX Runtime that it was found out with.

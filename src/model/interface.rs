@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::onnx::Classes;
 use super::signature::Signature;
 use super::tensor::Datatype;
-use crate::batch::{Feature, Schema};
+use crate::batch::{Carried, Feature, Schema};
 use crate::score::Task;
 
 /// What clients send.
@@ -80,13 +80,21 @@ impl Interface {
         Self { inputs, task, classes }
     }
 
-    /// The schema of named features; empty for tensors.
+    /// The schema of named features, noting unknown ones in `carried`; empty for tensors.
     #[must_use]
-    pub fn schema(&self) -> Arc<Schema> {
+    pub fn schema(&self, carried: &Arc<Carried>) -> Arc<Schema> {
         match &self.inputs {
-            Inputs::Features { features, .. } => Arc::new(Schema::new(features.iter().cloned())),
+            Inputs::Features { features, .. } => {
+                Arc::new(Schema::new(features.iter().cloned()).with_carried(Arc::clone(carried)))
+            }
             Inputs::Tensors { .. } => Arc::default(),
         }
+    }
+
+    /// True when clients send named features.
+    #[must_use]
+    pub fn is_features(&self) -> bool {
+        matches!(self.inputs, Inputs::Features { .. })
     }
 
     /// The interface with this version's features joined, and the version's layout in it. `carried` says whether

@@ -16,8 +16,10 @@ use crate::judge::fold::{Decision, Judge};
 use crate::judge::pair::{ClosedRow, Pair, Pairing};
 use crate::judge::verdict::{Call, Verdict};
 use crate::ledger::{Ledger, LedgerError, ModelRow, OpenRow, Position, PredictionRow, Snapshot, Writer};
+use crate::metrics::ModelMetrics;
 use crate::mirror::Observation;
 use crate::score::{ModelNo, Outcome, Shed, Truth, VersionNo};
+use crate::served::{Evidence, Served};
 use crate::span::{Clock, Span};
 
 /// Folded rows between two snapshots of a judge.
@@ -53,9 +55,25 @@ pub struct Coverage {
     changed: bool,
 }
 
+/// Where a book shows what happens to those who do not read the ledger.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    evidence: Evidence,
+    metrics: ModelMetrics,
+}
+
+impl Attached {
+    /// The counters and gauges of a served model.
+    #[must_use]
+    pub fn to(served: &Served) -> Self {
+        Self { evidence: Arc::clone(&served.evidence), metrics: served.metrics.clone() }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Book {
+    attached: Attached,
     /// The model as the ledger knows it.
     pub row: ModelRow,
     /// When rows close.
@@ -89,7 +107,12 @@ impl Book {
     ///
     /// # Errors
     /// What the ledger says.
-    pub fn load(writer: &Writer<'_>, row: ModelRow, closing: Closing) -> Result<Self, LedgerError> {
+    pub fn load(
+        writer: &Writer<'_>,
+        row: ModelRow,
+        closing: Closing,
+        attached: Attached,
+    ) -> Result<Self, LedgerError> {
         let restored = journal::restore(writer, row.no)?;
         let (last_row, last_time) = writer.last_row(row.no)?;
         let pairing = match writer.pairing(row.no)? {
@@ -103,6 +126,7 @@ impl Book {
             coverage.entry(version).or_default().set(&counter, value);
         }
         Ok(Self {
+            attached,
             late: coverage.values().map(|c| c.late).max().unwrap_or(0),
             row,
             closing,
@@ -262,6 +286,7 @@ impl Book {
             let work = ShadowWork { first_id: seen.first_id, batch: Arc::clone(&seen.batch), rows: from..to };
             let taken = challenger.offer(work);
             self.coverage(version).offered += count;
+            self.attached.metrics.shadow_offered.increment(count);
             if let Err(why) = taken {
                 for k in from..to {
                     let id = seen.first_id + i64::try_from(k).unwrap_or(0);
@@ -280,6 +305,12 @@ impl Book {
         outcome: &Outcome,
     ) -> Result<(), LedgerError> {
         writer.insert_outcome(id, version, outcome)?;
+        let metrics = &self.attached.metrics;
+        match outcome {
+            Outcome::Scored(_) | Outcome::Failed => metrics.shadow_executed.increment(1),
+            Outcome::Uncovered => {}
+            Outcome::Shed(reason) => metrics.shadow_dropped(*reason, 1),
+        }
         let coverage = self.coverage(version);
         match outcome {
             Outcome::Scored(_) => coverage.scored += 1,
@@ -370,7 +401,10 @@ impl Book {
 
     /// Keeps each version's verdict whenever it, or being armed, changes.
     fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        for verdict in self.verdicts() {
+        let verdicts = self.verdicts();
+        let wealth = verdicts.iter().map(|v| (v.version, v.numbers.log_wealth)).collect();
+        self.attached.evidence.store(Arc::new(wealth));
+        for verdict in verdicts {
             let now = (verdict.verdict, verdict.numbers.armed_since.is_some());
             if self.shown.get(&verdict.version) == Some(&now) {
                 continue;
@@ -469,7 +503,7 @@ impl Core {
         for model in models {
             let Some(old) = self.books.get(&model) else { continue };
             let row = writer.model(&old.row.name)?;
-            let mut book = Book::load(&writer, row, old.closing.clone())?;
+            let mut book = Book::load(&writer, row, old.closing.clone(), old.attached.clone())?;
             book.set_challengers(&writer, old.challengers.clone())?;
             self.books.insert(model, book);
         }

@@ -1,0 +1,62 @@
+//! `dethrone serve`: configuration, start, one line per listener, wait for a signal, drain.
+
+use std::io::Write;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use crate::config::{ServeArgs, ServerConfig};
+use crate::gateway;
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// Settings (exit 78), or whatever stood in the way of a start.
+pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = ServerConfig::load(args).map_err(|error| Failure::Config(error.to_string()))?;
+    log();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers.max(1))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("cannot start the runtime: {error}")))?
+        .block_on(serve(config))
+}
+
+async fn serve(config: ServerConfig) -> Result<(), Failure> {
+    // Signals are taken before anything is announced, so that none is lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
+    let running = gateway::start(config).await.map_err(Failure::failed)?;
+    announce(&running.listeners);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: finishing what is in flight");
+    tokio::select! {
+        () = running.stop() => Ok(()),
+        _ = terminate.recv() => Err(Failure::failed("stopped at once by a second signal")),
+        _ = interrupt.recv() => Err(Failure::failed("stopped at once by a second signal")),
+    }
+}
+
+/// One line of JSON per listener on standard output, which is kept for this.
+fn announce(listeners: &[(&'static str, std::net::SocketAddr)]) {
+    let mut out = std::io::stdout().lock();
+    for (listener, address) in listeners {
+        // Whoever started us may not read: that is no reason not to serve.
+        let _ = writeln!(out, "{}", serde_json::json!({"listener": listener, "address": address.to_string()}));
+    }
+    let _ = out.flush();
+}
+
+/// Logs go to standard error: text on a terminal, JSON lines elsewhere.
+fn log() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DETHRONE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second initialisation (tests in one process) keeps the first.
+    let _ = if std::io::stderr().is_terminal() { builder.try_init() } else { builder.json().try_init() };
+}

@@ -1,0 +1,196 @@
+//! Starting and stopping: the order in which the parts come and go.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::bounded;
+
+use super::Gateway;
+use crate::arena::Spawner;
+use crate::config::ServerConfig;
+use crate::control::{self, Control, Parts};
+use crate::http::{App, Face, Limits, Servers, bind};
+use crate::id::{IdGenerator, IdKey};
+use crate::ledger::{LedgerError, StateLock};
+use crate::metrics::Metrics;
+use crate::model::runtime::{self, RuntimeError};
+use crate::recorder::{Recorder, StorageError};
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger after it was opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Control.
+    #[error(transparent)]
+    Control(#[from] control::StartError),
+    /// A listener.
+    #[error("{listener} listener on {address}: {source}; choose another address or port 0")]
+    Listen {
+        /// Which.
+        listener: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A file or a thread.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Running {
+    /// Names and addresses of the bound listeners.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
+    /// What the routes ask.
+    pub gateway: Arc<Gateway>,
+    servers: Servers,
+    control: Control,
+    recorder: Recorder,
+    recorder_thread: JoinHandle<()>,
+    upkeep: tokio::task::JoinHandle<()>,
+    grace: Duration,
+    _lock: StateLock,
+}
+
+/// Starts everything: state, ledger, runtime, control, and last the listeners.
+///
+/// # Errors
+/// The first thing that stood in the way.
+pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
+    let config = Arc::new(config);
+    let lock = StateLock::take(&config.state)?;
+    runtime::start()?;
+    let (decided, decisions) = bounded(256);
+    let (recorder, recorder_thread) = Recorder::start(&config.state, decided)?;
+    let metrics = Arc::new(Metrics::new());
+    let models: control::Models = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
+    let restored = Arc::new(AtomicBool::new(false));
+    let control = Control::start(Parts {
+        config: Arc::clone(&config),
+        models: Arc::clone(&models),
+        recorder: recorder.clone(),
+        decisions,
+        spawner: spawner(&config)?,
+        metrics: Arc::clone(&metrics),
+        restored: Arc::clone(&restored),
+    })?;
+    let gateway = Arc::new(Gateway {
+        ids: ids(&config, &recorder).await?,
+        models,
+        recorder: recorder.clone(),
+        metrics: Arc::clone(&metrics),
+        acts: control.requests(),
+        pins: config.pins,
+        restored,
+        started: Instant::now(),
+    });
+    let app = Arc::new(App::new(Arc::clone(&gateway), limits(&config), metrics.http()));
+    let servers = Servers::new();
+    let listeners = listen(&config, &servers, &app).await?;
+    // Raw samples of histograms are folded even when nobody scrapes.
+    #[expect(clippy::disallowed_methods, reason = "ended by hand in stop")]
+    let upkeep = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tick.tick().await;
+            metrics.upkeep();
+        }
+    });
+    let grace = config.shutdown_grace;
+    Ok(Running {
+        listeners,
+        gateway,
+        servers,
+        control,
+        recorder,
+        recorder_thread,
+        upkeep,
+        grace,
+        _lock: lock,
+    })
+}
+
+fn spawner(config: &ServerConfig) -> Result<Spawner, StartError> {
+    match &config.runner_path {
+        Some(path) => Ok(Spawner::start(path.clone())),
+        None => Spawner::of_this_program()
+            .map_err(|source| StartError::Io { what: "the running executable".into(), source }),
+    }
+}
+
+async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, StartError> {
+    let path = config.state.join("ids.key");
+    let key =
+        IdKey::load_or_create(&path).map_err(|source| StartError::Io { what: path.display().to_string(), source })?;
+    let last = recorder.call(|_, writer| writer.last_id()).await?;
+    Ok(IdGenerator::new(key, last + 1))
+}
+
+fn limits(config: &ServerConfig) -> Limits {
+    Limits {
+        max_body_bytes: config.max_body_bytes,
+        max_connections: config.max_connections,
+        header_timeout: config.header_timeout,
+        body_timeout: config.body_timeout,
+        idle_timeout: config.idle_timeout,
+        grace: config.shutdown_grace,
+        ..Limits::default()
+    }
+}
+
+async fn listen(
+    config: &ServerConfig,
+    servers: &Servers,
+    app: &Arc<App<Gateway>>,
+) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    let mut wanted = vec![
+        ("data", Face::Data, config.listen),
+        ("admin", Face::Admin, config.admin_listen),
+    ];
+    wanted.extend(config.metrics_listen.map(|address| ("metrics", Face::Metrics, address)));
+    let mut bound = Vec::new();
+    for (name, face, address) in wanted {
+        let fail = |source| StartError::Listen { listener: name, address, source };
+        let listener = bind(address).await.map_err(fail)?;
+        bound.push((name, servers.start(face, listener, app).map_err(fail)?));
+    }
+    Ok(bound)
+}
+
+impl Running {
+    /// Stops accepting, finishes what is in flight, writes what is recorded, and ends all children.
+    pub async fn stop(self) {
+        let Self { servers, mut control, recorder, recorder_thread, upkeep, grace, gateway, .. } = self;
+        servers.shutdown(grace).await;
+        upkeep.abort();
+        let ended = tokio::task::spawn_blocking(move || {
+            control.stop();
+            recorder.stop();
+            recorder_thread.join()
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::error!("the recorder ended by a panic");
+        }
+        drop(gateway);
+    }
+}

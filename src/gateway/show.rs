@@ -1,0 +1,189 @@
+//! What the admin routes and the scrapes show.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Gateway;
+use crate::error::{Error, Kind};
+use crate::http::backend::Backend;
+use crate::ledger::{DecisionRow, ModelRow, VersionRow};
+use crate::metrics::VersionSeries;
+use crate::model::facts::Facts;
+use crate::recorder::Coverage;
+use crate::score::VersionNo;
+use crate::served::Served;
+use crate::time::rfc3339;
+
+/// Decisions shown at most; the ledger has them all.
+const DECISIONS: u32 = 10_000;
+
+/// What the recorder's thread knows of a model at one moment.
+#[derive(Debug)]
+struct Moment {
+    row: ModelRow,
+    versions: Vec<VersionRow>,
+    verdicts: Vec<(VersionNo, Value)>,
+    coverage: Vec<(VersionNo, Coverage)>,
+    policy: Value,
+    alarm: Option<String>,
+    recorded: u64,
+    open: u64,
+}
+
+impl Gateway {
+    pub(super) fn list(&self) -> Value {
+        let models = self.models.load();
+        let one = |model: &Arc<Served>| {
+            let champion = model.slot.load();
+            json!({
+                "name": model.name,
+                "ready": champion.is_some(),
+                "champion": champion.as_ref().map(|c| c.version.info.name.clone()),
+                "waiting_for": if champion.is_some() { Value::Null } else { json!(**model.waiting_for.load()) },
+            })
+        };
+        json!({"models": models.values().map(one).collect::<Vec<_>>()})
+    }
+
+    pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {
+        let served = self.resolve(Some(name))?;
+        let moment = self.moment(&served).await?;
+        Ok(view(&served, &moment))
+    }
+
+    async fn moment(&self, served: &Arc<Served>) -> Result<Moment, Error> {
+        let (name, no) = (served.name.clone(), served.no);
+        let moment = self.recorder.call(move |core, writer| {
+            let versions = writer.versions(no)?;
+            let Some(book) = core.books.get(&no) else {
+                let row = writer.model(&name)?;
+                return Ok(Moment {
+                    row,
+                    versions,
+                    verdicts: Vec::new(),
+                    coverage: Vec::new(),
+                    policy: Value::Null,
+                    alarm: None,
+                    recorded: 0,
+                    open: 0,
+                });
+            };
+            let judge = book.judge.as_ref();
+            Ok(Moment {
+                row: book.row.clone(),
+                versions,
+                verdicts: book
+                    .verdicts()
+                    .into_iter()
+                    .map(|v| (v.version, serde_json::to_value(&v).unwrap_or_default()))
+                    .collect(),
+                coverage: book.coverage.iter().map(|(no, coverage)| (*no, coverage.clone())).collect(),
+                policy: judge.map(|j| serde_json::to_value(j.policy()).unwrap_or_default()).unwrap_or_default(),
+                alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
+                recorded: book.clock().row,
+                open: book.open_rows(),
+            })
+        });
+        let moment = tokio::time::timeout(std::time::Duration::from_secs(5), moment).await;
+        moment
+            .map_err(|_| Error::new(Kind::Storage, "the ledger is busy: try again").retry_after(1))?
+            .map_err(Error::from)
+    }
+
+    pub(super) async fn show_decisions(&self, name: &str) -> Result<Value, Error> {
+        let no = self.resolve(Some(name))?.no;
+        let decisions: Vec<DecisionRow> =
+            self.recorder.call(move |_, writer| writer.decisions(no, DECISIONS)).await.map_err(Error::from)?;
+        Ok(json!({"decisions": decisions}))
+    }
+
+    /// The series of the versions that are loaded now.
+    pub(super) fn series(&self) -> Vec<VersionSeries> {
+        let models = self.models.load();
+        models.values().flat_map(|model| series(model)).collect()
+    }
+}
+
+fn series(model: &Served) -> Vec<VersionSeries> {
+    let evidence = model.evidence.load();
+    let wealth = |no: VersionNo| evidence.iter().find(|(v, _)| *v == no).map(|(_, wealth)| *wealth);
+    let one = |info: &crate::champion::VersionInfo, role, since| VersionSeries {
+        model: model.name.clone(),
+        version: info.name.clone(),
+        role,
+        digest: info.digest.clone(),
+        log_wealth: wealth(info.no),
+        since,
+    };
+    let mut all = Vec::new();
+    let mut previous = None;
+    if let Some(champion) = model.slot.load() {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
+        let since = champion.since_ms as f64 / 1e3;
+        all.push(one(&champion.version.info, "champion", Some(since)));
+        previous = champion.previous.as_ref().map(|p| p.info.no);
+        all.extend(champion.previous.iter().map(|p| one(&p.info, "previous", None)));
+    }
+    for challenger in model.challengers.load().values().filter(|c| Some(c.info.no) != previous) {
+        all.push(one(&challenger.info, "challenger", None));
+    }
+    all
+}
+
+fn view(served: &Served, moment: &Moment) -> Value {
+    let name_of = |no: VersionNo| moment.versions.iter().find(|v| v.no == no);
+    let champion = moment.row.champion.and_then(name_of).map(|v| {
+        json!({
+            "version": v.name,
+            "digest": v.digest,
+            "since": moment.row.champion_since.map(rfc3339),
+            "epoch": moment.row.epoch,
+        })
+    });
+    // Of a name that was dropped several times, the newest version stands for it.
+    let newest = |v: &&VersionRow| !moment.versions.iter().any(|other| other.name == v.name && other.no > v.no);
+    let versions: Vec<Value> = moment.versions.iter().filter(newest).map(|v| version(v, moment)).collect();
+    let interface: Value =
+        moment.row.interface.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    json!({
+        "model": served.name,
+        "champion": champion,
+        "ready": served.slot.load().is_some(),
+        "waiting_for": if served.slot.load().is_some() { Value::Null } else { json!(**served.waiting_for.load()) },
+        "hold": moment.row.hold,
+        "alarm": moment.alarm,
+        "policy": moment.policy,
+        "settings_error": **served.settings_fault.load(),
+        "interface": interface,
+        "rows": {"recorded": moment.recorded, "open": moment.open},
+        "versions": versions,
+    })
+}
+
+fn version(v: &VersionRow, moment: &Moment) -> Value {
+    let evidence = moment.verdicts.iter().find(|(no, _)| *no == v.no).map(|(_, verdict)| verdict.clone());
+    let coverage = moment.coverage.iter().find(|(no, _)| *no == v.no).map(|(_, coverage)| coverage);
+    let facts: Option<Facts> = v.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let lineage: Value = v.lineage.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    json!({
+        "version": v.name,
+        "role": v.role,
+        "digest": v.digest,
+        "reason": v.reason,
+        "arrived": rfc3339(v.arrived_ms),
+        "evidence": evidence,
+        "coverage": coverage,
+        "lineage": lineage,
+        "measured": facts.map(|f| json!({
+            "latency_us_p50": f.latency_us_p50,
+            "latency_us_p99": f.latency_us_p99,
+            "memory_bytes": f.memory_bytes,
+            "batched": f.batched,
+            "producer": f.scan.producer,
+            "producer_version": f.scan.producer_version,
+            "runtime": f.runtime,
+            "features": f.names,
+        })),
+    })
+}
