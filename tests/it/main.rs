@@ -1,1 +1,3 @@
 //! The integration tests: one binary, so that ONNX Runtime is linked once.
+
+mod exports;

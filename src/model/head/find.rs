@@ -117,10 +117,11 @@ impl<'a> Evidence<'a> {
             .operators
             .keys()
             .any(|op| op.starts_with("ai.onnx.ml:") && op.ends_with("Classifier"));
-        let anomaly = self.label.is_some_and(|label| is_anomaly_label(label.data, self.rows)) && self.classes.is_none();
-        declared
-            || (self.settings.task.is_none()
-                && (operator || self.classes.is_some() || (self.label.is_some() && !anomaly)))
+        let anomaly = self
+            .label
+            .is_some_and(|label| is_anomaly(&label, &self.scores, self.rows));
+        let named = self.classes.is_some() || (self.label.is_some() && !anomaly);
+        declared || (self.settings.task.is_none() && (operator || named))
     }
 
     fn unknown(&self) -> Found {
@@ -266,10 +267,12 @@ fn width(tensor: &Tensor, rows: usize) -> Option<usize> {
     }
 }
 
-/// ±1 without class names: scikit-learn's anomaly detectors, whose score is a value.
-fn is_anomaly_label(data: &Data, rows: usize) -> bool {
-    (0..rows).all(|row| data.number(row).is_some_and(|x| (x.abs() - 1.0).abs() < f64::EPSILON))
-        && (0..rows).any(|row| data.number(row).is_some_and(|x| x < 0.0) || rows == 1 || data.number(row) == Some(1.0))
+/// ±1 without class names, and a score that says so or an outlier among the rows: scikit-learn's anomaly detectors,
+/// whose score is a value.
+fn is_anomaly(label: &Output<'_>, scores: &[Output<'_>], rows: usize) -> bool {
+    let mut labels = (0..rows).filter_map(|row| label.data.number(row));
+    let unit = labels.clone().count() == rows && labels.clone().all(|x| (x.abs() - 1.0).abs() < f64::EPSILON);
+    unit && (labels.any(|x| x < 0.0) || scores.iter().any(|output| output.name == "scores"))
 }
 
 fn class_list(data: &Data) -> Option<Classes> {

@@ -106,7 +106,13 @@ impl Walk {
             let field = field?;
             match field.number {
                 1 => self.node(message(&field)?, depth)?,
-                5 => self.tensor(message(&field)?)?,
+                5 => {
+                    let tensor = message(&field)?;
+                    self.tensor(tensor)?;
+                    if depth == 1 {
+                        self.found.initializer(tensor)?;
+                    }
+                }
                 15 => self.sparse(message(&field)?)?,
                 _ => {}
             }
