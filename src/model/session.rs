@@ -224,3 +224,6 @@ fn metadata(session: &ort::session::Session) -> BTreeMap<String, String> {
         .filter_map(|key| metadata.custom(&key).map(|value| (key, value)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
