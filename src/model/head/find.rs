@@ -93,30 +93,22 @@ impl<'a> Evidence<'a> {
                 labels.push(output);
             }
         }
-        let named = labels
-            .iter()
-            .position(|output| output.name.to_ascii_lowercase().contains("label"));
-        let label = named
-            .or((labels.len() == 1).then_some(0))
-            .and_then(|at| labels.get(at).copied());
+        let classes = scan.classes.clone().or(names);
+        let label = predicted(&labels, classes.is_some() || has_classifier(scan));
         Self {
             scan,
             settings,
             rows,
             scores,
             label,
-            classes: scan.classes.clone().or(names),
+            classes,
         }
     }
 
     /// The file or the settings say that there are classes.
     fn is_classifier(&self) -> bool {
         let declared = matches!(self.settings.task, Some(Task::Binary | Task::Multiclass));
-        let operator = self
-            .scan
-            .operators
-            .keys()
-            .any(|op| op.starts_with("ai.onnx.ml:") && op.ends_with("Classifier"));
+        let operator = has_classifier(self.scan);
         let anomaly = self
             .label
             .is_some_and(|label| is_anomaly(&label, &self.scores, self.rows));
@@ -252,10 +244,31 @@ impl<'a> Evidence<'a> {
     /// The output's name, or a softmax in the graph, says that these are scores of classes.
     fn speaks(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
-        ["logit", "prob", "score"].iter().any(|word| name.contains(word))
+        ["logit", "prob"].iter().any(|word| name.contains(word))
             || self.settings.score_output.is_some()
             || self.scan.operators.contains_key(":Softmax")
     }
+}
+
+/// The output with the predicted class: by its name, or as the only whole number per row of what is a classifier
+/// (detectors count their boxes in one).
+fn predicted<'a>(whole: &[Output<'a>], classifier: bool) -> Option<Output<'a>> {
+    let speaks = |output: &&Output<'_>| {
+        let name = output.name.to_ascii_lowercase();
+        name.contains("label") || name.contains("class")
+    };
+    let only = if classifier && whole.len() == 1 {
+        whole.first()
+    } else {
+        None
+    };
+    whole.iter().find(speaks).or(only).copied()
+}
+
+/// A classifier of `ai.onnx.ml` is in the graph.
+fn has_classifier(scan: &Scan) -> bool {
+    let mut operators = scan.operators.keys();
+    operators.any(|op| op.starts_with("ai.onnx.ml:") && op.ends_with("Classifier"))
 }
 
 /// Values per row, where the tensor has rows.

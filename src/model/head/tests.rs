@@ -190,6 +190,16 @@ fn an_embedding_has_no_task_and_only_raw_outputs() {
 }
 
 #[test]
+fn a_detector_is_no_classifier() {
+    let outputs = [
+        ("scores", floats(&[1, 4], &[0.9, 0.8, 0.1, 0.0])),
+        ("num_detections", ints(&[2])),
+    ];
+    let head = find(&outputs, None, &HeadSettings::default()).unwrap();
+    assert_eq!(head.task, None);
+}
+
+#[test]
 fn labels_without_scores_are_hard_scores() {
     let mut text = Text::default();
     assert!(text.push(b"UP") && text.push(b"DOWN"));

@@ -64,6 +64,16 @@ impl Found {
     }
 }
 
+/// The class names in the `config.json` that Hugging Face keeps beside a model (`id2label`).
+#[must_use]
+pub fn config_classes(config: &str) -> Option<Classes> {
+    let config: Json = serde_json::from_str(config).ok()?;
+    let labels = config.get("id2label")?.as_object()?;
+    let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);
+    let names: Option<Vec<String>> = (0..labels.len()).map(name).collect();
+    names.filter(|names| !names.is_empty()).map(Classes::Names)
+}
+
 /// A JSON list of names or whole numbers.
 fn list(json: &Json) -> Option<Classes> {
     let items = json.as_array().filter(|items| !items.is_empty())?;

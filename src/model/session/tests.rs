@@ -5,6 +5,7 @@ use half::f16;
 use super::*;
 use crate::model::tensor::{Data, Datatype, Text};
 
+#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
 fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     assert!(bytes.len() < 16_384, "two bytes of length are enough here");
     out.extend([number << 3 | 2, bytes.len() as u8 | 0x80, (bytes.len() >> 7) as u8]);
