@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::wire::{Value, fields, text, varint};
+use super::wire::{Value, fields, push_ints, text};
 use super::{Classes, ScanError};
 
 /// Key under which [`cut_zipmap`](super::cut_zipmap) leaves the names that it cut out with the node.
@@ -112,20 +112,6 @@ pub(super) fn labels(attribute: &[u8]) -> Result<Option<Classes>, ScanError> {
         "classlabels_strings" if !names.is_empty() => Some(Classes::Names(names)),
         _ => None,
     })
-}
-
-/// Numbers, packed or one by one.
-fn push_ints(ints: &mut Vec<i64>, value: Value<'_>) -> Result<(), ScanError> {
-    match value {
-        Value::Varint(x) => ints.push(x.cast_signed()),
-        Value::Bytes(mut packed) => {
-            while !packed.is_empty() {
-                ints.push(varint(&mut packed)?.cast_signed());
-            }
-        }
-        Value::Fixed => {}
-    }
-    Ok(())
 }
 
 /// The elements of a tensor named `classes` of whole numbers or text.

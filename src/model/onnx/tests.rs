@@ -97,6 +97,21 @@ fn classes_come_from_metadata_constants_and_a_config_where_no_node_knows_them() 
 }
 
 #[test]
+fn tensors_of_impossible_dimensions_are_refused_by_name() {
+    for dims in [vec![-1], vec![1 << 32, 1 << 32], vec![1; 65], vec![i64::MAX]] {
+        let mut tensor = message(&[(8, b"weight\n")]);
+        for dim in &dims {
+            put_number(&mut tensor, 1, dim.cast_unsigned());
+        }
+        let why = scan(&model(&message(&[(5, &tensor)]))).unwrap_err().0;
+        assert!(
+            why.starts_with("tensor weight claims the impossible dimensions"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
 fn the_cut_keeps_every_other_byte() {
     let weights = message(&[(8, b"w"), (9, &[7; 300])]);
     let strange = message(&[(4, b"Relu"), (1, b"p"), (2, b"q"), (99, b"a field of tomorrow")]);

@@ -105,6 +105,26 @@ fn all_thirteen_datatypes_go_in_and_come_out() {
 }
 
 #[test]
+fn a_constant_that_is_no_boolean_comes_out_as_one() {
+    const BOOL: u8 = 9;
+    let (mut constant, mut node, mut graph) = (vec![8, 3, 16, BOOL], Vec::new(), Vec::new());
+    field(&mut constant, 8, b"c");
+    field(&mut constant, 9, &[2, 0, 255]);
+    field(&mut node, 1, b"c");
+    field(&mut node, 2, b"y");
+    field(&mut node, 4, b"Identity");
+    field(&mut graph, 1, &node);
+    field(&mut graph, 2, b"g");
+    field(&mut graph, 5, &constant);
+    field(&mut graph, 12, &info("y", BOOL));
+    let mut bytes = vec![8, 8];
+    field(&mut bytes, 7, &graph);
+    field(&mut bytes, 8, &[16, 16]);
+    let output = Session::load_bytes(&bytes, 1).unwrap().run(&[], &[0]).unwrap();
+    assert_eq!(output[0].data(), &Data::Bool(vec![true, false, true]));
+}
+
+#[test]
 fn empty_tensors_pass_through() {
     let mut session = Session::load_bytes(&model("Identity", &[1, 8]), 1).unwrap();
     let inputs = [
