@@ -223,6 +223,7 @@ def torch_like():
     # Weights in a file beside it, as the exporter does by default.
     data = "torch_external.onnx.data"
     path = HERE / "torch_external.onnx"
+    (HERE / data).unlink(missing_ok=True)  # saving appends
     outside = graph("outside", gemm, [info("x", ["batch", 3])], [info("logits", ["batch", 3])], weights(weight, bias))
     onnx.save_model(outside, path, save_as_external_data=True, location=data, size_threshold=0)
     os.chmod(HERE / data, 0o644)
