@@ -5,6 +5,7 @@ pub mod head;
 pub mod interface;
 pub mod layout;
 pub mod onnx;
+pub mod remedy;
 pub mod runtime;
 pub mod session;
 pub mod signature;

@@ -1,10 +1,15 @@
 //! The integration tests: one binary, so that ONNX Runtime is linked once.
-
-mod judge_vectors;
-mod arena;
 // `cfg(test)` holds always here; it tells clippy that the helpers of the tests are tests too.
 
 #[cfg(test)]
+mod arena;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
+mod exports;
+#[cfg(test)]
 mod intake;
+#[cfg(test)]
+mod judge_vectors;

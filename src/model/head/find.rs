@@ -1,6 +1,7 @@
 //! Which output holds the scores, and what they are: decided from the file, one probe and the settings.
 
 mod choose;
+mod signs;
 
 use super::source::{Source, looks_like_probabilities};
 use super::{HeadSettings, Link};
@@ -9,6 +10,7 @@ use crate::model::signature::Signature;
 use crate::model::tensor::{Data, Datatype, Tensor};
 use crate::score::Task;
 use choose::Choice;
+use signs::{class_list, has_classifier, is_anomaly, predicted, width};
 
 /// What was found out.
 pub(super) struct Found {
@@ -93,34 +95,27 @@ impl<'a> Evidence<'a> {
                 labels.push(output);
             }
         }
-        let named = labels
-            .iter()
-            .position(|output| output.name.to_ascii_lowercase().contains("label"));
-        let label = named
-            .or((labels.len() == 1).then_some(0))
-            .and_then(|at| labels.get(at).copied());
+        let classes = scan.classes.clone().or(names);
+        let label = predicted(&labels, classes.is_some() || has_classifier(scan));
         Self {
             scan,
             settings,
             rows,
             scores,
             label,
-            classes: scan.classes.clone().or(names),
+            classes,
         }
     }
 
     /// The file or the settings say that there are classes.
     fn is_classifier(&self) -> bool {
         let declared = matches!(self.settings.task, Some(Task::Binary | Task::Multiclass));
-        let operator = self
-            .scan
-            .operators
-            .keys()
-            .any(|op| op.starts_with("ai.onnx.ml:") && op.ends_with("Classifier"));
-        let anomaly = self.label.is_some_and(|label| is_anomaly_label(label.data, self.rows)) && self.classes.is_none();
-        declared
-            || (self.settings.task.is_none()
-                && (operator || self.classes.is_some() || (self.label.is_some() && !anomaly)))
+        let operator = has_classifier(self.scan);
+        let anomaly = self
+            .label
+            .is_some_and(|label| is_anomaly(&label, &self.scores, self.rows));
+        let named = self.classes.is_some() || (self.label.is_some() && !anomaly);
+        declared || (self.settings.task.is_none() && (operator || named))
     }
 
     fn unknown(&self) -> Found {
@@ -251,36 +246,8 @@ impl<'a> Evidence<'a> {
     /// The output's name, or a softmax in the graph, says that these are scores of classes.
     fn speaks(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
-        ["logit", "prob", "score"].iter().any(|word| name.contains(word))
+        ["logit", "prob"].iter().any(|word| name.contains(word))
             || self.settings.score_output.is_some()
             || self.scan.operators.contains_key(":Softmax")
     }
-}
-
-/// Values per row, where the tensor has rows.
-fn width(tensor: &Tensor, rows: usize) -> Option<usize> {
-    match tensor.shape() {
-        [first] if *first == rows => Some(1),
-        [first, width] if *first == rows && *width > 0 => Some(*width),
-        _ => None,
-    }
-}
-
-/// ±1 without class names: scikit-learn's anomaly detectors, whose score is a value.
-fn is_anomaly_label(data: &Data, rows: usize) -> bool {
-    (0..rows).all(|row| data.number(row).is_some_and(|x| (x.abs() - 1.0).abs() < f64::EPSILON))
-        && (0..rows).any(|row| data.number(row).is_some_and(|x| x < 0.0) || rows == 1 || data.number(row) == Some(1.0))
-}
-
-fn class_list(data: &Data) -> Option<Classes> {
-    if let Data::Bytes(text) = data {
-        return Some(Classes::Names(
-            text.iter()
-                .map(|name| String::from_utf8_lossy(name).into_owned())
-                .collect(),
-        ));
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "class numbers are small and whole")]
-    let ints: Option<Vec<i64>> = (0..data.len()).map(|i| data.number(i).map(|x| x as i64)).collect();
-    ints.map(Classes::Ints)
 }
