@@ -1,6 +1,7 @@
 //! What prediction ids promise.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
@@ -137,9 +138,9 @@ fn another_key_refuses_and_samples_otherwise() {
 fn a_key_file_is_made_once_private_and_never_taken_when_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("id.key");
-    let keys: Vec<[u8; 16]> = std::thread::scope(|scope| {
+    let keys: Vec<u64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| IdKey::load_or_create(&path).unwrap().bytes))
+            .map(|_| scope.spawn(|| IdKey::load_or_create(&path).unwrap().sample_hash(1)))
             .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });

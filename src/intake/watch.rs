@@ -37,7 +37,9 @@ impl Hints {
         !self.all && self.models.is_empty() && self.renamed.is_empty()
     }
 
-    fn add(&mut self, root: &Path, event: &Event) {
+    /// Adds an event below `root`; `given` is the root's name before it was made absolute, by which the reader
+    /// names its files.
+    fn add(&mut self, root: &Path, given: &Path, event: &Event) {
         if event.need_rescan() || event.paths.is_empty() {
             self.all = true;
         }
@@ -54,7 +56,10 @@ impl Hints {
         if let (EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)), Some(to)) =
             (event.kind, event.paths.last())
         {
-            self.renamed.push(to.clone());
+            self.renamed.push(
+                to.strip_prefix(root)
+                    .map_or_else(|_| to.clone(), |inside| given.join(inside)),
+            );
         }
         if self.models.len() > MAX_PENDING || self.renamed.len() > MAX_PENDING {
             self.all = true;
@@ -162,7 +167,8 @@ impl Keeper {
             let now = self.identity();
             if now != identity || watcher.is_none() {
                 drop(watcher.take());
-                watcher = now.is_some().then(|| self.watch(lost.clone())).flatten();
+                let is_news = now != identity;
+                watcher = now.is_some().then(|| self.watch(lost.clone(), is_news)).flatten();
                 identity = now;
             }
             // Only after the watch stands: what came before it is found by this look.
@@ -172,7 +178,8 @@ impl Keeper {
             });
             crossbeam_channel::select! {
                 recv(self.ended) -> _ => return,
-                recv(root_lost) -> _ => {}
+                // A directory made anew may have the old one's inode: only the event tells them apart.
+                recv(root_lost) -> _ => identity = None,
                 default(self.poll) => {}
             }
         }
@@ -184,8 +191,11 @@ impl Keeper {
         Some((real, about.dev(), about.ino()))
     }
 
-    fn watch(&self, lost: Sender<()>) -> Option<notify::RecommendedWatcher> {
-        let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
+    /// Watches the root; a failure is logged when it `is_news`, not at every poll.
+    fn watch(&self, lost: Sender<()>, is_news: bool) -> Option<notify::RecommendedWatcher> {
+        let (shared, given) = (Arc::clone(&self.shared), self.root.clone());
+        let root = std::path::absolute(&self.root).ok()?;
+        let watched = root.clone();
         let handler = move |event: notify::Result<Event>| match event {
             Ok(event) if is_own_reading(event.kind) => {}
             Ok(event) => {
@@ -193,7 +203,7 @@ impl Keeper {
                     // Full means that the thread looks already.
                     let _ = lost.try_send(());
                 }
-                shared.note(|hints| hints.add(&root, &event));
+                shared.note(|hints| hints.add(&root, &given, &event));
             }
             Err(error) => {
                 tracing::warn!(%error, "a file event was lost: everything is looked at");
@@ -201,12 +211,15 @@ impl Keeper {
             }
         };
         let started = notify::recommended_watcher(handler).and_then(|mut watcher| {
-            watcher.watch(&self.root, RecursiveMode::Recursive)?;
+            watcher.watch(&watched, RecursiveMode::Recursive)?;
             Ok(watcher)
         });
         started
             .inspect_err(|error| {
-                tracing::warn!(%error, root = %self.root.display(), "no file events: the directory is only polled");
+                if is_news {
+                    let root = self.root.display();
+                    tracing::warn!(%error, %root, "no file events: the directory is only polled");
+                }
             })
             .ok()
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -164,6 +165,8 @@ fn what_cannot_be_a_version_is_refused_by_name_with_a_remedy() {
     ] {
         place.write(name, "bytes");
     }
+    let not_text = std::ffi::OsStr::from_bytes(b"\xff.onnx");
+    fs::write(place.root().join("elec2").join(not_text), "bytes").unwrap();
     fs::write(place.path("large.onnx"), vec![0; usize::try_from(MAX).unwrap() + 1]).unwrap();
     let fifo = std::process::Command::new("mkfifo")
         .arg(place.path("pipe.onnx"))
@@ -199,7 +202,7 @@ fn what_cannot_be_a_version_is_refused_by_name_with_a_remedy() {
         ["same"],
         "the folder of the same name is refused, and so is the long name"
     );
-    assert_eq!(place.contents().refused.len(), 12);
+    assert_eq!(place.contents().refused.len(), 13);
 }
 
 #[test]
@@ -552,6 +555,34 @@ fn any_event_names_its_model_and_a_rename_its_path() {
     });
     fs::remove_file(place.path("e02.onnx")).unwrap();
     until(&watch, "a removal", |hints| hints.models.contains("elec2"));
+}
+
+#[test]
+fn a_relative_root_gives_hints_by_the_same_names_as_a_scan() {
+    let place = Place::new();
+    let up: PathBuf = std::env::current_dir()
+        .unwrap()
+        .components()
+        .skip(1)
+        .map(|_| "..")
+        .collect();
+    let root = up.join(place.root().strip_prefix("/").unwrap());
+    let watch = Watch::start(root.clone(), HOUR).unwrap();
+    until(&watch, "the first look", |hints| hints.all);
+    let staged = place.folder.path().join("staged");
+    fs::write(&staged, "whole").unwrap();
+    fs::rename(&staged, place.path("e01.onnx")).unwrap();
+    let scanned = scan_model(&root, "elec2", MAX)
+        .unwrap()
+        .unwrap()
+        .contents
+        .unwrap()
+        .versions[0]
+        .path
+        .clone();
+    until(&watch, "a rename", |hints| {
+        hints.models.contains("elec2") && hints.renamed.contains(&scanned)
+    });
 }
 
 #[test]
