@@ -51,6 +51,21 @@ proptest! {
 }
 
 #[test]
+fn every_other_letter_at_every_place_is_refused() {
+    let ids = generator();
+    let good = ids.issue(NOW, 1).to_string();
+    let letters = (0..128_u8).map(char::from);
+    for (at, to) in (0..good.len()).flat_map(|at| letters.clone().map(move |to| (at, to))) {
+        let bad: String = good
+            .chars()
+            .enumerate()
+            .map(|(i, c)| if i == at { to } else { c })
+            .collect();
+        assert_eq!(ids.key().parse(&bad).is_some(), bad == good, "{bad}");
+    }
+}
+
+#[test]
 fn rows_of_other_requests_are_out_of_reach() {
     let ids = generator();
     let (one, five) = (ids.issue(NOW, 1), ids.issue(NOW, 5));

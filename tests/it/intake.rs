@@ -244,6 +244,25 @@ fn a_file_written_again_in_place_with_the_same_size_is_looked_at_again() {
 }
 
 #[test]
+fn a_copy_that_keeps_the_old_time_stamp_is_looked_at_again() {
+    let mut place = Place::new();
+    place.write("e01.onnx", "aaaa");
+    let stamp = fs::metadata(place.path("e01.onnx")).unwrap().modified().unwrap();
+    let _ = place.look("e01", 0);
+    ready(place.look("e01", 500));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while place.look("e01", 600) == Look::Unchanged {
+        assert!(Instant::now() < deadline);
+        place.write("e01.onnx", "bbbb");
+        fs::File::open(place.path("e01.onnx"))
+            .unwrap()
+            .set_modified(stamp)
+            .unwrap();
+    }
+    ready(place.look("e01", 1_200));
+}
+
+#[test]
 fn a_rename_is_settled_at_once_and_a_later_write_is_not() {
     let mut place = Place::new();
     let staged = place.folder.path().join("staged");
