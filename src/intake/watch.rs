@@ -18,6 +18,8 @@ use notify::{Event, RecursiveMode, Watcher};
 
 /// Pending models or renames beyond this collapse into "all".
 const MAX_PENDING: usize = 1_024;
+/// How often a root that has vanished is looked for.
+const ROOT_AWAY: Duration = Duration::from_millis(250);
 
 /// What to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,26 +163,34 @@ type Identity = Option<(PathBuf, u64, u64)>;
 impl Keeper {
     fn run(self) {
         let (lost, root_lost) = bounded(1);
-        let mut identity = None;
+        let mut known: Option<Identity> = None;
         let mut watcher = None;
         loop {
             let now = self.identity();
-            if now != identity || watcher.is_none() {
+            let is_news = known.as_ref() != Some(&now);
+            if is_news || watcher.is_none() {
                 drop(watcher.take());
-                let is_news = now != identity;
                 watcher = now.is_some().then(|| self.watch(lost.clone(), is_news)).flatten();
-                identity = now;
             }
-            // Only after the watch stands: what came before it is found by this look.
-            self.shared.note(|hints| {
-                hints.all = true;
-                hints.models.clear();
-            });
+            // Only after the watch stands: what came before it is found by this look. A root that stays away is
+            // told once.
+            if is_news || now.is_some() {
+                self.shared.note(|hints| {
+                    hints.all = true;
+                    hints.models.clear();
+                });
+            }
+            let pause = if now.is_some() {
+                self.poll
+            } else {
+                self.poll.min(ROOT_AWAY)
+            };
+            known = Some(now);
             crossbeam_channel::select! {
                 recv(self.ended) -> _ => return,
                 // A directory made anew may have the old one's inode: only the event tells them apart.
-                recv(root_lost) -> _ => identity = None,
-                default(self.poll) => {}
+                recv(root_lost) -> _ => known = None,
+                default(pause) => {}
             }
         }
     }
@@ -228,4 +238,39 @@ impl Keeper {
 /// Opening and reading say nothing new, and the look itself does both.
 fn is_own_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(path: &str) -> Event {
+        Event::new(EventKind::Modify(ModifyKind::Name(RenameMode::To))).add_path(path.into())
+    }
+
+    #[test]
+    fn pending_hints_collapse_into_one_look_at_everything() {
+        let (root, mut hints) = (Path::new("/models"), Hints::default());
+        for i in 0..=MAX_PENDING {
+            assert!(!hints.all);
+            hints.add(root, root, &event(&format!("/models/m{i}/e.onnx")));
+        }
+        assert!(hints.all && hints.models.is_empty() && hints.renamed.len() == MAX_PENDING);
+        hints.add(root, root, &event("/models/m1/e.onnx"));
+        assert!(hints.models.is_empty() && hints.renamed.len() == MAX_PENDING);
+    }
+
+    #[test]
+    fn events_without_a_model_are_about_everything() {
+        let root = Path::new("/models");
+        for path in ["/models", "/models/..data", "/elsewhere"] {
+            let mut hints = Hints::default();
+            hints.add(root, root, &event(path));
+            assert!(hints.all, "{path}");
+        }
+        let mut hints = Hints::default();
+        hints.add(root, Path::new("models"), &event("/models/m/..data"));
+        assert!(!hints.all && hints.models.contains("m"));
+        assert_eq!(hints.renamed, [Path::new("models/m/..data")]);
+    }
 }

@@ -622,36 +622,42 @@ fn reading_the_directory_gives_no_hint() {
 }
 
 #[test]
-fn a_flood_of_events_collapses_into_one_look_at_everything() {
+fn a_flood_of_events_is_bounded_and_forgets_no_model() {
     let place = Place::new();
     let watch = Watch::start(place.root(), HOUR).unwrap();
     until(&watch, "the first look", |hints| hints.all);
-    for i in 0..3_000 {
+    for i in 0..1_500 {
         fs::create_dir(place.root().join(format!("m{i}"))).unwrap();
     }
-    // Nothing was taken meanwhile: memory is bounded, and nothing is forgotten.
-    until(&watch, "collapse", |hints| {
-        assert!(hints.models.len() <= 1_024 && hints.renamed.len() <= 1_024);
-        hints.all
+    let mut seen = BTreeSet::new();
+    until(&watch, "every model or everything", |hints| {
+        assert!(hints.models.len() <= 1_024);
+        seen.extend(hints.models.clone());
+        hints.all || seen.len() == 1_500
     });
 }
 
 #[test]
 fn a_root_that_vanishes_and_comes_back_is_watched_again() {
     let place = Place::new();
-    let watch = Watch::start(place.root(), Duration::from_millis(20)).unwrap();
+    let watch = Watch::start(place.root(), HOUR).unwrap();
     until(&watch, "the first look", |hints| hints.all);
-    fs::remove_dir_all(place.root()).unwrap();
-    until(&watch, "the loss", |hints| hints.all);
-    fs::create_dir_all(place.path("")).unwrap();
-    let mut i = 0;
-    until(&watch, "an event in the new directory", |hints| {
-        i += 1;
-        let staged = place.folder.path().join("staged");
-        fs::write(&staged, "whole").unwrap();
-        fs::rename(&staged, place.path(&format!("e{i}.onnx"))).unwrap();
-        !hints.renamed.is_empty()
-    });
+    for round in 0..3 {
+        fs::remove_dir_all(place.root()).unwrap();
+        if round == 0 {
+            until(&watch, "the loss", |hints| hints.all);
+        }
+        // In later rounds it is back at once, often under the same inode.
+        fs::create_dir_all(place.path("")).unwrap();
+        let mut i = 0;
+        until(&watch, "an event in the new directory", |hints| {
+            i += 1;
+            let staged = place.folder.path().join("staged");
+            fs::write(&staged, "whole").unwrap();
+            fs::rename(&staged, place.path(&format!("e{i}.onnx"))).unwrap();
+            !hints.renamed.is_empty()
+        });
+    }
 }
 
 #[test]
