@@ -77,6 +77,10 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let stream = Stream::read(&shipped(args)?).map_err(Failure::Failed)?;
     let rows = rows(&stream, args.rows);
     let maturity = maturity(&stream, usize::from(args.connections))?;
+    // Better now than after the whole replay.
+    if let Some(file) = &args.svg {
+        write(file, "")?;
+    }
     let place = prepare(&stream, args.dir.as_deref()).map_err(Failure::Failed)?;
     let mut gateway = Gateway::start(&place.models, &place.state, place.log.clone()).map_err(Failure::Failed)?;
     let mut screen = Screen::new(rows.len());
@@ -112,8 +116,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let report = Report::new(&stream, &table, &replayed, usize::from(args.connections));
     if let Some(file) = &args.svg {
         let names: Vec<String> = stream.manifest.models.iter().map(|m| m.name.clone()).collect();
-        std::fs::write(file, picture::picture(&report, &names))
-            .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", file.display())))?;
+        write(file, &picture::picture(&report, &names))?;
     }
     print(args, &report, &replayed, watch.rollbacks, &place)?;
     verdict(&report, &replayed)
@@ -225,6 +228,13 @@ fn print(
     println!("\n{}", report.table(replayed, rollbacks));
     println!("everything is kept; go on from there with\n  dethrone serve --models {models} --state {state}");
     Ok(())
+}
+
+/// Writes a file, making its directory where there is none.
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let written = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(file, text));
+    written.map_err(|e| Failure::Failed(format!("cannot write {}: {e}", file.display())))
 }
 
 /// Fails when the gateway did anything that it must not do.
