@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn the_shipped_settings_leave_room_for_labels_in_flight() {
         let stream = shipped_stream();
-        assert_eq!(maturity(&stream, 8).unwrap(), Some(96));
+        assert_eq!(maturity(&stream, 8).unwrap(), Some(72));
         assert_eq!(maturity(&stream, 32).unwrap_err().code(), 78);
     }
 
