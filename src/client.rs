@@ -281,6 +281,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_post_that_may_have_arrived_is_not_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let arrivals = Arc::new(AtomicUsize::new(0));
+        let (counter, mut server) = (Arc::clone(&arrivals), JoinSet::new());
+        server.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if stream.read(&mut [0; 4096]).await.unwrap() > 0 {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        let mut client = Client::connect(address).await.unwrap();
+        let error = client.post_json("/x", &serde_json::json!({})).await.unwrap_err();
+        assert!(matches!(error, ClientError::Broken { .. }), "{error}");
+        assert_eq!(arrivals.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
     async fn a_silent_server_costs_the_time_limit_and_no_more() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

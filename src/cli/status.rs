@@ -126,8 +126,16 @@ pub fn table(status: &ModelStatus) -> String {
     let champion = status.champion.as_ref();
     let name = champion.map_or("no champion yet", |c| c.version.as_str());
     let epoch = champion.map_or(0, |c| c.epoch);
+    let since = champion
+        .and_then(|c| c.since.as_str())
+        .map_or_else(String::new, |t| format!(" since {t}"));
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "{}: champion {name}, epoch {epoch}{}", status.model, hold(status));
+    let _ = writeln!(
+        out,
+        "{}: champion {name}{since}, epoch {epoch}{}",
+        status.model,
+        hold(status)
+    );
     let width = status
         .versions
         .iter()
@@ -214,7 +222,7 @@ mod tests {
         let status: ModelStatus = serde_json::from_str(ANSWER).unwrap();
         let table = table(&status);
         for part in [
-            "champion e01_logreg, epoch 3, on hold by ada: audit",
+            "champion e01_logreg since 2026-01-01T00:00:00Z, epoch 3, on hold by ada: audit",
             "1234       2.31 / 5.30     +0.0120    99.9 %  not yet",
             "e02_tree: needs more labels",
             "half: not a whole file",

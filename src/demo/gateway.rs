@@ -168,3 +168,67 @@ fn forward(output: ChildStdout, sender: &SyncSender<Listener>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::RecvTimeoutError;
+
+    /// A process that says where it listens, and on SIGTERM runs `last_words`.
+    fn process(last_words: &str) -> (Gateway, Receiver<Listener>) {
+        let script = format!(
+            r#"trap '{last_words}' TERM
+            echo '{{"listener":"data","address":"127.0.0.1:1"}}'
+            echo 'something else'
+            echo '{{"listener":"admin","address":"127.0.0.1:2"}}'
+            while :; do sleep 0.01; done"#
+        );
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = listeners(child.stdout.take().unwrap());
+        let gateway = Gateway {
+            child: Some(child),
+            data: String::new(),
+            admin: String::new(),
+            log: "gateway.log".into(),
+        };
+        (gateway, lines)
+    }
+
+    #[test]
+    fn the_addresses_are_those_that_it_printed() {
+        let (mut gateway, lines) = process("exit 0");
+        gateway.wait_for_listeners(&lines).unwrap();
+        assert_eq!(
+            (gateway.data.as_str(), gateway.admin.as_str()),
+            ("127.0.0.1:1", "127.0.0.1:2")
+        );
+        gateway.stop().unwrap();
+    }
+
+    #[test]
+    fn an_end_with_an_error_is_an_error_that_names_the_log() {
+        let (mut gateway, lines) = process("exit 3");
+        gateway.wait_for_listeners(&lines).unwrap();
+        let error = gateway.stop().unwrap_err();
+        assert!(
+            error.contains("exit status: 3") && error.contains("gateway.log"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_gateway_that_goes_out_of_scope_leaves_no_process() {
+        let (mut gateway, lines) = process("exit 0");
+        gateway.wait_for_listeners(&lines).unwrap();
+        drop(gateway);
+        let end = lines.recv_timeout(STOP_LIMIT);
+        assert!(
+            matches!(end, Err(RecvTimeoutError::Disconnected)),
+            "its standard output is still open"
+        );
+    }
+}

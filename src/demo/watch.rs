@@ -17,6 +17,8 @@ use crate::client::Client;
 const ADMISSION_LIMIT: Duration = Duration::from_secs(60);
 /// How long the replay waits for shadows that lag; a shadow that has died never catches up.
 const LAG_LIMIT: Duration = Duration::from_secs(2);
+/// So often the replay waits in vain; then the shadows are left to themselves, and verdicts come when they come.
+const VAIN_WAITS: usize = 5;
 /// Pause between two looks at something that has no event.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -51,6 +53,7 @@ pub struct Watch {
     told: BTreeSet<u64>,
     /// Rows that a version will never account for, found by waiting in vain.
     written_off: BTreeMap<String, u64>,
+    vain_waits: usize,
 }
 
 impl Watch {
@@ -65,6 +68,7 @@ impl Watch {
             roles: BTreeMap::new(),
             told: BTreeSet::new(),
             written_off: BTreeMap::new(),
+            vain_waits: 0,
         }
     }
 
@@ -170,8 +174,9 @@ impl Watch {
     pub async fn wait_for_shadows(&mut self, rows: u64) -> Result<Vec<Event>, String> {
         let end = Instant::now() + LAG_LIMIT;
         let mut events = Vec::new();
-        while self.lags().any(|(_, lag)| lag > rows) {
+        while self.vain_waits < VAIN_WAITS && self.lags().any(|(_, lag)| lag > rows) {
             if Instant::now() > end {
+                self.vain_waits += 1;
                 let lags: Vec<(String, u64)> = self.lags().map(|(name, lag)| (name.to_owned(), lag)).collect();
                 for (name, lag) in lags {
                     *self.written_off.entry(name).or_default() += lag;
