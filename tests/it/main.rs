@@ -1,1 +1,13 @@
 //! The integration tests: one binary, so that ONNX Runtime is linked once.
+// `cfg(test)` holds always here; it tells clippy that the helpers of the tests are tests too.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod intake;
+#[cfg(test)]
+mod listener;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,65 @@
+//! Settings: `dethrone.toml` of the server, `model.toml` of a model, `<version>.toml` of a version.
+//!
+//! Always holds: a file is taken whole or not at all; every fault of a file is reported at once, with its line, its
+//! key and what to change; a key that means nothing here is refused with the nearest known one; what this version
+//! cannot do yet is refused rather than ignored (`config/unavailable.rs`).
+//! Leaves to others: what the settings mean for a running model, and which of them restart its evidence.
+
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+mod fault;
+mod model;
+mod reader;
+mod server;
+mod unavailable;
+mod value;
+mod version;
+
+pub use fault::{ConfigError, Fault};
+pub use model::{
+    Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig, PolicyConfig, RecordConfig,
+    ShadowConfig, Unknown,
+};
+pub use server::{RunnerConfig, ServeArgs, ServerConfig};
+pub use version::{Lineage, VersionConfig};
+
+/// No settings file of a person comes near this; a larger one is a mistake, or an attack on memory.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The text of a settings file; `None` when there is no such file.
+///
+/// Opened without blocking, so that a pipe under the name of a settings file cannot hold the reader up.
+fn text_of(path: &Path) -> Result<Option<String>, ConfigError> {
+    let fault = |message: String| ConfigError::one(&path.display().to_string(), message);
+    let file = match std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fault(format!("cannot be read ({error}): check its permissions"))),
+    };
+    let about = file
+        .metadata()
+        .map_err(|error| fault(format!("cannot be read ({error})")))?;
+    if !about.is_file() {
+        return Err(fault(
+            "is not a regular file: put a TOML file in its place or remove it".into(),
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fault(format!("cannot be read ({error})")))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(fault(format!(
+            "is larger than {MAX_FILE_BYTES} bytes: settings are short"
+        )));
+    }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| fault("is not UTF-8 text: save it as UTF-8".into()))
+}

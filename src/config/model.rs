@@ -1,0 +1,268 @@
+//! `models/<model>/model.toml`: what a model's owner says about it. Every key is optional.
+
+use std::path::Path;
+
+use super::fault::ConfigError;
+use super::version::VersionConfig;
+use crate::model::head::{HeadSettings, Link};
+use crate::score::Task;
+use crate::span::Span;
+use serde::{Deserialize, Serialize};
+
+mod read;
+
+const DAY: u64 = 86_400;
+
+/// How clients send rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interface {
+    /// Read off the first champion.
+    #[default]
+    Auto,
+    /// Named features.
+    Features,
+    /// Named tensors.
+    Tensors,
+}
+
+/// Where the champion runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Inside the gateway when its operators are harmless.
+    #[default]
+    Auto,
+    /// Inside the gateway whatever its operators are.
+    Inline,
+}
+
+/// The declared loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricSetting {
+    /// Brier for classes; none for a regression.
+    #[default]
+    Auto,
+    /// Clipped logarithmic loss.
+    LogLoss,
+    /// Squared error of the probabilities.
+    Brier,
+    /// Wrong label or right.
+    ZeroOne,
+    /// Squared error of the value.
+    SquaredError,
+    /// Absolute error of the value.
+    AbsoluteError,
+}
+
+/// What a null float feature is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// A bad request.
+    #[default]
+    Reject,
+    /// NaN.
+    Nan,
+}
+
+/// What a feature that no version takes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unknown {
+    /// Not read.
+    #[default]
+    Ignore,
+    /// A bad request.
+    Reject,
+}
+
+/// What a verdict may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Promote.
+    #[default]
+    Auto,
+    /// Say so, and leave it to a person.
+    Recommend,
+    /// Nothing.
+    Off,
+}
+
+/// When a label counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelConfig {
+    /// A row closes this long after it was recorded.
+    pub maturity: Span,
+    /// A label later than this is expired.
+    pub horizon: Span,
+    /// What a row without a label at maturity counts as; `None`: no pair.
+    pub absent: Option<serde_json::Value>,
+}
+
+/// The decision rule's settings, as written; the judge gives them their meaning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyConfig {
+    /// What a verdict may do.
+    pub mode: Mode,
+    /// Chance of a false promotion per tenure.
+    pub alpha: f64,
+    /// By how much a challenger must be better; negative: may be worse.
+    pub margin: f64,
+    /// Fewest folded labels.
+    pub min_labels: u64,
+    /// How long a win must hold.
+    pub dwell: Span,
+    /// Shortest time between two swaps.
+    pub cooldown: Span,
+    /// How long a new champion is watched.
+    pub probation: Span,
+    /// Chance of a false rollback.
+    pub rollback_alpha: f64,
+    /// How long a version that was rolled back collects no evidence.
+    pub rollback_wait: Span,
+    /// Least share of rows a version must cover.
+    pub min_coverage: f64,
+}
+
+/// What is shadowed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShadowConfig {
+    /// Share of rows mirrored and recorded.
+    pub sample: f64,
+    /// Most challengers at a time.
+    pub max_challengers: u64,
+}
+
+/// What is recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordConfig {
+    /// Features and context keys that are never written.
+    pub drop: Vec<String>,
+}
+
+/// The settings of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// How clients send rows.
+    pub interface: Interface,
+    /// Where the champion runs.
+    pub isolation: Isolation,
+    /// What is predicted; `None`: read off the signature.
+    pub task: Option<Task>,
+    /// The first champion.
+    pub champion: Option<String>,
+    /// The declared loss.
+    pub metric: MetricSetting,
+    /// Loss bound of an error of values; present whenever the metric is one.
+    pub bound: Option<f64>,
+    /// Least probability that log-loss sees.
+    pub clip: f64,
+    /// The positive class, as text; `None`: the second.
+    pub positive: Option<String>,
+    /// The output with the scores.
+    pub score_output: Option<String>,
+    /// What turns the output into a probability.
+    pub link: Option<Link>,
+    /// Score from which a binary label is positive.
+    pub threshold: f64,
+    /// Column order of a single-tensor model without names.
+    pub features: Option<Vec<String>>,
+    /// What a null float feature is.
+    pub missing: Missing,
+    /// What a feature that no version takes is.
+    pub unknown: Unknown,
+    /// Whether a request may name its version.
+    pub pins: bool,
+    /// `[label]`.
+    pub label: LabelConfig,
+    /// `[policy]`.
+    pub policy: PolicyConfig,
+    /// `[shadow]`.
+    pub shadow: ShadowConfig,
+    /// `[record]`.
+    pub record: RecordConfig,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            interface: Interface::Auto,
+            isolation: Isolation::Auto,
+            task: None,
+            champion: None,
+            metric: MetricSetting::Auto,
+            bound: None,
+            clip: 0.05,
+            positive: None,
+            score_output: None,
+            link: None,
+            threshold: 0.5,
+            features: None,
+            missing: Missing::Reject,
+            unknown: Unknown::Ignore,
+            pins: true,
+            label: LabelConfig {
+                maturity: days(1),
+                horizon: days(120),
+                absent: None,
+            },
+            policy: PolicyConfig {
+                mode: Mode::Auto,
+                alpha: 0.01,
+                margin: 0.0,
+                min_labels: 200,
+                dwell: days(1),
+                cooldown: days(1),
+                probation: days(7),
+                rollback_alpha: 0.01,
+                rollback_wait: days(7),
+                min_coverage: 0.99,
+            },
+            shadow: ShadowConfig {
+                sample: 1.0,
+                max_challengers: 16,
+            },
+            record: RecordConfig::default(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Reads the file; its absence means the defaults.
+    ///
+    /// # Errors
+    /// All faults of the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        match super::text_of(path)? {
+            Some(text) => Self::parse(&path.display().to_string(), &text),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads the text of a file; `file` is its name in faults.
+    ///
+    /// # Errors
+    /// All faults of the text.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        super::reader::read(file, text, read::model)
+    }
+
+    /// How to read the outputs of a version: the version's own threshold before the model's.
+    #[must_use]
+    pub fn head(&self, version: &VersionConfig) -> HeadSettings {
+        HeadSettings {
+            task: self.task,
+            positive: self.positive.clone(),
+            score_output: self.score_output.clone(),
+            link: self.link,
+            threshold: version.threshold.unwrap_or(self.threshold),
+        }
+    }
+}
+
+fn days(days: u64) -> Span {
+    Span::Time(std::time::Duration::from_secs(days * DAY))
+}

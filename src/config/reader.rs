@@ -1,0 +1,231 @@
+//! Reads a settings file table by table and gathers every fault on the way.
+//!
+//! Always holds: a key is asked for before its table is finished; a key in the file that nobody asked for is a
+//! fault; a faulty key reads as its default, so that reading goes on to the next fault.
+
+use std::cell::RefCell;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{ConfigError, Fault};
+use super::unavailable;
+use super::value::{Value, expected, nearest};
+
+/// How much of a wrong value is shown.
+const SHOWN_CHARS: usize = 40;
+
+/// The file being read and its faults so far.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+    faults: RefCell<Vec<Fault>>,
+}
+
+impl Source<'_> {
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().get(..at).unwrap_or_default();
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn fault(&self, key: String, at: Option<usize>, message: String) {
+        self.faults.borrow_mut().push(Fault {
+            file: self.file.to_owned(),
+            line: at.map(|at| self.line(at)),
+            key,
+            message,
+        });
+    }
+}
+
+/// One table of the file, or the absence of it.
+pub(super) struct Section<'a> {
+    source: &'a Source<'a>,
+    prefix: String,
+    table: Option<&'a DeTable<'a>>,
+    asked: Vec<&'static str>,
+}
+
+/// Reads `text` with `build`, which asks for every known key.
+pub(super) fn read<T>(file: &str, text: &str, build: impl FnOnce(&mut Section<'_>) -> T) -> Result<T, ConfigError> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let source = Source {
+        file,
+        text,
+        faults: RefCell::new(Vec::new()),
+    };
+    for error in &errors {
+        let at = error.span().map(|span| span.start);
+        source.fault(String::new(), at, format!("not TOML: {}", error.message().trim_end()));
+    }
+    if errors.is_empty() {
+        let mut root = Section {
+            source: &source,
+            prefix: String::new(),
+            table: Some(document.get_ref()),
+            asked: Vec::new(),
+        };
+        let built = build(&mut root);
+        root.finish();
+        if source.faults.borrow().is_empty() {
+            return Ok(built);
+        }
+    }
+    Err(ConfigError {
+        faults: source.faults.into_inner(),
+    })
+}
+
+impl<'a> Section<'a> {
+    fn path(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn entry(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.push(key);
+        let table = self.table?;
+        table
+            .iter()
+            .find(|(name, _)| name.get_ref() == key)
+            .map(|(_, value)| value)
+    }
+
+    /// True when the file holds the key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table
+            .is_some_and(|t| t.iter().any(|(name, _)| name.get_ref() == key))
+    }
+
+    /// Reports a fault of a key of this table.
+    pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
+        let at = self
+            .table
+            .and_then(|t| t.iter().find(|(name, _)| name.get_ref() == key))
+            .map(|(name, _)| name.span().start);
+        self.source.fault(self.path(key), at, message.into());
+    }
+
+    /// The value of a key, when it is there and sound.
+    pub(super) fn opt<T: Value>(&mut self, key: &'static str) -> Option<T> {
+        self.opt_if(key, |_| true, "")
+    }
+
+    /// The value of a key, when it is there, sound, and `holds`; `rule` says what must hold.
+    pub(super) fn opt_if<T: Value>(&mut self, key: &'static str, holds: impl Fn(&T) -> bool, rule: &str) -> Option<T> {
+        let value = self.entry(key)?;
+        let word = match value.get_ref() {
+            DeValue::String(word) => Some(word.as_ref()),
+            _ => None,
+        };
+        if let Some(remedy) = unavailable::remedy(&self.path(key), word) {
+            self.fault(key, format!("{}: {remedy}", self.shown(value)));
+            return None;
+        }
+        let message = match T::read(value.get_ref()) {
+            Ok(read) if holds(&read) => return Some(read),
+            Ok(_) => rule.to_owned(),
+            Err(message) => message,
+        };
+        self.fault(key, format!("{}: {message}", self.shown(value)));
+        None
+    }
+
+    /// The value of a key, or its default.
+    pub(super) fn get<T: Value>(&mut self, key: &'static str, default: T) -> T {
+        self.opt(key).unwrap_or(default)
+    }
+
+    /// The value of a key, or its default where it is absent or does not hold.
+    pub(super) fn get_if<T: Value>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        holds: impl Fn(&T) -> bool,
+        rule: &str,
+    ) -> T {
+        self.opt_if(key, holds, rule).unwrap_or(default)
+    }
+
+    /// Reads a table of the file.
+    pub(super) fn table<T>(&mut self, key: &'static str, build: impl FnOnce(&mut Section<'a>) -> T) -> T {
+        let table = match self.entry(key).map(Spanned::get_ref) {
+            Some(DeValue::Table(table)) => Some(table),
+            Some(other) => {
+                self.fault(key, expected("a table", other));
+                None
+            }
+            None => None,
+        };
+        let mut section = Section {
+            source: self.source,
+            prefix: format!("{}{key}.", self.prefix),
+            table,
+            asked: Vec::new(),
+        };
+        let built = build(&mut section);
+        section.finish();
+        built
+    }
+
+    /// The keys that nobody asked for, as free keys; they are faults no more.
+    pub(super) fn rest<T: Value>(&mut self) -> Vec<(String, T)> {
+        let Some(table) = self.table.take() else {
+            return Vec::new();
+        };
+        let mut rest = Vec::new();
+        for (name, value) in table
+            .iter()
+            .filter(|(name, _)| !self.asked.contains(&name.get_ref().as_ref()))
+        {
+            match T::read(value.get_ref()) {
+                Ok(read) => rest.push((name.get_ref().to_string(), read)),
+                Err(message) => {
+                    let at = Some(name.span().start);
+                    self.source.fault(
+                        self.path(name.get_ref()),
+                        at,
+                        format!("{}: {message}", self.shown(value)),
+                    );
+                }
+            }
+        }
+        rest
+    }
+
+    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+        let raw = self.source.text.get(value.span()).unwrap_or_default();
+        let line = raw.lines().next().unwrap_or_default();
+        let mut shown: String = line.chars().take(SHOWN_CHARS).collect();
+        if shown.len() < raw.len() {
+            shown.push('…');
+        }
+        shown.escape_debug().to_string().replace("\\\"", "\"")
+    }
+
+    /// Reports the keys that nobody asked for.
+    fn finish(self) {
+        for (name, value) in self.table.into_iter().flatten() {
+            let key = name.get_ref().as_ref();
+            if self.asked.contains(&key) {
+                continue;
+            }
+            let is_empty = match value.get_ref() {
+                DeValue::Table(table) => table.is_empty(),
+                DeValue::Array(items) => items.is_empty(),
+                _ => false,
+            };
+            match unavailable::remedy(&self.path(key), None) {
+                Some(_) if is_empty => {}
+                Some(remedy) => self.fault(key, remedy),
+                None => self.fault(key, self.unknown(key)),
+            }
+        }
+    }
+
+    fn unknown(&self, key: &str) -> String {
+        match nearest(key, self.asked.iter().copied()) {
+            Some(known) => format!("unknown key: did you mean \"{known}\"?"),
+            None => format!("unknown key: remove it, or use one of {}", self.asked.join(", ")),
+        }
+    }
+}

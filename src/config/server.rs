@@ -1,0 +1,297 @@
+//! The server's settings: flags before `DETHRONE_…` variables before `dethrone.toml` before the defaults.
+//!
+//! Unknown `DETHRONE_…` variables are no fault: Kubernetes sets some of its own (`DETHRONE_PORT`) beside a service of
+//! this name.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::fault::ConfigError;
+use super::reader::{Section, read};
+use super::value::{Bytes, Value};
+
+mod args;
+
+pub use args::ServeArgs;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// `[runner]`: the limits of each child process that runs a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerConfig {
+    /// Address space.
+    pub memory_bytes: u64,
+    /// CPU time for one run.
+    pub cpu_timeout: Duration,
+    /// Wall time for one run.
+    pub wall_timeout: Duration,
+}
+
+/// The server's settings, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Directory of models.
+    pub models: PathBuf,
+    /// Directory of the ledger and the content store.
+    pub state: PathBuf,
+    /// HTTP data listener.
+    pub listen: SocketAddr,
+    /// gRPC data listener.
+    pub grpc_listen: SocketAddr,
+    /// Admin listener; always on loopback.
+    pub admin_listen: SocketAddr,
+    /// Listener for metrics alone.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Largest request body.
+    pub max_body_bytes: usize,
+    /// Most rows in a request.
+    pub max_rows: usize,
+    /// Most connections per listener.
+    pub max_connections: usize,
+    /// Longest time for a request's head.
+    pub header_timeout: Duration,
+    /// Longest time for a request's body.
+    pub body_timeout: Duration,
+    /// An idle connection is closed after this time.
+    pub idle_timeout: Duration,
+    /// Time for requests in flight at shutdown.
+    pub shutdown_grace: Duration,
+    /// A file has settled after standing still this long.
+    pub settle_ms: u64,
+    /// The models directory is read again at least this often.
+    pub poll: Duration,
+    /// Largest model with its external data.
+    pub max_model_bytes: u64,
+    /// Whether a request may name its version.
+    pub pins: bool,
+    /// Repository load and unload on a data listener that is not on loopback.
+    pub repository_control: bool,
+    /// The binary that runners are started from; `None`: this one.
+    pub runner_path: Option<PathBuf>,
+    /// `[runner]`.
+    pub runner: RunnerConfig,
+}
+
+impl ServerConfig {
+    /// Joins flags, variables (both in `args`), the settings file and the defaults.
+    ///
+    /// # Errors
+    /// All faults of the settings.
+    pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let path = args.config.as_deref().unwrap_or(Path::new("dethrone.toml"));
+        let file = path.display().to_string();
+        match super::text_of(path)? {
+            Some(text) => Self::parse(args, &file, &text),
+            None if args.config.is_some() => Err(ConfigError::one(
+                &file,
+                "does not exist: write it, or leave --config and DETHRONE_CONFIG out".into(),
+            )),
+            None => Self::parse(args, &file, ""),
+        }
+    }
+
+    /// As [`ServerConfig::load`], with the text of the settings file; `file` is its name in faults.
+    ///
+    /// # Errors
+    /// All faults of the settings.
+    pub fn parse(args: &ServeArgs, file: &str, text: &str) -> Result<Self, ConfigError> {
+        read(file, text, |s| {
+            let config = server(s, args);
+            s.table("record", |_| ());
+            cross_check(s, &config);
+            config
+        })
+    }
+}
+
+fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
+    let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let ms = Duration::from_millis;
+    let time = ms(1)..=ms(3_600_000);
+    ServerConfig {
+        models: plain(s, args.models.clone(), "models", "models".into()),
+        state: plain(s, args.state.clone(), "state", "state".into()),
+        listen: plain(s, args.listen, "listen", local(8080)),
+        grpc_listen: plain(s, args.grpc_listen, "grpc_listen", local(8081)),
+        admin_listen: plain(s, args.admin_listen, "admin_listen", local(8082)),
+        metrics_listen: s
+            .opt("metrics_listen")
+            .filter(|_| args.metrics_listen.is_none())
+            .or(args.metrics_listen),
+        workers: count(s, args.workers, "workers", cpus, 1..=1_024),
+        max_body_bytes: to_usize(size(
+            s,
+            args.max_body_bytes,
+            "max_body_bytes",
+            64 * MIB,
+            1_024..=4 * GIB,
+        )),
+        max_rows: count(s, args.max_rows, "max_rows", 10_000, 1..=1_000_000),
+        max_connections: count(s, args.max_connections, "max_connections", 10_000, 1..=1_000_000),
+        header_timeout: ranged(s, args.header_timeout, "header_timeout", ms(5_000), time.clone()),
+        body_timeout: ranged(s, args.body_timeout, "body_timeout", ms(30_000), time.clone()),
+        idle_timeout: ranged(s, args.idle_timeout, "idle_timeout", ms(75_000), time.clone()),
+        shutdown_grace: ranged(
+            s,
+            args.shutdown_grace,
+            "shutdown_grace",
+            ms(20_000),
+            ms(0)..=ms(3_600_000),
+        ),
+        settle_ms: number(s, args.settle_ms, "settle_ms", 500, 1..=600_000),
+        poll: ranged(s, args.poll, "poll", ms(10_000), ms(10)..=ms(3_600_000)),
+        max_model_bytes: size(s, args.max_model_bytes, "max_model_bytes", 2 * GIB, 1_024..=1_024 * GIB),
+        pins: plain(s, args.pins, "pins", true),
+        repository_control: plain(s, args.repository_control, "repository_control", false),
+        runner_path: s
+            .opt("runner_path")
+            .filter(|_| args.runner_path.is_none())
+            .or(args.runner_path.clone()),
+        runner: s.table("runner", |s| runner(s, args)),
+    }
+}
+
+fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {
+    let ms = Duration::from_millis;
+    let config = RunnerConfig {
+        // Address space, not resident memory: ONNX Runtime and its threads reserve far more than they touch.
+        memory_bytes: size(
+            s,
+            args.runner_memory_bytes,
+            "memory_bytes",
+            4 * GIB,
+            256 * MIB..=1_024 * GIB,
+        ),
+        cpu_timeout: ranged(
+            s,
+            args.runner_cpu_timeout,
+            "cpu_timeout",
+            ms(2_000),
+            ms(1)..=ms(3_600_000),
+        ),
+        wall_timeout: ranged(
+            s,
+            args.runner_wall_timeout,
+            "wall_timeout",
+            ms(30_000),
+            ms(1)..=ms(3_600_000),
+        ),
+    };
+    if config.wall_timeout < config.cpu_timeout {
+        s.fault(
+            "wall_timeout",
+            "is shorter than cpu_timeout: a run's wall time includes its CPU time, so raise it",
+        );
+    }
+    config
+}
+
+/// What no single key can get wrong.
+fn cross_check(s: &Section<'_>, config: &ServerConfig) {
+    if !config.admin_listen.ip().to_canonical().is_loopback() {
+        s.fault(
+            "admin_listen",
+            format!(
+                "{} is open to the network and the admin API has no authentication: set admin_listen to a loopback \
+                 address, such as 127.0.0.1:{}",
+                config.admin_listen,
+                config.admin_listen.port()
+            ),
+        );
+    }
+    let mut taken = Vec::new();
+    let listeners = [
+        ("listen", Some(config.listen)),
+        ("grpc_listen", Some(config.grpc_listen)),
+        ("admin_listen", Some(config.admin_listen)),
+        ("metrics_listen", config.metrics_listen),
+    ];
+    for (key, address) in listeners {
+        let Some(address) = address.filter(|a| a.port() != 0) else {
+            continue;
+        };
+        if let Some((other, _)) = taken.iter().find(|(_, known)| *known == address) {
+            s.fault(
+                key,
+                format!("{address} is taken by {other}: give each listener a port of its own"),
+            );
+        }
+        taken.push((key, address));
+    }
+    if config.state.starts_with(&config.models) {
+        s.fault(
+            "state",
+            format!(
+                "{} lies in the models directory, where it would be taken for a model: move it out",
+                config.state.display()
+            ),
+        );
+    }
+}
+
+/// A setting of which any sound value is good.
+fn plain<T: Value>(s: &mut Section<'_>, flag: Option<T>, key: &'static str, default: T) -> T {
+    let file = s.opt(key);
+    flag.or(file).unwrap_or(default)
+}
+
+/// A setting with limits. The file's value is checked even where a flag overrules it.
+fn limited<T: Value, N: Copy + PartialOrd>(
+    s: &mut Section<'_>,
+    flag: Option<N>,
+    key: &'static str,
+    default: N,
+    range: &RangeInclusive<N>,
+    unwrap: impl Fn(&T) -> N,
+    show: impl Fn(N) -> String,
+) -> N {
+    let rule = format!("must lie between {} and {}", show(*range.start()), show(*range.end()));
+    let file = s.opt_if(key, |value| range.contains(&unwrap(value)), &rule);
+    match flag {
+        Some(value) if range.contains(&value) => value,
+        Some(value) => {
+            let flag = key.replace('_', "-");
+            s.fault(key, format!("flag or variable --{flag} {}: {rule}", show(value)));
+            default
+        }
+        None => file.as_ref().map_or(default, unwrap),
+    }
+}
+
+fn shown<N: fmt::Display>(number: N) -> String {
+    number.to_string()
+}
+
+fn number(s: &mut Section<'_>, flag: Option<u64>, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    limited::<u64, u64>(s, flag, key, default, &range, |n| *n, shown)
+}
+
+fn count(s: &mut Section<'_>, flag: Option<u64>, key: &'static str, default: u64, range: RangeInclusive<u64>) -> usize {
+    to_usize(number(s, flag, key, default, range))
+}
+
+fn size(s: &mut Section<'_>, flag: Option<u64>, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    limited::<Bytes, u64>(s, flag, key, default, &range, |b| b.0, shown)
+}
+
+fn ranged(
+    s: &mut Section<'_>,
+    flag: Option<Duration>,
+    key: &'static str,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Duration {
+    let show = |time| crate::span::Span::Time(time).to_string();
+    limited::<Duration, Duration>(s, flag, key, default, &range, |t| *t, show)
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

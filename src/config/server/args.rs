@@ -1,0 +1,84 @@
+//! The command line's side of the server's settings.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::value::{address, bytes, duration};
+
+/// The flags of `dethrone serve`; each has its `DETHRONE_…` variable and its key in `dethrone.toml`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ServeArgs {
+    /// Settings file; `dethrone.toml` when it is there
+    #[arg(long, env = "DETHRONE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of models [default: models]
+    #[arg(long, env = "DETHRONE_MODELS", value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Directory of the ledger and the content store [default: state]
+    #[arg(long, env = "DETHRONE_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// HTTP data listener [default: 127.0.0.1:8080]
+    #[arg(long, env = "DETHRONE_LISTEN", value_name = "ADDR", value_parser = address)]
+    pub listen: Option<SocketAddr>,
+    /// gRPC data listener [default: 127.0.0.1:8081]
+    #[arg(long, env = "DETHRONE_GRPC_LISTEN", value_name = "ADDR", value_parser = address)]
+    pub grpc_listen: Option<SocketAddr>,
+    /// Admin listener, loopback only [default: 127.0.0.1:8082]
+    #[arg(long, env = "DETHRONE_ADMIN_LISTEN", value_name = "ADDR", value_parser = address)]
+    pub admin_listen: Option<SocketAddr>,
+    /// Listener for metrics alone [default: none]
+    #[arg(long, env = "DETHRONE_METRICS_LISTEN", value_name = "ADDR", value_parser = address)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Worker threads [default: one per available CPU]
+    #[arg(long, env = "DETHRONE_WORKERS", value_name = "N")]
+    pub workers: Option<u64>,
+    /// Largest request body [default: 64MiB]
+    #[arg(long, env = "DETHRONE_MAX_BODY_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub max_body_bytes: Option<u64>,
+    /// Most rows in a request [default: 10000]
+    #[arg(long, env = "DETHRONE_MAX_ROWS", value_name = "N")]
+    pub max_rows: Option<u64>,
+    /// Most connections per listener [default: 10000]
+    #[arg(long, env = "DETHRONE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<u64>,
+    /// Longest time for a request's head [default: 5s]
+    #[arg(long, env = "DETHRONE_HEADER_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub header_timeout: Option<Duration>,
+    /// Longest time for a request's body [default: 30s]
+    #[arg(long, env = "DETHRONE_BODY_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub body_timeout: Option<Duration>,
+    /// An idle connection is closed after this time [default: 75s]
+    #[arg(long, env = "DETHRONE_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub idle_timeout: Option<Duration>,
+    /// Time for requests in flight at shutdown [default: 20s]
+    #[arg(long, env = "DETHRONE_SHUTDOWN_GRACE", value_name = "TIME", value_parser = duration)]
+    pub shutdown_grace: Option<Duration>,
+    /// A file in the models directory has settled after standing still this long [default: 500]
+    #[arg(long, env = "DETHRONE_SETTLE_MS", value_name = "MS")]
+    pub settle_ms: Option<u64>,
+    /// The models directory is read again at least this often [default: 10s]
+    #[arg(long, env = "DETHRONE_POLL", value_name = "TIME", value_parser = duration)]
+    pub poll: Option<Duration>,
+    /// Largest model with its external data [default: 2GiB]
+    #[arg(long, env = "DETHRONE_MAX_MODEL_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub max_model_bytes: Option<u64>,
+    /// Whether a request may name its version [default: true]
+    #[arg(long, env = "DETHRONE_PINS", value_name = "BOOL")]
+    pub pins: Option<bool>,
+    /// Repository load and unload on a data listener that is not on loopback [default: false]
+    #[arg(long, env = "DETHRONE_REPOSITORY_CONTROL", value_name = "BOOL")]
+    pub repository_control: Option<bool>,
+    /// The binary that runners are started from [default: this one]
+    #[arg(long, env = "DETHRONE_RUNNER_PATH", value_name = "FILE")]
+    pub runner_path: Option<PathBuf>,
+    /// Address space of one runner [default: 4GiB]
+    #[arg(long, env = "DETHRONE_RUNNER_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub runner_memory_bytes: Option<u64>,
+    /// CPU time of a runner for one run [default: 2s]
+    #[arg(long, env = "DETHRONE_RUNNER_CPU_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub runner_cpu_timeout: Option<Duration>,
+    /// Wall time of a runner for one run; past it a shadow has starved [default: 30s]
+    #[arg(long, env = "DETHRONE_RUNNER_WALL_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub runner_wall_timeout: Option<Duration>,
+}

@@ -1,0 +1,173 @@
+//! What prediction ids promise.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: i64 = 1_790_000_000_000;
+
+fn generator() -> IdGenerator {
+    IdGenerator::new(IdKey::new(*b"0123456789abcdef"), 0)
+}
+
+fn text(id: PredictionId, row: Option<u32>) -> String {
+    let mut out = Vec::new();
+    id.write(row, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn an_id_reads_back_as_the_number_and_time_it_was_issued_with(ms in 0_i64..1 << 41, rows in 1_u32..=MAX_ROWS, row in 0_u32..MAX_ROWS) {
+        let ids = generator();
+        let id = ids.issue(EPOCH_MS + ms, rows);
+        let row = row % rows;
+        let read = ids.key().parse(&text(id, Some(row))).unwrap();
+        prop_assert_eq!(read.number, id.number + i64::from(row));
+        prop_assert_eq!(time_of(id.number), (EPOCH_MS + ms).max(time_of(1)));
+        prop_assert_eq!(ids.key().parse(&id.to_string()), ids.key().parse(&text(id, Some(0))));
+        prop_assert_eq!(ids.key().parse(&ids.key().id_of(read.number).to_string()), Some(read));
+    }
+
+    #[test]
+    fn any_single_changed_character_is_refused(at in 0_usize..31, to in any::<char>(), rows in 1_u32..100) {
+        let ids = generator();
+        let good = text(ids.issue(NOW, rows), Some(0));
+        let bad: String = good.chars().enumerate().map(|(i, c)| if i == at { to } else { c }).collect();
+        let read = ids.key().parse(&bad);
+        // The last character is the row: another row of the same request is no forgery.
+        let is_row = at == 30 && to.to_digit(10).is_some_and(|k| k < rows.next_power_of_two());
+        prop_assert!(bad == good || is_row || read.is_none(), "{bad}");
+    }
+
+    #[test]
+    fn no_text_panics(text in ".*", tail in "p1_[0-9a-z]{20,30}(\\.[0-9]{0,12})?") {
+        let ids = generator();
+        prop_assert!(ids.key().parse(&text).is_none() && ids.key().parse(&tail).is_none());
+    }
+}
+
+#[test]
+fn rows_of_other_requests_are_out_of_reach() {
+    let ids = generator();
+    let (one, five) = (ids.issue(NOW, 1), ids.issue(NOW, 5));
+    assert_eq!(
+        (one.number + 1, five.number + 8),
+        (five.number, ids.issue(NOW, 1).number)
+    );
+    assert!(ids.key().parse(&text(one, Some(1))).is_none());
+    assert!(ids.key().parse(&text(five, Some(4))).is_some() && ids.key().parse(&text(five, Some(8))).is_none());
+    for row in ["", "00", "01", "+1", "1000000", "99999999999", "0.0", " 0", "0 ", "-0"] {
+        assert!(ids.key().parse(&format!("{five}.{row}")).is_none(), "{row:?}");
+    }
+}
+
+#[test]
+fn texts_sort_by_time_even_when_the_clock_steps_back() {
+    let ids = generator();
+    let texts: Vec<String> = [NOW, NOW, NOW - 5_000, NOW + 1, NOW + 90_000]
+        .map(|now| ids.issue(now, 3).to_string())
+        .to_vec();
+    assert!(texts.is_sorted() && texts.iter().collect::<BTreeSet<_>>().len() == texts.len());
+    assert!(texts.iter().all(|text| text.len() == PREFIX.len() + DIGITS));
+}
+
+#[test]
+fn the_floor_is_kept_and_extreme_clocks_are_survived() {
+    let ids = IdGenerator::new(IdKey::new([7; 16]), 1 << 60);
+    assert!(ids.issue(NOW, 1).number >= 1 << 60);
+    for now in [i64::MIN, -1, 0, i64::MAX] {
+        let ids = generator();
+        let id = ids.issue(now, u32::MAX);
+        assert!(id.number > 0 && ids.key().parse(&id.to_string()).is_some(), "{now}");
+    }
+}
+
+#[test]
+fn eight_threads_never_get_the_same_number() {
+    let ids = generator();
+    let taken: Vec<i64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8_u32)
+            .map(|thread| {
+                let ids = &ids;
+                scope.spawn(move || -> Vec<i64> {
+                    let rows = |i: u32| 1 + (i + thread) % 5;
+                    (0..2_000)
+                        .flat_map(|i| {
+                            let id = ids.issue(NOW + i64::from(i / 500), rows(i));
+                            (0..rows(i)).map(move |row| id.number + i64::from(row))
+                        })
+                        .collect()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), taken.len());
+}
+
+#[test]
+fn another_key_refuses_and_samples_otherwise() {
+    let (ids, other) = (generator(), IdKey::new([9; 16]));
+    let numbers: Vec<i64> = (0..10_000).map(|i| ids.issue(NOW + i, 1).number).collect();
+    assert!(other.parse(&ids.issue(NOW, 1).to_string()).is_none());
+    let sampled = |key: &IdKey, share| numbers.iter().filter(|n| key.is_sampled(**n, share)).count();
+    assert_eq!((sampled(ids.key(), 0.0), sampled(ids.key(), 1.0)), (0, numbers.len()));
+    // Five standard deviations of a binomial around 1,000 are 150.
+    assert!(
+        (850..1_150).contains(&sampled(ids.key(), 0.1)),
+        "{}",
+        sampled(ids.key(), 0.1)
+    );
+    assert!(
+        numbers
+            .iter()
+            .all(|n| !ids.key().is_sampled(*n, 0.1) || ids.key().is_sampled(*n, 0.3))
+    );
+    assert!(
+        numbers
+            .iter()
+            .any(|n| ids.key().is_sampled(*n, 0.5) != other.is_sampled(*n, 0.5))
+    );
+}
+
+#[test]
+fn a_key_file_is_made_once_private_and_never_taken_when_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("id.key");
+    let keys: Vec<[u8; 16]> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| IdKey::load_or_create(&path).unwrap().bytes))
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(
+        keys.iter().all(|key| *key == keys[0]),
+        "all makers use the key that won"
+    );
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(
+        IdKey::load_or_create(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("chmod 600")
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for length in [0, 15, 17] {
+        std::fs::write(&path, vec![1; length]).unwrap();
+        assert!(
+            IdKey::load_or_create(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("16 bytes")
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Reading a file that somebody else may be changing, into a draft that nobody else sees.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::super::scan::beneath;
+use super::IntakeError;
+
+const CHUNK: usize = 1 << 18;
+
+/// Opens a part of a model without blocking and without leaving `root`.
+///
+/// The path is resolved again after the file is open and must lead to the same inode, so that a symlink exchanged
+/// in between gains nothing.
+pub(in crate::intake) fn open_part(path: &Path, root: &Path) -> Result<File, IntakeError> {
+    let gone = |e: io::Error| IntakeError::Changed(format!("cannot be opened ({e}): check its permissions"));
+    if !path.exists() {
+        return Err(IntakeError::Changed("is gone".into()));
+    }
+    let real = beneath(path, root).map_err(IntakeError::Refused)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(&real)
+        .map_err(gone)?;
+    let about = file.metadata().map_err(gone)?;
+    if !about.is_file() {
+        return Err(IntakeError::Refused(
+            "is not a regular file: put an ONNX file in its place".into(),
+        ));
+    }
+    let again = beneath(path, root).map_err(IntakeError::Refused)?;
+    let there = fs::symlink_metadata(again).map_err(gone)?;
+    if (there.dev(), there.ino()) != (about.dev(), about.ino()) {
+        return Err(IntakeError::Changed("was exchanged while it was opened".into()));
+    }
+    Ok(file)
+}
+
+/// A half-made model; removed unless it was renamed into its place.
+pub(super) struct Draft {
+    pub(super) path: PathBuf,
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What stays after a failure here is cleared at the next start.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Draft {
+    /// Copies `source` to a file of the draft, within the bytes that are left; returns the SHA-256 in hexadecimal.
+    pub(super) fn copy(&self, name: &str, mut source: impl Source, left: &mut u64) -> Result<String, IntakeError> {
+        let before = source.state();
+        let mut target = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(self.path.join(name))
+            .map_err(IntakeError::Storage)?;
+        let (mut hasher, mut length) = (Sha256::new(), 0);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let read = match source.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(read) => chunk.get(..read).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(IntakeError::Changed(format!("cannot be read ({e})"))),
+            };
+            length += read.len() as u64;
+            if length > *left {
+                return Err(IntakeError::Refused(
+                    "is larger than max_model_bytes with all its parts: raise that or export a smaller model".into(),
+                ));
+            }
+            hasher.update(read);
+            target.write_all(read).map_err(IntakeError::Storage)?;
+        }
+        target.sync_all().map_err(IntakeError::Storage)?;
+        if source.state() != before || before.is_some_and(|(size, ..)| size != length) {
+            return Err(IntakeError::Changed(
+                "changed while it was read: it will be tried again".into(),
+            ));
+        }
+        *left -= length;
+        Ok(hex(&hasher.finalize()))
+    }
+}
+
+/// Something to copy from.
+pub(super) trait Source: Read {
+    /// Size and time stamps, where they can change under the reader.
+    fn state(&self) -> Option<(u64, i64, i64)>;
+}
+
+impl Source for File {
+    fn state(&self) -> Option<(u64, i64, i64)> {
+        self.metadata()
+            .ok()
+            .map(|about| (about.size(), about.mtime(), about.mtime_nsec()))
+    }
+}
+
+impl Source for &[u8] {
+    fn state(&self) -> Option<(u64, i64, i64)> {
+        None
+    }
+}
+
+pub(super) fn pour(source: &mut impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => take(chunk.get(..read).unwrap_or_default())?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // A String takes what is written.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
