@@ -48,7 +48,10 @@ impl Metrics {
         let recorder = builder.build_recorder();
         families::describe(&recorder);
         let handle = recorder.handle();
-        Self { recorder, handle }
+        let metrics = Self { recorder, handle };
+        // Not a model's: it must be there, at 0, before the first model is.
+        metrics.counter(families::DROPPED_BY_SWAP, Vec::new());
+        metrics
     }
 
     /// Handles of the listeners.

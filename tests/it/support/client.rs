@@ -8,27 +8,27 @@ use serde_json::Value;
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// Head as sent, lower case.
-    pub head: String,
-    pub body: Vec<u8>,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The body as JSON; `null` where it is not.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// Sends a whole request, which must ask for `connection: close`, and reads to the end.
-pub fn raw(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
+pub(crate) fn raw(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.set_nodelay(true)?;
@@ -54,7 +54,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
 }
 
 /// A request's bytes; `headers` end each line with `\r\n`, and a `host:` among them replaces the usual one.
-pub fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n").into_bytes();
     if !headers.contains("host:") {
         bytes.extend_from_slice(b"host: localhost\r\n");
@@ -69,12 +69,12 @@ pub fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> 
 }
 
 /// `GET`.
-pub fn get(to: SocketAddr, path: &str) -> Answer {
+pub(crate) fn get(to: SocketAddr, path: &str) -> Answer {
     raw(to, &request("GET", path, "", b"")).unwrap()
 }
 
 /// `POST` of JSON.
-pub fn post(to: SocketAddr, path: &str, body: &Value) -> Answer {
+pub(crate) fn post(to: SocketAddr, path: &str, body: &Value) -> Answer {
     let headers = "content-type: application/json\r\n";
     raw(to, &request("POST", path, headers, body.to_string().as_bytes())).unwrap()
 }
