@@ -11,12 +11,13 @@
 
 use std::fmt;
 use std::hash::Hasher;
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use siphasher::sip::SipHasher24;
+
+mod file;
 
 /// 2020-01-01T00:00:00Z in Unix milliseconds.
 const EPOCH_MS: i64 = 1_577_836_800_000;
@@ -35,7 +36,6 @@ const DIGITS: usize = 26;
 pub struct IdKey {
     tag: SipHasher24,
     sample: SipHasher24,
-    bytes: [u8; 16],
 }
 
 impl fmt::Debug for IdKey {
@@ -85,7 +85,6 @@ impl IdKey {
         Self {
             tag: derive(b"dethrone id tag"),
             sample: derive(b"dethrone id sample"),
-            bytes,
         }
     }
 
@@ -94,9 +93,7 @@ impl IdKey {
     /// # Errors
     /// The system has no randomness.
     pub fn generate() -> std::io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-        Ok(Self::new(bytes))
+        file::random().map(Self::new)
     }
 
     /// The key in the file, which is made (readable by its owner alone) where there is none.
@@ -104,10 +101,7 @@ impl IdKey {
     /// # Errors
     /// The file cannot be read or made, has another length than 16 bytes, or is open to other users.
     pub fn load_or_create(path: &Path) -> std::io::Result<Self> {
-        match read_key(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create_key(path),
-            read => read,
-        }
+        file::load_or_create(path).map(Self::new)
     }
 
     fn tag(&self, number: i64, block: u32) -> u64 {
@@ -164,56 +158,6 @@ impl IdKey {
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
         let uniform = (self.sample_hash(number) >> 11) as f64 / (1_u64 << 53) as f64;
         uniform < share
-    }
-}
-
-fn read_key(path: &Path) -> std::io::Result<IdKey> {
-    let wrong = |what: &str| {
-        let message = format!("{}: {what}", path.display());
-        std::io::Error::new(std::io::ErrorKind::InvalidData, message)
-    };
-    let mut file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() || about.len() != 16 {
-        return Err(wrong(
-            "is not a key of 16 bytes: restore it, or remove it and lose the open ids",
-        ));
-    }
-    if about.permissions().mode() & 0o007 != 0 {
-        return Err(wrong("is open to every user: chmod 600 it"));
-    }
-    let mut bytes = [0; 16];
-    file.read_exact(&mut bytes)?;
-    Ok(IdKey::new(bytes))
-}
-
-/// Written beside and linked into place: the file is whole or absent, and of two makers one wins for both.
-fn create_key(path: &Path) -> std::io::Result<IdKey> {
-    let key = IdKey::generate()?;
-    let mut suffix = [0; 8];
-    getrandom::fill(&mut suffix).map_err(std::io::Error::other)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let beside = folder.join(format!(".key-{:016x}", u64::from_be_bytes(suffix)));
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)?;
-    let made = file
-        .write_all(&key.bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::hard_link(&beside, path));
-    std::fs::remove_file(&beside)?;
-    match made {
-        Ok(()) => std::fs::File::open(folder)?.sync_all().map(|()| key),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => read_key(path),
-        Err(error) => Err(error),
     }
 }
 

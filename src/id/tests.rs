@@ -1,6 +1,7 @@
 //! What prediction ids promise.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
@@ -46,6 +47,21 @@ proptest! {
     fn no_text_panics(text in ".*", tail in "p1_[0-9a-z]{20,30}(\\.[0-9]{0,12})?") {
         let ids = generator();
         prop_assert!(ids.key().parse(&text).is_none() && ids.key().parse(&tail).is_none());
+    }
+}
+
+#[test]
+fn every_other_letter_at_every_place_is_refused() {
+    let ids = generator();
+    let good = ids.issue(NOW, 1).to_string();
+    let letters = (0..128_u8).map(char::from);
+    for (at, to) in (0..good.len()).flat_map(|at| letters.clone().map(move |to| (at, to))) {
+        let bad: String = good
+            .chars()
+            .enumerate()
+            .map(|(i, c)| if i == at { to } else { c })
+            .collect();
+        assert_eq!(ids.key().parse(&bad).is_some(), bad == good, "{bad}");
     }
 }
 
@@ -137,9 +153,9 @@ fn another_key_refuses_and_samples_otherwise() {
 fn a_key_file_is_made_once_private_and_never_taken_when_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("id.key");
-    let keys: Vec<[u8; 16]> = std::thread::scope(|scope| {
+    let keys: Vec<u64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| IdKey::load_or_create(&path).unwrap().bytes))
+            .map(|_| scope.spawn(|| IdKey::load_or_create(&path).unwrap().sample_hash(1)))
             .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });

@@ -186,6 +186,11 @@ impl Look<'_> {
     fn candidate(&self, name: &str, refusals: &mut Vec<Refused>) -> Option<(String, PathBuf)> {
         let path = self.path.join(name);
         let is_file_name = extension(name) == Some("onnx");
+        // Before any look at the file: a name that is not text leads to none.
+        if is_file_name && let Some(reason) = bad_name(name.strip_suffix(".onnx").unwrap_or(name)) {
+            refusals.push(refused(name, &reason));
+            return None;
+        }
         let about = match fs::metadata(&path) {
             Ok(about) => about,
             Err(error) => {

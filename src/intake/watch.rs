@@ -18,6 +18,8 @@ use notify::{Event, RecursiveMode, Watcher};
 
 /// Pending models or renames beyond this collapse into "all".
 const MAX_PENDING: usize = 1_024;
+/// How often a root that has vanished is looked for.
+const ROOT_AWAY: Duration = Duration::from_millis(250);
 
 /// What to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +39,9 @@ impl Hints {
         !self.all && self.models.is_empty() && self.renamed.is_empty()
     }
 
-    fn add(&mut self, root: &Path, event: &Event) {
+    /// Adds an event below `root`; `given` is the root's name before it was made absolute, by which the reader
+    /// names its files.
+    fn add(&mut self, root: &Path, given: &Path, event: &Event) {
         if event.need_rescan() || event.paths.is_empty() {
             self.all = true;
         }
@@ -54,7 +58,10 @@ impl Hints {
         if let (EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)), Some(to)) =
             (event.kind, event.paths.last())
         {
-            self.renamed.push(to.clone());
+            self.renamed.push(
+                to.strip_prefix(root)
+                    .map_or_else(|_| to.clone(), |inside| given.join(inside)),
+            );
         }
         if self.models.len() > MAX_PENDING || self.renamed.len() > MAX_PENDING {
             self.all = true;
@@ -156,24 +163,34 @@ type Identity = Option<(PathBuf, u64, u64)>;
 impl Keeper {
     fn run(self) {
         let (lost, root_lost) = bounded(1);
-        let mut identity = None;
+        let mut known: Option<Identity> = None;
         let mut watcher = None;
         loop {
             let now = self.identity();
-            if now != identity || watcher.is_none() {
+            let is_news = known.as_ref() != Some(&now);
+            if is_news || watcher.is_none() {
                 drop(watcher.take());
-                watcher = now.is_some().then(|| self.watch(lost.clone())).flatten();
-                identity = now;
+                watcher = now.is_some().then(|| self.watch(lost.clone(), is_news)).flatten();
             }
-            // Only after the watch stands: what came before it is found by this look.
-            self.shared.note(|hints| {
-                hints.all = true;
-                hints.models.clear();
-            });
+            // Only after the watch stands: what came before it is found by this look. A root that stays away is
+            // told once.
+            if is_news || now.is_some() {
+                self.shared.note(|hints| {
+                    hints.all = true;
+                    hints.models.clear();
+                });
+            }
+            let pause = if now.is_some() {
+                self.poll
+            } else {
+                self.poll.min(ROOT_AWAY)
+            };
+            known = Some(now);
             crossbeam_channel::select! {
                 recv(self.ended) -> _ => return,
-                recv(root_lost) -> _ => {}
-                default(self.poll) => {}
+                // A directory made anew may have the old one's inode: only the event tells them apart.
+                recv(root_lost) -> _ => known = None,
+                default(pause) => {}
             }
         }
     }
@@ -184,8 +201,11 @@ impl Keeper {
         Some((real, about.dev(), about.ino()))
     }
 
-    fn watch(&self, lost: Sender<()>) -> Option<notify::RecommendedWatcher> {
-        let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
+    /// Watches the root; a failure is logged when it `is_news`, not at every poll.
+    fn watch(&self, lost: Sender<()>, is_news: bool) -> Option<notify::RecommendedWatcher> {
+        let (shared, given) = (Arc::clone(&self.shared), self.root.clone());
+        let root = std::path::absolute(&self.root).ok()?;
+        let watched = root.clone();
         let handler = move |event: notify::Result<Event>| match event {
             Ok(event) if is_own_reading(event.kind) => {}
             Ok(event) => {
@@ -193,7 +213,7 @@ impl Keeper {
                     // Full means that the thread looks already.
                     let _ = lost.try_send(());
                 }
-                shared.note(|hints| hints.add(&root, &event));
+                shared.note(|hints| hints.add(&root, &given, &event));
             }
             Err(error) => {
                 tracing::warn!(%error, "a file event was lost: everything is looked at");
@@ -201,12 +221,15 @@ impl Keeper {
             }
         };
         let started = notify::recommended_watcher(handler).and_then(|mut watcher| {
-            watcher.watch(&self.root, RecursiveMode::Recursive)?;
+            watcher.watch(&watched, RecursiveMode::Recursive)?;
             Ok(watcher)
         });
         started
             .inspect_err(|error| {
-                tracing::warn!(%error, root = %self.root.display(), "no file events: the directory is only polled");
+                if is_news {
+                    let root = self.root.display();
+                    tracing::warn!(%error, %root, "no file events: the directory is only polled");
+                }
             })
             .ok()
     }
@@ -215,4 +238,39 @@ impl Keeper {
 /// Opening and reading say nothing new, and the look itself does both.
 fn is_own_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(path: &str) -> Event {
+        Event::new(EventKind::Modify(ModifyKind::Name(RenameMode::To))).add_path(path.into())
+    }
+
+    #[test]
+    fn pending_hints_collapse_into_one_look_at_everything() {
+        let (root, mut hints) = (Path::new("/models"), Hints::default());
+        for i in 0..=MAX_PENDING {
+            assert!(!hints.all);
+            hints.add(root, root, &event(&format!("/models/m{i}/e.onnx")));
+        }
+        assert!(hints.all && hints.models.is_empty() && hints.renamed.len() == MAX_PENDING);
+        hints.add(root, root, &event("/models/m1/e.onnx"));
+        assert!(hints.models.is_empty() && hints.renamed.len() == MAX_PENDING);
+    }
+
+    #[test]
+    fn events_without_a_model_are_about_everything() {
+        let root = Path::new("/models");
+        for path in ["/models", "/models/..data", "/elsewhere"] {
+            let mut hints = Hints::default();
+            hints.add(root, root, &event(path));
+            assert!(hints.all, "{path}");
+        }
+        let mut hints = Hints::default();
+        hints.add(root, Path::new("models"), &event("/models/m/..data"));
+        assert!(!hints.all && hints.models.contains("m"));
+        assert_eq!(hints.renamed, [Path::new("models/m/..data")]);
+    }
 }
