@@ -99,6 +99,23 @@ fn same(rows: &crate::batch::Rows, at: usize, feature: u32, sent: Option<&Value>
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn doubles_are_read_to_the_last_bit(bits in any::<u64>(), digits in "[0-9]{1,25}\\.[0-9]{1,25}e-?[0-9]{1,2}") {
+        for text in [format!("{:e}", f64::from_bits(bits)), digits] {
+            let exact: f64 = text.parse().unwrap();
+            let lead = text.trim_start_matches('-');
+            let is_json = exact.is_finite() && (!lead.starts_with('0') || lead.starts_with("0."));
+            if !is_json {
+                continue;
+            }
+            let rows = instances(&format!("[{{\"d\":{text}}}]"), &schema(), &[], RULES).unwrap();
+            let Some(Cell::Float(read)) = rows.get(0, 1) else { panic!("{text}") };
+            prop_assert_eq!(read.to_bits(), exact.to_bits(), "{}", text);
+        }
+    }
+
     #[test]
     fn rows_are_what_a_slow_reader_finds(rows in prop::collection::vec(row(), 1..8)) {
         let text = format!("[{}]", rows.iter().map(|r| object(r)).collect::<Vec<_>>().join(","));
