@@ -467,6 +467,53 @@ fn hostile_external_names_and_links_are_refused_and_nothing_outside_is_read() {
 }
 
 #[test]
+fn a_folder_exchanged_for_a_link_while_it_is_opened_gives_nothing_away() {
+    let place = Place::new();
+    let outside = place.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("model.onnx"), "secret").unwrap();
+    place.write("v/model.onnx", "plain");
+    let version = place.version("v");
+    symlink(&outside, place.path(".link")).unwrap();
+    let (folder, link, aside) = (place.path("v"), place.path(".link"), place.path(".aside"));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let mut plain = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&folder, &aside).unwrap();
+                fs::rename(&link, &folder).unwrap();
+                fs::rename(&folder, &link).unwrap();
+                fs::rename(&aside, &folder).unwrap();
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut settler = Settler::new(0);
+        let mut secrets = 0;
+        for _ in 0..20_000 {
+            let counted = std::cell::Cell::new((0, 0));
+            settler.forget(&version.path);
+            let _ = settler.look(&version, 0, &|bytes| {
+                let (plain, secret) = counted.get();
+                counted.set((
+                    plain + i32::from(bytes == b"plain"),
+                    secret + i32::from(bytes == b"secret"),
+                ));
+                Ok(Vec::new())
+            });
+            plain += counted.get().0;
+            secrets += counted.get().1;
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(secrets, 0);
+    });
+    assert!(plain > 0, "the file itself was read now and then");
+}
+
+#[test]
 fn debris_and_oversize_are_refused_by_the_store() {
     let mut place = Place::new();
     place.write("empty.onnx", "");

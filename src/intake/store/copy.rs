@@ -136,3 +136,48 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes whose state differs from one look to the next, or lies about their number.
+    struct Moving {
+        bytes: &'static [u8],
+        states: Vec<(u64, i64, i64)>,
+    }
+
+    impl Read for Moving {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.states.rotate_left(1);
+            self.bytes.read(into)
+        }
+    }
+
+    impl Source for Moving {
+        fn state(&self) -> Option<(u64, i64, i64)> {
+            self.states.first().copied()
+        }
+    }
+
+    fn copied(states: &[(u64, i64, i64)]) -> Result<String, IntakeError> {
+        let folder = tempfile::tempdir().unwrap();
+        let draft = Draft {
+            path: folder.path().to_path_buf(),
+        };
+        let (bytes, states) = (&b"bytes"[..], states.to_vec());
+        draft.copy("model.onnx", Moving { bytes, states }, &mut 100)
+    }
+
+    #[test]
+    fn a_file_that_changes_under_the_reader_is_not_taken() {
+        assert!(copied(&[(5, 0, 0)]).is_ok());
+        for states in [
+            &[(6, 0, 0)][..],
+            &[(5, 0, 0), (5, 0, 1), (5, 0, 1)],
+            &[(5, 0, 0), (5, 1, 0), (5, 1, 0)],
+        ] {
+            assert!(matches!(copied(states), Err(IntakeError::Changed(_))), "{states:?}");
+        }
+    }
+}
