@@ -28,23 +28,7 @@ pub use tensors::tensors;
 
 pub(crate) use json::clip;
 
-/// What a `null` is for a float feature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// An error that names it.
-    Reject,
-    /// A missing value, which the model takes.
-    Nan,
-}
-
-/// What a key that no version takes is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
-    /// Nothing.
-    Ignore,
-    /// An error that names the nearest known feature.
-    Reject,
-}
+pub use crate::config::{Missing, Unknown};
 
 /// How a model wants its rows read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

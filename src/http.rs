@@ -30,6 +30,7 @@ pub use backend::Backend;
 pub use listener::{Servers, bind};
 pub use route::Face;
 
+use crate::config::ServerConfig;
 use crate::metrics::HttpMetrics;
 
 /// Bounds of a listener.
@@ -70,6 +71,21 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl From<&ServerConfig> for Limits {
+    fn from(config: &ServerConfig) -> Self {
+        Self {
+            max_body_bytes: config.max_body_bytes,
+            max_labels: config.max_rows,
+            max_connections: config.max_connections,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            idle_timeout: config.idle_timeout,
+            grace: config.shutdown_grace,
+            ..Self::default()
         }
     }
 }

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::batch::{Cell, Feature, Presence, Schema};
+use crate::batch::{Batch, Cell, Feature, Presence, Schema};
 use crate::model::signature::{Signature, TensorSpec};
-use crate::model::tensor::Datatype;
+use crate::model::tensor::{Data, Datatype};
 
 const NAMES: [(&str, Datatype); 4] = [
     ("f", Datatype::Fp32),
@@ -87,7 +87,6 @@ fn object(row: &[(String, Value)]) -> String {
 }
 
 /// What a slow reader makes of a cell.
-#[expect(clippy::float_cmp, reason = "the same text must give the same bits")]
 fn same(rows: &crate::batch::Rows, at: usize, feature: u32, sent: Option<&Value>) -> bool {
     match (sent, rows.get(at, feature)) {
         (None, None) => rows.presence(at, feature) == Presence::Absent,
@@ -100,6 +99,23 @@ fn same(rows: &crate::batch::Rows, at: usize, feature: u32, sent: Option<&Value>
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn doubles_are_read_to_the_last_bit(bits in any::<u64>(), digits in "[0-9]{1,25}\\.[0-9]{1,25}e-?[0-9]{1,2}") {
+        for text in [format!("{:e}", f64::from_bits(bits)), digits] {
+            let exact: f64 = text.parse().unwrap();
+            let lead = text.trim_start_matches('-');
+            let is_json = exact.is_finite() && (!lead.starts_with('0') || lead.starts_with("0."));
+            if !is_json {
+                continue;
+            }
+            let rows = instances(&format!("[{{\"d\":{text}}}]"), &schema(), &[], RULES).unwrap();
+            let Some(Cell::Float(read)) = rows.get(0, 1) else { panic!("{text}") };
+            prop_assert_eq!(read.to_bits(), exact.to_bits(), "{}", text);
+        }
+    }
+
     #[test]
     fn rows_are_what_a_slow_reader_finds(rows in prop::collection::vec(row(), 1..8)) {
         let text = format!("[{}]", rows.iter().map(|r| object(r)).collect::<Vec<_>>().join(","));
@@ -110,6 +126,33 @@ proptest! {
             for (feature, (name, _)) in (0u32..).zip(NAMES) {
                 prop_assert!(same(&fast, at, feature, slow.get(name)), "row {} {} of {}", at, name, text);
             }
+        }
+    }
+
+    #[test]
+    fn tensors_and_columns_are_what_was_sent(values in prop::collection::vec((any::<f32>(), any::<i64>()), 1..20)) {
+        let values: Vec<(f32, i64)> = values.into_iter().filter(|(f, _)| f.is_finite()).collect();
+        prop_assume!(!values.is_empty());
+        let (f, i): (Vec<f32>, Vec<i64>) = values.iter().copied().unzip();
+        let two = |v: Value| json!([v, v]);
+        let shapes = json!({
+            "f": f.iter().map(|x| two(json!(x))).collect::<Vec<_>>(),
+            "d": f.iter().flat_map(|x| [x, x]).collect::<Vec<_>>(),
+            "i": i.iter().map(|x| two(json!(x))).collect::<Vec<_>>(),
+            "s": i.iter().map(|x| two(json!(x.to_string()))).collect::<Vec<_>>(),
+        });
+        let Batch::Tensors { inputs, rows } = tensors(&shapes.to_string(), &signature(), 64).unwrap() else {
+            panic!("not tensors")
+        };
+        prop_assert_eq!(rows, values.len());
+        prop_assert_eq!(inputs[0].data(), &Data::Fp32(f.iter().flat_map(|x| [*x, *x]).collect()));
+        prop_assert_eq!(inputs[1].shape(), &[rows, 2]);
+        prop_assert_eq!(inputs[2].data(), &Data::Int64(i.iter().flat_map(|x| [*x, *x]).collect()));
+        let by_column = json!({"i": i, "f": f.iter().map(|x| [x]).collect::<Vec<_>>()});
+        let read = columns(&by_column.to_string(), &schema(), RULES).unwrap();
+        for (row, (f, i)) in values.iter().enumerate() {
+            prop_assert_eq!(read.get(row, 0), Some(Cell::Float(f64::from(*f))));
+            prop_assert_eq!(read.get(row, 2), Some(Cell::Int(*i)));
         }
     }
 

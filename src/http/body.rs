@@ -135,3 +135,30 @@ async fn drain(body: &mut Incoming) {
     // When the time is up the connection is closed on the client: it had its chance to read the refusal.
     let _ = tokio::time::timeout(DRAIN_TIME, throw_away).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_bodies_share_one_budget_and_give_it_back() {
+        let limits = Limits {
+            max_body_bytes: 4 * PAGE,
+            max_buffered_bytes: 7 * PAGE,
+            ..Limits::default()
+        };
+        let budget = budget(&limits);
+        let (mut first, mut second) = (None, None);
+        for pages in [0, 1, 1, 4] {
+            grow(&mut first, pages, &budget).unwrap();
+        }
+        assert_eq!(budget.available_permits(), 4);
+        grow(&mut second, 3, &budget).unwrap();
+        let e = grow(&mut second, 5, &budget).unwrap_err();
+        assert_eq!((e.kind, e.retry_after), (Kind::Overloaded, Some(1)));
+        drop(first);
+        grow(&mut second, 5, &budget).unwrap();
+        drop(second);
+        assert_eq!(budget.available_permits(), 8);
+    }
+}

@@ -22,9 +22,9 @@ use super::Limits;
 pub(crate) struct Watch {
     born: Instant,
     in_flight: AtomicU32,
-    /// Milliseconds after birth at which the last request was done.
+    /// Microseconds after birth at which the last request was done.
     idle_since: AtomicU64,
-    /// Milliseconds after birth, plus one, at which a head began to arrive; 0: none is.
+    /// Microseconds after birth, plus one, at which a head began to arrive; 0: none is.
     head_since: AtomicU64,
     /// HTTP/2 frames are no heads: there only idleness counts.
     is_h2: AtomicBool,
@@ -45,7 +45,7 @@ impl Watch {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// A request has arrived; it is done when the guard goes.
@@ -68,7 +68,7 @@ impl Watch {
     /// How long no request has been in flight.
     pub(crate) fn idle(&self) -> Option<Duration> {
         let idle = self.in_flight.load(Relaxed) == 0;
-        idle.then(|| Duration::from_millis(self.now().saturating_sub(self.idle_since.load(Relaxed))))
+        idle.then(|| Duration::from_micros(self.now().saturating_sub(self.idle_since.load(Relaxed))))
     }
 
     /// True when a limit has passed.
@@ -76,7 +76,7 @@ impl Watch {
         let Some(idle) = self.idle() else { return false };
         let head = match self.head_since.load(Relaxed) {
             0 => Duration::ZERO,
-            since => Duration::from_millis((self.now() + 1).saturating_sub(since)),
+            since => Duration::from_micros((self.now() + 1).saturating_sub(since)),
         };
         idle >= limits.idle_timeout || head >= limits.header_timeout
     }

@@ -26,6 +26,8 @@ use super::{App, Backend, Face};
 const MAX_H2_STREAMS: u32 = 256;
 /// Largest head, over both protocols.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// A connection that was busy more recently may still be sending its answer.
+const EVICTABLE: Duration = Duration::from_millis(250);
 /// How long accepting rests when there is no place or no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
 
@@ -185,7 +187,8 @@ impl<B: Backend, W: Work> Door<B, W> {
                     biased;
                     _ = serving.as_mut() => return,
                     _ = look.tick() => if watch.is_over(&limits) { return },
-                    () = watch.evicted.notified() => return,
+                    // A request may have come in between: it is served.
+                    () = watch.evicted.notified() => if watch.idle().is_some() { return },
                     () = stop.cancelled(), if !stopping => {
                         stopping = true;
                         serving.as_mut().graceful_shutdown();
@@ -211,7 +214,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 fn evict(open: &Open) {
     let open = lock(open);
     let idle = open.values().filter_map(|watch| watch.idle().map(|idle| (idle, watch)));
-    if let Some((_, watch)) = idle.max_by_key(|(idle, _)| *idle) {
+    if let Some((_, watch)) = idle
+        .filter(|(idle, _)| *idle >= EVICTABLE)
+        .max_by_key(|(idle, _)| *idle)
+    {
         watch.evicted.notify_one();
     }
 }

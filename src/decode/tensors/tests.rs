@@ -1,0 +1,96 @@
+//! What `inputs` by tensor name reads, and what it refuses.
+
+use super::*;
+
+fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
+    let spec = |&(name, datatype, shape): &(&str, Datatype, &[i64])| TensorSpec {
+        name: name.into(),
+        datatype,
+        shape: shape.to_vec(),
+    };
+    Signature {
+        inputs: inputs.iter().map(spec).collect(),
+        outputs: Vec::new(),
+    }
+}
+
+fn one(raw: &str, datatype: Datatype, shape: &[i64]) -> Result<Tensor, Error> {
+    let signature = signature(&[("x", datatype, shape)]);
+    match tensors(&format!("{{\"x\":{raw}}}"), &signature, 100)? {
+        Batch::Tensors { mut inputs, .. } => Ok(inputs.remove(0)),
+        Batch::Features(_) => unreachable!(),
+    }
+}
+
+#[test]
+fn nested_and_flat_lists_give_the_same_tensor() {
+    let nested = one("[[1,2,3],[4,5,6]]", Datatype::Fp32, &[-1, 3]).unwrap();
+    assert_eq!(nested.shape(), [2, 3]);
+    assert_eq!(one("[1,2,3,4,5,6]", Datatype::Fp32, &[-1, 3]).unwrap(), nested);
+    assert_eq!(one("7", Datatype::Int64, &[]).unwrap().shape(), [0usize; 0]);
+    assert_eq!(
+        one("[[[1],[2]]]", Datatype::Int64, &[-1, -1, 1]).unwrap().shape(),
+        [1, 2, 1]
+    );
+}
+
+#[test]
+fn integers_are_exact_beyond_what_a_double_holds() {
+    let t = one("[9007199254740993,-9223372036854775808]", Datatype::Int64, &[-1]).unwrap();
+    assert_eq!(t.data(), &Data::Int64(vec![9_007_199_254_740_993, i64::MIN]));
+    let t = one("[18446744073709551615,1.0]", Datatype::Uint64, &[-1]).unwrap();
+    assert_eq!(t.data(), &Data::Uint64(vec![u64::MAX, 1]));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    use Datatype::{Bool, Bytes, Fp16, Fp32, Int8, Int64, Uint64};
+    for (raw, datatype, shape, kind) in [
+        ("[[1,2],[3]]", Fp32, &[-1, 2][..], Kind::WrongShape),
+        ("[[1],2]", Fp32, &[-1, 1], Kind::WrongShape),
+        ("[1,[2]]", Fp32, &[-1, 1], Kind::WrongShape),
+        ("[[],[1]]", Fp32, &[-1, 1], Kind::WrongShape),
+        ("[[],1]", Fp32, &[-1], Kind::WrongShape),
+        ("[[[1]],[1]]", Fp32, &[-1, -1, 1], Kind::WrongShape),
+        ("[1,2,3,4]", Fp32, &[-1, 3], Kind::WrongShape),
+        ("[1,2]", Fp32, &[-1, -1], Kind::WrongShape),
+        ("[1,2]", Fp32, &[-1, 0], Kind::WrongShape),
+        ("[[1,2]]", Fp32, &[-1, 3], Kind::WrongShape),
+        ("1", Fp32, &[-1], Kind::WrongShape),
+        ("[]", Fp32, &[-1], Kind::EmptyRequest),
+        ("[1e39]", Fp32, &[-1], Kind::WrongType),
+        ("[1e999]", Fp32, &[-1], Kind::WrongType),
+        ("[null]", Fp32, &[-1], Kind::WrongType),
+        ("[\"1\"]", Fp32, &[-1], Kind::WrongType),
+        ("[true]", Fp32, &[-1], Kind::WrongType),
+        ("[{}]", Fp32, &[-1], Kind::WrongType),
+        ("[1.5]", Int64, &[-1], Kind::WrongType),
+        ("[9223372036854775808]", Int64, &[-1], Kind::WrongType),
+        ("[1e300]", Int64, &[-1], Kind::WrongType),
+        ("[-1]", Uint64, &[-1], Kind::WrongType),
+        ("[128]", Int8, &[-1], Kind::WrongType),
+        ("[1]", Bool, &[-1], Kind::WrongType),
+        ("[1]", Bytes, &[-1], Kind::WrongType),
+        ("[1]", Fp16, &[-1], Kind::WrongType),
+        ("[\"\\ud800\"]", Bytes, &[-1], Kind::MalformedJson),
+    ] {
+        let e = one(raw, datatype, shape).unwrap_err();
+        assert_eq!(e.kind, kind, "{raw}: {e}");
+        assert!(e.kind == Kind::EmptyRequest || e.message.contains("'x'"), "{raw}: {e}");
+    }
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    assert_eq!(one(&deep, Fp32, &[-1]).unwrap_err().kind, Kind::WrongShape);
+}
+
+#[test]
+fn inputs_are_found_by_name_and_agree_on_rows() {
+    let s = signature(&[("a", Datatype::Fp32, &[-1, 2]), ("b", Datatype::Int64, &[-1])]);
+    let kind = |raw: &str| tensors(raw, &s, 3).map(|b| b.rows()).map_err(|e| e.kind);
+    assert_eq!(kind(r#"{"b":[1,2],"a":[[1,2],[3,4]]}"#), Ok(2));
+    assert_eq!(kind(r#"{"b":[1],"a":[[1,2],[3,4]]}"#), Err(Kind::WrongShape));
+    assert_eq!(kind(r#"{"a":[[1,2]]}"#), Err(Kind::MissingFeature));
+    assert_eq!(kind(r#"{"a":[[1,2]],"c":[1]}"#), Err(Kind::UnknownFeature));
+    assert_eq!(kind(r#"{"a":[[1,2]],"a":[[1,2]],"b":[1]}"#), Err(Kind::DuplicateKey));
+    assert_eq!(kind(r#"{"b":[1,2,3,4],"a":[1,2,3,4,5,6,7,8]}"#), Err(Kind::TooManyRows));
+    assert_eq!(kind("[1]"), Err(Kind::WrongType));
+}

@@ -1,0 +1,138 @@
+//! Handles of the listeners: answers by route and code, durations by outcome, phases of a prediction.
+
+use std::time::Duration;
+
+use metrics::{Counter, Label};
+
+use super::{Metrics, Seconds, families};
+use crate::error::Kind;
+
+/// Routes as metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the labels")]
+pub enum RouteName {
+    Predict,
+    Feedback,
+    Health,
+    Metrics,
+    Admin,
+    None,
+}
+
+impl RouteName {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Predict, "predict"),
+        (Self::Feedback, "feedback"),
+        (Self::Health, "health"),
+        (Self::Metrics, "metrics"),
+        (Self::Admin, "admin"),
+        (Self::None, "none"),
+    ];
+}
+
+/// How a request ended, coarsely enough for a histogram.
+const OUTCOMES: [&str; 4] = ["ok", "refused", "shed", "failed"];
+
+fn outcome(code: u16) -> usize {
+    match code {
+        0..400 => 0,
+        429 => 2,
+        400..500 => 1,
+        _ => 3,
+    }
+}
+
+/// Handles of the listeners.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    routes: Vec<RouteHandles>,
+    /// Time of each phase of a prediction.
+    pub phases: Phases,
+    /// What the gateway adds to the model's own time.
+    pub overhead: Seconds,
+}
+
+/// Handles of one route.
+#[derive(Clone, Debug)]
+struct RouteHandles {
+    codes: Vec<(u16, Counter)>,
+    champion: Vec<Seconds>,
+    pinned: Vec<Seconds>,
+}
+
+/// The phases that a listener sees.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names are the labels")]
+pub struct Phases {
+    pub read: Seconds,
+    pub decode: Seconds,
+    pub queue: Seconds,
+    pub compute: Seconds,
+    pub encode: Seconds,
+}
+
+impl HttpMetrics {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let phase = |name: &'static str| metrics.seconds(families::PHASE, vec![Label::new("phase", name)]);
+        Self {
+            routes: RouteName::ALL
+                .iter()
+                .map(|(_, name)| RouteHandles::new(metrics, name))
+                .collect(),
+            phases: Phases {
+                read: phase("read"),
+                decode: phase("decode"),
+                queue: phase("queue"),
+                compute: phase("compute"),
+                encode: phase("encode"),
+            },
+            overhead: metrics.seconds(families::OVERHEAD, Vec::new()),
+        }
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, route: RouteName, code: u16, pinned: bool, took: Duration) {
+        let Some(handles) = self.routes.get(route as usize) else {
+            return;
+        };
+        if let Some((_, counter)) = handles.codes.iter().find(|(c, _)| *c == code) {
+            counter.increment(1);
+        }
+        let role = if pinned { &handles.pinned } else { &handles.champion };
+        if let Some(histogram) = role.get(outcome(code)) {
+            histogram.record(took);
+        }
+    }
+}
+
+impl RouteHandles {
+    fn new(metrics: &Metrics, route: &'static str) -> Self {
+        let mut codes: Vec<u16> = Kind::ALL.iter().map(|kind| kind.status()).collect();
+        codes.push(200);
+        codes.sort_unstable();
+        codes.dedup();
+        let count = |code: u16| {
+            let labels = vec![Label::new("route", route), Label::new("code", code.to_string())];
+            (code, metrics.counter(families::REQUESTS, labels))
+        };
+        let durations = |role: &'static str| -> Vec<Seconds> {
+            let labels = |outcome: &'static str| {
+                vec![
+                    Label::new("route", route),
+                    Label::new("role", role),
+                    Label::new("outcome", outcome),
+                ]
+            };
+            OUTCOMES
+                .iter()
+                .map(|o| metrics.seconds(families::DURATION, labels(o)))
+                .collect()
+        };
+        let is_predict = route == "predict";
+        Self {
+            codes: codes.into_iter().map(count).collect(),
+            champion: durations(if is_predict { "champion" } else { "none" }),
+            pinned: if is_predict { durations("pinned") } else { Vec::new() },
+        }
+    }
+}
