@@ -126,6 +126,12 @@ fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
     assert!(runner.process().peak_memory_bytes().unwrap() > 1 << 20);
 }
 
+/// CPU time of a process in clock ticks: user time is field 14 of the line, and the name has no spaces.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.split_whitespace().nth(13).unwrap().parse().unwrap()
+}
+
 /// Not a test by itself: the parent that the next test kills.
 #[test]
 fn parent_of_a_busy_runner() {
@@ -138,7 +144,13 @@ fn parent_of_a_busy_runner() {
     };
     let mut runner = RunnerClient::new(spawner().spawn(spec).unwrap()).unwrap();
     runner.load(&file("hang.onnx"), 1, LONG, LONG).unwrap();
-    println!("\nrunner {}", runner.process().pid());
+    let pid = runner.process().pid();
+    // Before it is busy, the end of the channel alone would end it.
+    let loaded = ticks(pid);
+    std::thread::spawn(move || {
+        wait_until(|| ticks(pid) > loaded + 5);
+        println!("\nrunner {pid}");
+    });
     let _ = runner.run(&[triples(&[1.0])], &[0], LONG, LONG);
 }
 
