@@ -118,6 +118,21 @@ impl RunnerClient {
         }
     }
 
+    /// Looks whether the child has ended while nothing was asked of it.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn check(&mut self) -> Result<(), RunnerFault> {
+        if self.dead {
+            return Err(RunnerFault::Down("it has ended".into()));
+        }
+        if !self.process.has_ended() {
+            return Ok(());
+        }
+        let fault = self.ended();
+        Err(self.bury(fault))
+    }
+
     /// Loads a file.
     ///
     /// # Errors

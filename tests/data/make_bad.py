@@ -61,6 +61,24 @@ write(
     [SCORE],
 )
 
+# Raises SIGFPE as soon as a run has more than one row.
+write(
+    "crowd",
+    [
+        h.make_node("Shape", ["x"], ["shape"], start=0, end=1),
+        h.make_node("Greater", ["shape", "one"], ["many"]),
+        h.make_node("Cast", ["many"], ["flag"], to=T.INT64),
+        h.make_node("Mul", ["flag", "lowest"], ["dividend"]),
+        h.make_node("Div", ["dividend", "minus"], ["quotient"]),
+        h.make_node("Cast", ["quotient"], ["trap"], to=T.FLOAT),
+        h.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1),
+        h.make_node("Add", ["mean", "trap"], ["score"]),
+    ],
+    [X],
+    [SCORE],
+    [("one", np.int64([1])), ("lowest", np.int64([-(2**63)])), ("minus", np.int64([-1]))],
+)
+
 # Counts to the largest feature: 9e18 turns when it is that large, none when it is small.
 body = h.make_graph(
     [

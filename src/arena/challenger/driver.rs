@@ -23,6 +23,8 @@ use crate::score::{Outcome, Shed};
 
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(10);
+/// How often a runner without work is looked after.
+const LOOK: Duration = Duration::from_secs(1);
 /// A model has one thread in its runner: it is to use what is left over, not to be fast.
 const THREADS: u32 = 1;
 
@@ -47,6 +49,7 @@ enum State {
 enum Job {
     Ask(Ask),
     Rows(Vec<Row>),
+    Look,
     Stop,
 }
 
@@ -146,6 +149,7 @@ impl Driver {
                 Job::Stop => return State::Stopped,
                 Job::Ask(ask) => self.answer(&mut runner, ask),
                 Job::Rows(rows) => self.shadow(&mut runner, rows),
+                Job::Look => runner.check().err(),
             };
             if let Some(fault) = fault {
                 return self.fallen(&fault);
@@ -157,7 +161,7 @@ impl Driver {
         }
     }
 
-    /// What to do next; waits only when nothing is there.
+    /// What to do next; waits only when nothing is there, and not for long.
     fn next(&mut self) -> Job {
         if self.stopping() {
             return Job::Stop;
@@ -176,6 +180,7 @@ impl Driver {
                     Ok(work) => self.backlog.push(work),
                     Err(_) => return Job::Stop,
                 },
+                default(LOOK) => return Job::Look,
             }
         }
         let most = if self.spec.batched {

@@ -91,15 +91,40 @@ fn a_version_that_cannot_merge_rows_gets_them_one_by_one() {
 
 #[test]
 fn killing_the_runner_loses_nothing_but_shadow_rows() {
-    let rig = rig("mean.onnx", |_| {});
+    let rig = rig("endless.onnx", |spec| spec.cpu_limit = LONG);
     rig.event();
+    rig.challenger.offer(work(1, vec![triples(&[1e18])])).unwrap();
+    wait_until(|| rig.challenger.stats().queued_rows == 0);
     kill(rig.challenger.stats().pid.unwrap());
-    rig.challenger.offer(work(1, vec![triples(&[1.0])])).unwrap();
     assert_eq!(rig.outcomes(1)[&1], Outcome::Shed(Shed::RunnerDown));
     assert!(matches!(rig.event(), RunnerEvent::Restarted { reason, .. } if reason.contains("SIGKILL")));
     rig.challenger.offer(work(2, vec![triples(&[2.0])])).unwrap();
     assert_eq!(rig.outcomes(1)[&2], scored(2.0));
     assert_eq!(rig.challenger.stats().restarts, 1);
+}
+
+#[test]
+fn a_runner_killed_while_idle_is_replaced_before_a_row_is_lost() {
+    let rig = rig("mean.onnx", |_| {});
+    rig.event();
+    for round in 0..2 {
+        kill(rig.challenger.stats().pid.unwrap());
+        assert!(matches!(rig.event(), RunnerEvent::Restarted { .. }));
+        rig.challenger.offer(work(round, vec![triples(&[1.0])])).unwrap();
+        assert_eq!(rig.outcomes(1)[&round], scored(1.0));
+    }
+}
+
+#[test]
+fn a_version_that_crashes_only_on_merged_rows_is_quarantined_without_blaming_a_row() {
+    let rig = rig("crowd.onnx", |_| {});
+    for id in [0, 2, 4] {
+        rig.challenger.offer(work(id, vec![triples(&[1.0, 2.0])])).unwrap();
+        let expected = [(id, scored(1.0)), (id + 1, scored(2.0))];
+        assert_eq!(rig.outcomes(2), expected.into());
+    }
+    let last = std::iter::repeat_with(|| rig.event()).find(|e| matches!(e, RunnerEvent::Quarantine { .. }));
+    assert!(matches!(last, Some(RunnerEvent::Quarantine { reason, .. }) if reason.contains("SIGFPE")));
 }
 
 #[test]
