@@ -3,6 +3,7 @@
 pub mod head;
 pub mod layout;
 pub mod onnx;
+pub mod remedy;
 pub mod runtime;
 pub mod session;
 pub mod signature;

@@ -119,12 +119,12 @@ impl Head {
         }
         let outputs: Option<Vec<Tensor>> = self.wanted.iter().map(|&number| probe.get(number).cloned()).collect();
         let scores = self.read(&outputs.ok_or("the probe lacks outputs")?, rows);
-        match scores.into_iter().collect::<Result<Vec<_>, _>>() {
-            Ok(_) => Ok(()),
-            // Probes may be wild; a value that is not finite is admission's to judge, with better words.
-            Err(why) if why == source::NOT_FINITE => Ok(()),
-            Err(why) => Err(why),
-        }
+        // A value that is not finite is admission's to judge, which knows where the probe came from.
+        let fault = scores
+            .into_iter()
+            .filter_map(Result::err)
+            .find(|why| why != source::NOT_FINITE);
+        fault.map_or(Ok(()), Err)
     }
 
     /// The outputs that [`Head::read`] needs, as numbers into the signature's outputs.

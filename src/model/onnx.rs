@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use classes::config_classes;
 pub use zipmap::cut_zipmap;
 
 /// Deepest nesting of graphs. ONNX Runtime recurses over it and has been brought down by more.

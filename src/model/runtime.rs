@@ -64,17 +64,23 @@ fn load() -> Result<Runtime, RuntimeError> {
 
 fn attempt(path: &std::path::Path) -> Result<Runtime, String> {
     let shown = path.display();
-    let minor = library::minor_version(path).ok_or_else(|| format!("{shown} is not a library of onnx runtime 1.x"))?;
-    if minor < OLDEST {
-        return Err(format!(
-            "{shown} is onnx runtime 1.{minor}, and 1.{OLDEST} is the oldest that is safe"
-        ));
-    }
+    let minor = acceptable(library::minor_version(path)).map_err(|why| format!("{shown} is {why}"))?;
     let version = library::open(path).map_err(|why| format!("{shown} does not start: {why}"))?;
     Ok(Runtime {
         version: version.unwrap_or_else(|| format!("1.{minor}")),
         path: path.to_path_buf(),
     })
+}
+
+/// The minor version, when it is one to use.
+fn acceptable(minor: Option<u32>) -> Result<u32, String> {
+    match minor {
+        None => Err("not a library of onnx runtime 1.x".into()),
+        Some(old) if old < OLDEST => Err(format!(
+            "onnx runtime 1.{old}, and 1.{OLDEST}.0 is the oldest that is safe"
+        )),
+        Some(minor) => Ok(minor),
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +94,17 @@ mod tests {
         let minor: u32 = first.version.split('.').nth(1).unwrap().parse().unwrap();
         assert!(minor >= OLDEST, "{}", first.version);
         assert!(first.version.split('.').count() == 3, "{}", first.version);
+    }
+
+    #[test]
+    fn an_older_library_is_refused_by_its_version() {
+        assert_eq!(acceptable(Some(OLDEST)), Ok(OLDEST));
+        assert!(
+            acceptable(Some(31))
+                .unwrap_err()
+                .contains("1.31, and 1.32.0 is the oldest")
+        );
+        assert!(acceptable(None).is_err());
     }
 
     #[test]

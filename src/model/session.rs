@@ -5,6 +5,7 @@
 //! Leaves to others: finding the library (`runtime`), what the tensors mean (`layout`, `head`), whether a file may be
 //! loaded at all (`onnx`, `admission`).
 
+mod booleans;
 mod convert;
 pub(in crate::model) mod library;
 mod words;
@@ -56,7 +57,8 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
-        let inner = builder(threads)?.commit_from_file(path).map_err(|e| refused(&e))?;
+        let mut builder = builder(threads)?;
+        let inner = guarded(|| builder.commit_from_file(path))?;
         Self::of(inner)
     }
 
@@ -65,7 +67,8 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load_bytes(bytes: &[u8], threads: usize) -> Result<Self, LoadError> {
-        let inner = builder(threads)?.commit_from_memory(bytes).map_err(|e| refused(&e))?;
+        let mut builder = builder(threads)?;
+        let inner = guarded(|| builder.commit_from_memory(bytes))?;
         Self::of(inner)
     }
 
@@ -170,6 +173,16 @@ fn builder(threads: usize) -> Result<SessionBuilder, LoadError> {
     build().map_err(|e| refused(&e))
 }
 
+/// The binding panics at types of inputs and outputs that it does not know; a file must not end the process so.
+fn guarded(load: impl FnOnce() -> ort::Result<ort::session::Session>) -> Result<ort::session::Session, LoadError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)) {
+        Ok(loaded) => loaded.map_err(|e| refused(&e)),
+        Err(_) => Err(LoadError(
+            "an input or output has a type that is no tensor: export plain tensors".into(),
+        )),
+    }
+}
+
 fn refused(error: &ort::Error) -> LoadError {
     LoadError(readable(error.message()))
 }
@@ -224,3 +237,6 @@ fn metadata(session: &ort::session::Session) -> BTreeMap<String, String> {
         .filter_map(|key| metadata.custom(&key).map(|value| (key, value)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ import skl2onnx
 import xgboost
 from onnx import TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType as MlFloat
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -225,6 +225,7 @@ def torch_like():
     path = HERE / "torch_external.onnx"
     outside = graph("outside", gemm, [info("x", ["batch", 3])], [info("logits", ["batch", 3])], weights(weight, bias))
     onnx.save_model(outside, path, save_as_external_data=True, location=data, size_threshold=0)
+    os.chmod(HERE / data, 0o644)
     save("torch_external", path.read_bytes(), [ROWS], softmax, settings={"link": "softmax"}, external=[data])
 
 

@@ -93,34 +93,27 @@ impl<'a> Evidence<'a> {
                 labels.push(output);
             }
         }
-        let named = labels
-            .iter()
-            .position(|output| output.name.to_ascii_lowercase().contains("label"));
-        let label = named
-            .or((labels.len() == 1).then_some(0))
-            .and_then(|at| labels.get(at).copied());
+        let classes = scan.classes.clone().or(names);
+        let label = predicted(&labels, classes.is_some() || has_classifier(scan));
         Self {
             scan,
             settings,
             rows,
             scores,
             label,
-            classes: scan.classes.clone().or(names),
+            classes,
         }
     }
 
     /// The file or the settings say that there are classes.
     fn is_classifier(&self) -> bool {
         let declared = matches!(self.settings.task, Some(Task::Binary | Task::Multiclass));
-        let operator = self
-            .scan
-            .operators
-            .keys()
-            .any(|op| op.starts_with("ai.onnx.ml:") && op.ends_with("Classifier"));
-        let anomaly = self.label.is_some_and(|label| is_anomaly_label(label.data, self.rows)) && self.classes.is_none();
-        declared
-            || (self.settings.task.is_none()
-                && (operator || self.classes.is_some() || (self.label.is_some() && !anomaly)))
+        let operator = has_classifier(self.scan);
+        let anomaly = self
+            .label
+            .is_some_and(|label| is_anomaly(&label, &self.scores, self.rows));
+        let named = self.classes.is_some() || (self.label.is_some() && !anomaly);
+        declared || (self.settings.task.is_none() && (operator || named))
     }
 
     fn unknown(&self) -> Found {
@@ -251,10 +244,31 @@ impl<'a> Evidence<'a> {
     /// The output's name, or a softmax in the graph, says that these are scores of classes.
     fn speaks(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
-        ["logit", "prob", "score"].iter().any(|word| name.contains(word))
+        ["logit", "prob"].iter().any(|word| name.contains(word))
             || self.settings.score_output.is_some()
             || self.scan.operators.contains_key(":Softmax")
     }
+}
+
+/// The output with the predicted class: by its name, or as the only whole number per row of what is a classifier
+/// (detectors count their boxes in one).
+fn predicted<'a>(whole: &[Output<'a>], classifier: bool) -> Option<Output<'a>> {
+    let speaks = |output: &&Output<'_>| {
+        let name = output.name.to_ascii_lowercase();
+        name.contains("label") || name.contains("class")
+    };
+    let only = if classifier && whole.len() == 1 {
+        whole.first()
+    } else {
+        None
+    };
+    whole.iter().find(speaks).or(only).copied()
+}
+
+/// A classifier of `ai.onnx.ml` is in the graph.
+fn has_classifier(scan: &Scan) -> bool {
+    let mut operators = scan.operators.keys();
+    operators.any(|op| op.starts_with("ai.onnx.ml:") && op.ends_with("Classifier"))
 }
 
 /// Values per row, where the tensor has rows.
@@ -266,10 +280,12 @@ fn width(tensor: &Tensor, rows: usize) -> Option<usize> {
     }
 }
 
-/// ±1 without class names: scikit-learn's anomaly detectors, whose score is a value.
-fn is_anomaly_label(data: &Data, rows: usize) -> bool {
-    (0..rows).all(|row| data.number(row).is_some_and(|x| (x.abs() - 1.0).abs() < f64::EPSILON))
-        && (0..rows).any(|row| data.number(row).is_some_and(|x| x < 0.0) || rows == 1 || data.number(row) == Some(1.0))
+/// ±1 without class names, and a score that says so or an outlier among the rows: scikit-learn's anomaly detectors,
+/// whose score is a value.
+fn is_anomaly(label: &Output<'_>, scores: &[Output<'_>], rows: usize) -> bool {
+    let mut labels = (0..rows).filter_map(|row| label.data.number(row));
+    let unit = labels.clone().count() == rows && labels.clone().all(|x| (x.abs() - 1.0).abs() < f64::EPSILON);
+    unit && (labels.any(|x| x < 0.0) || scores.iter().any(|output| output.name == "scores"))
 }
 
 fn class_list(data: &Data) -> Option<Classes> {

@@ -191,11 +191,15 @@ fn distribution(link: Link, mut raw: Vec<f64>) -> Result<Box<[f64]>, String> {
     Ok(raw.into_boxed_slice())
 }
 
-/// True when these rows could be probabilities: inside [0, 1], and with more than one per row summing to 1.
+/// True when these rows could be probabilities: inside [0, 1], and with more than one per row summing to 1. Rows that
+/// are not finite say nothing.
 pub(super) fn looks_like_probabilities(data: &Data, rows: usize, width: usize) -> bool {
     let cell = |at: usize| data.number(at).unwrap_or(f64::NAN);
     (0..rows).all(|row| {
         let cells = (0..width).map(|column| cell(row * width + column));
+        if cells.clone().any(|p| !p.is_finite()) {
+            return true;
+        }
         let inside = cells.clone().all(|p| (-ROUNDING..=1.0 + ROUNDING).contains(&p));
         inside && (width == 1 || (cells.sum::<f64>() - 1.0).abs() <= 10.0 * ROUNDING)
     })

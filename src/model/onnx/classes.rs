@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::wire::{Value, fields, text, varint};
+use super::wire::{Value, fields, push_ints, text};
 use super::{Classes, ScanError};
 
 /// Key under which [`cut_zipmap`](super::cut_zipmap) leaves the names that it cut out with the node.
 pub(super) const CUT_CLASSES: &str = "dethrone.classes";
+
+/// More bytes, and more names, than the classes of a classifier that is served row by row take.
+const MOST_CLASSES: usize = 10_000;
 
 /// What the nodes say.
 #[derive(Default)]
@@ -16,6 +19,8 @@ pub(super) struct Found {
     zipmap: Option<Classes>,
     /// The last one counts: it is the nearest to the outputs.
     classifier: Option<Classes>,
+    /// scikit-learn's exporter looks labels up in an initializer of this name where no node knows them.
+    constant: Option<Classes>,
 }
 
 impl Found {
@@ -32,6 +37,14 @@ impl Found {
         Ok(())
     }
 
+    /// Takes up an initializer of the main graph.
+    pub(super) fn initializer(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
+        if self.constant.is_none() {
+            self.constant = constant(bytes)?;
+        }
+        Ok(())
+    }
+
     /// The names nearest to the outputs; CatBoost's metadata before its tree, which may know only numbers.
     pub(super) fn decide(self, metadata: &BTreeMap<String, String>) -> Option<Classes> {
         let json = |key: &str| {
@@ -42,8 +55,23 @@ impl Found {
         let cut = json(CUT_CLASSES).as_ref().and_then(list);
         let catboost = json("class_params").and_then(|params| params.get("class_names").and_then(list));
         let stated = || json("classes").as_ref().and_then(list);
-        self.zipmap.or(cut).or(catboost).or(self.classifier).or_else(stated)
+        self.zipmap
+            .or(cut)
+            .or(catboost)
+            .or(self.classifier)
+            .or(self.constant)
+            .or_else(stated)
     }
+}
+
+/// The class names in the `config.json` that Hugging Face keeps beside a model (`id2label`).
+#[must_use]
+pub fn config_classes(config: &str) -> Option<Classes> {
+    let config: Json = serde_json::from_str(config).ok()?;
+    let labels = config.get("id2label")?.as_object()?;
+    let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);
+    let names: Option<Vec<String>> = (0..labels.len()).map(name).collect();
+    names.filter(|names| !names.is_empty()).map(Classes::Names)
 }
 
 /// A JSON list of names or whole numbers.
@@ -74,12 +102,7 @@ pub(super) fn labels(attribute: &[u8]) -> Result<Option<Classes>, ScanError> {
         let field = field?;
         match (field.number, field.value) {
             (1, Value::Bytes(bytes)) => name = text(bytes),
-            (8, Value::Varint(x)) => ints.push(x.cast_signed()),
-            (8, Value::Bytes(mut packed)) => {
-                while !packed.is_empty() {
-                    ints.push(varint(&mut packed)?.cast_signed());
-                }
-            }
+            (8, value) => push_ints(&mut ints, value)?,
             (9, Value::Bytes(bytes)) => names.push(text(bytes)),
             _ => {}
         }
@@ -89,4 +112,41 @@ pub(super) fn labels(attribute: &[u8]) -> Result<Option<Classes>, ScanError> {
         "classlabels_strings" if !names.is_empty() => Some(Classes::Names(names)),
         _ => None,
     })
+}
+
+/// The elements of a tensor named `classes` of whole numbers or text.
+fn constant(tensor: &[u8]) -> Result<Option<Classes>, ScanError> {
+    const INT32: u64 = 6;
+    const INT64: u64 = 7;
+    let (mut name, mut kind, mut ints, mut names, mut raw) = (&[][..], 0, Vec::new(), Vec::new(), &[][..]);
+    for field in fields(tensor) {
+        let field = field?;
+        match (field.number, field.value) {
+            (8, Value::Bytes(bytes)) => name = bytes,
+            (2, Value::Varint(x)) => kind = x,
+            // A longer list is some table, not class names.
+            (5 | 7, Value::Bytes(packed)) if packed.len() > MOST_CLASSES => return Ok(None),
+            (5 | 7, value) if ints.len() < MOST_CLASSES => push_ints(&mut ints, value)?,
+            (6, Value::Bytes(bytes)) if names.len() < MOST_CLASSES => names.push(text(bytes)),
+            (9, Value::Bytes(bytes)) if bytes.len() <= MOST_CLASSES => raw = bytes,
+            _ => {}
+        }
+    }
+    if name != b"classes" {
+        return Ok(None);
+    }
+    match kind {
+        INT64 => ints.extend(raw.as_chunks().0.iter().map(|&word| i64::from_le_bytes(word))),
+        INT32 => ints.extend(
+            raw.as_chunks()
+                .0
+                .iter()
+                .map(|&word| i64::from(i32::from_le_bytes(word))),
+        ),
+        _ => {}
+    }
+    if !names.is_empty() {
+        return Ok(Some(Classes::Names(names)));
+    }
+    Ok(((kind == INT64 || kind == INT32) && !ints.is_empty()).then_some(Classes::Ints(ints)))
 }

@@ -82,6 +82,62 @@ fn classes_are_read_packed_and_unpacked() {
 }
 
 #[test]
+fn classes_come_from_metadata_constants_and_a_config_where_no_node_knows_them() {
+    let mut constant = message(&[(8, b"classes"), (9, &2i64.to_le_bytes())]);
+    put_number(&mut constant, 2, 7);
+    let bytes = model(&message(&[(5, &constant)]));
+    assert_eq!(scan(&bytes).unwrap().classes, Some(Classes::Ints(vec![2])));
+    let params = br#"{"class_names":["no","yes"],"class_label_type":"String"}"#;
+    let mut bytes = model(&[]);
+    put_bytes(&mut bytes, 14, &message(&[(1, b"class_params"), (2, params)]));
+    let names = Classes::Names(vec!["no".into(), "yes".into()]);
+    assert_eq!(scan(&bytes).unwrap().classes, Some(names.clone()));
+    assert_eq!(config_classes(r#"{"id2label": {"1": "yes", "0": "no"}}"#), Some(names));
+    assert_eq!(config_classes(r#"{"id2label": {"7": "yes"}}"#), None);
+}
+
+#[test]
+fn tensors_of_impossible_dimensions_are_refused_by_name() {
+    for dims in [vec![-1], vec![1 << 32, 1 << 32], vec![1; 65], vec![i64::MAX]] {
+        let mut tensor = message(&[(8, b"weight\n")]);
+        for dim in &dims {
+            put_number(&mut tensor, 1, dim.cast_unsigned());
+        }
+        let why = scan(&model(&message(&[(5, &tensor)]))).unwrap_err().0;
+        assert!(
+            why.starts_with("tensor weight claims the impossible dimensions"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn the_cut_keeps_every_other_byte() {
+    let weights = message(&[(8, b"w"), (9, &[7; 300])]);
+    let strange = message(&[(4, b"Relu"), (1, b"p"), (2, b"q"), (99, b"a field of tomorrow")]);
+    let zipmap = message(&[(1, b"p"), (2, b"z"), (4, b"ZipMap"), (7, b"ai.onnx.ml")]);
+    let maker = message(&[(1, b"x"), (2, b"p"), (4, b"Sigmoid")]);
+    let output = message(&[(1, b"z")]);
+    let mut bytes = model(&message(&[
+        (5, &weights),
+        (1, &maker),
+        (1, &strange),
+        (1, &zipmap),
+        (12, &output),
+        (98, b"more"),
+    ]));
+    put_bytes(&mut bytes, 97, b"and more");
+    let cut = cut_zipmap(&bytes).unwrap().unwrap();
+    let has = |part: &[u8]| cut.windows(part.len()).any(|window| window == part);
+    let renamed = message(&[(4, b"Relu"), (1, b"z"), (2, b"q"), (99, b"a field of tomorrow")]);
+    let made = message(&[(1, b"x"), (2, b"z"), (4, b"Sigmoid")]);
+    for part in [weights.as_slice(), &renamed, &made, b"more", b"and more"] {
+        assert!(has(part), "{part:?}");
+    }
+    assert!(!has(b"ZipMap"));
+}
+
+#[test]
 fn a_file_without_zipmap_is_left_alone() {
     assert!(cut_zipmap(&nested(3)).unwrap().is_none());
 }

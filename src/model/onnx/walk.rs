@@ -1,11 +1,16 @@
 //! The walk itself: model, functions, graphs, nodes, attributes, tensors.
 
 use super::classes::Found;
-use super::wire::{Field, Value, fields, text};
+use super::wire::{Field, Value, fields, push_ints, text};
 use super::{MAX_DEPTH, MAX_NODES, Scan, ScanError};
 
 /// Longest text kept of a producer's name or version (CatBoost puts its build log there).
 const LONGEST_PRODUCER: usize = 80;
+
+/// More dimensions than any operator takes.
+const MAX_RANK: usize = 64;
+/// More elements than a machine holds, and few enough that sizes in bytes cannot overflow.
+const MAX_ELEMENTS: u64 = 1 << 40;
 
 /// What the walk has gathered so far.
 #[derive(Default)]
@@ -106,7 +111,13 @@ impl Walk {
             let field = field?;
             match field.number {
                 1 => self.node(message(&field)?, depth)?,
-                5 => self.tensor(message(&field)?)?,
+                5 => {
+                    let tensor = message(&field)?;
+                    self.tensor(tensor)?;
+                    if depth == 1 {
+                        self.found.initializer(tensor)?;
+                    }
+                }
                 15 => self.sparse(message(&field)?)?,
                 _ => {}
             }
@@ -168,16 +179,43 @@ impl Walk {
     }
 
     fn tensor(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
+        let (mut dims, mut name) = (Vec::new(), &[][..]);
         for field in fields(bytes) {
             let field = field?;
-            let Some(property) = field.bytes(13) else { continue };
-            let (key, value) = entry(property)?;
-            if key == "location" && !self.scan.external.contains(&value) {
-                self.scan.external.push(value);
+            match field.number {
+                1 => push_ints(&mut dims, field.value)?,
+                8 => name = field.bytes(8).unwrap_or_default(),
+                13 => {
+                    let (key, value) = entry(message(&field)?)?;
+                    if key == "location" && !self.scan.external.contains(&value) {
+                        self.scan.external.push(value);
+                    }
+                }
+                _ => {}
             }
         }
-        Ok(())
+        elements(&dims).map_or_else(|| Err(impossible(name, &dims)), |_| Ok(()))
     }
+}
+
+/// How many elements a tensor of these dimensions has, where that can be.
+fn elements(dims: &[i64]) -> Option<u64> {
+    let product = dims
+        .iter()
+        .try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
+    product.filter(|&elements| dims.len() <= MAX_RANK && elements <= MAX_ELEMENTS)
+}
+
+fn impossible(name: &[u8], dims: &[i64]) -> ScanError {
+    let name: String = text(name)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST_PRODUCER)
+        .collect();
+    let shown = dims.get(..dims.len().min(MAX_RANK)).unwrap_or_default();
+    ScanError(format!(
+        "tensor {name} claims the impossible dimensions {shown:?}: export the model again"
+    ))
 }
 
 /// A `StringStringEntryProto`.

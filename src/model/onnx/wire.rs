@@ -122,6 +122,20 @@ fn malformed() -> ScanError {
     ScanError("not an onnx model: the bytes are no protobuf message. export the model again".into())
 }
 
+/// Numbers, packed or one by one.
+pub(super) fn push_ints(ints: &mut Vec<i64>, value: Value<'_>) -> Result<(), ScanError> {
+    match value {
+        Value::Varint(x) => ints.push(x.cast_signed()),
+        Value::Bytes(mut packed) => {
+            while !packed.is_empty() {
+                ints.push(varint(&mut packed)?.cast_signed());
+            }
+        }
+        Value::Fixed => {}
+    }
+    Ok(())
+}
+
 /// Text, with what is not UTF-8 replaced.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

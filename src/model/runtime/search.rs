@@ -49,3 +49,20 @@ pub(super) fn ways_out(tried: &[String]) -> String {
         tried.join("; ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_machine_without_a_library_is_told_three_ways_out_and_what_was_tried() {
+        let text = super::ways_out(&["a.so is no library".to_owned()]);
+        for piece in [
+            "a.so is no library",
+            "beside the executable",
+            "ORT_DYLIB_PATH",
+            "pip install",
+            "build again",
+        ] {
+            assert!(text.contains(piece), "{text}");
+        }
+    }
+}

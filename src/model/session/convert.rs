@@ -64,7 +64,10 @@ pub(super) fn owned(value: &DynValue) -> Result<Tensor, String> {
         }};
     }
     match kind {
-        Datatype::Bool => numbers!(Bool),
+        Datatype::Bool => {
+            let shape = value.shape();
+            tensor(shape, Data::Bool(super::booleans::read(value)?))
+        }
         Datatype::Uint8 => numbers!(Uint8),
         Datatype::Uint16 => numbers!(Uint16),
         Datatype::Uint32 => numbers!(Uint32),
