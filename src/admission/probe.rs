@@ -7,12 +7,14 @@
 
 mod compare;
 mod generate;
+mod part;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::generate::{FLAVOURS, Sizes};
+use self::part::Part;
 use crate::arena::client::{RunnerClient, RunnerFault};
 use crate::arena::sandbox::RunnerLimits;
 use crate::arena::spawner::{RunnerSpec, Spawner};
@@ -127,39 +129,6 @@ struct Trial {
     sizes: Sizes,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
-}
-
-/// What an output has to do with the rows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// One row for each of them, the same alone and in company.
-    Rows,
-    /// One row for each of them, but not the same.
-    Coupled,
-    /// Nothing: some exporters put the names of the classes among the outputs.
-    Constant,
-    /// Something that cannot be cut into rows.
-    Other,
-}
-
-impl Part {
-    fn of(output: &Tensor, alone: &[&Tensor]) -> Self {
-        let follows = output.shape().first() == Some(&alone.len());
-        if follows && alone.iter().all(|alone| alone.shape().first() == Some(&1)) {
-            let mut rows = alone.iter().enumerate();
-            let same = rows.all(|(i, alone)| {
-                output
-                    .slice_rows(i, i + 1)
-                    .is_some_and(|row| compare::near(&row, alone))
-            });
-            return if same { Self::Rows } else { Self::Coupled };
-        }
-        let mut others = alone.iter().map(|&alone| std::slice::from_ref(alone));
-        if others.all(|alone| compare::same_bits(std::slice::from_ref(output), alone)) {
-            return Self::Constant;
-        }
-        Self::Other
-    }
 }
 
 struct Subject<'a> {
