@@ -7,12 +7,14 @@
 
 mod compare;
 mod generate;
+mod part;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::generate::{FLAVOURS, Sizes};
+use self::part::Part;
 use crate::arena::client::{RunnerClient, RunnerFault};
 use crate::arena::sandbox::RunnerLimits;
 use crate::arena::spawner::{RunnerSpec, Spawner};
@@ -204,17 +206,16 @@ impl Subject<'_> {
         if trial.sizes.rows == 1 {
             return Ok((trial, false));
         }
-        let (follows, alone) = self.rows_alone(&trial)?;
-        if !follows {
+        let alone = self.rows_alone(&trial)?;
+        let part = |(i, output): (usize, &Tensor)| {
+            let alone: Option<Vec<&Tensor>> = alone.iter().map(|outputs| outputs.get(i)).collect();
+            alone.map_or(Part::Other, |alone| Part::of(output, &alone))
+        };
+        let parts: Vec<Part> = trial.outputs.iter().enumerate().map(part).collect();
+        if parts.contains(&Part::Other) || parts.iter().all(|part| *part == Part::Constant) {
             return Ok((self.one_row(&trial)?, false));
         }
-        let same = alone.iter().enumerate().all(|(row, alone)| {
-            let of_batch = trial.outputs.iter().map(|output| output.slice_rows(row, row + 1));
-            of_batch
-                .zip(alone)
-                .all(|(a, b)| a.is_some_and(|a| compare::near(&a, b)))
-        });
-        if !same {
+        if parts.contains(&Part::Coupled) {
             return Err(
                 "a row's answer depends on its neighbours in the batch: export it so that rows are independent".into(),
             );
@@ -222,26 +223,17 @@ impl Subject<'_> {
         Ok((trial, true))
     }
 
-    /// Each row's outputs when it comes alone, and whether the outputs have one row per row.
-    fn rows_alone(&mut self, trial: &Trial) -> Result<(bool, Vec<Vec<Tensor>>), String> {
-        let follow = |outputs: &[Tensor], rows: usize| outputs.iter().all(|o| o.shape().first() == Some(&rows));
-        if !follow(&trial.outputs, trial.sizes.rows) {
-            return Ok((false, Vec::new()));
-        }
-        let mut alone = Vec::new();
-        for row in 0..trial.sizes.rows {
+    /// Each row's outputs when it comes alone.
+    fn rows_alone(&mut self, trial: &Trial) -> Result<Vec<Vec<Tensor>>, String> {
+        let row = |row: usize| {
             let inputs: Option<Vec<Tensor>> = trial
                 .inputs
                 .iter()
                 .map(|input| input.slice_rows(row, row + 1))
                 .collect();
-            let outputs = self.run(&inputs.unwrap_or_default())?;
-            if !follow(&outputs, 1) {
-                return Ok((false, Vec::new()));
-            }
-            alone.push(outputs);
-        }
-        Ok((true, alone))
+            self.run(&inputs.unwrap_or_default())
+        };
+        (0..trial.sizes.rows).map(row).collect()
     }
 
     fn one_row(&mut self, trial: &Trial) -> Result<Trial, String> {

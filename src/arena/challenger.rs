@@ -1,30 +1,26 @@
 //! One shadowed version: a bounded queue, a thread that drives its runner, a foreground lane for pinned requests.
 //!
-//! Always holds: [`Challenger::offer`] never waits; every row of an accepted offer gets exactly one [`Outcome`], also
+//! Always holds: [`Challenger::offer`] never waits; every row of an accepted offer gets exactly one outcome, also
 //! when the runner crashes, starves or is stopped; the queue is bounded in rows and in items.
 //! Leaves to others: the runner's life (`driver`), merging and splitting (`rows`), which rows are offered (`mirror`).
 
 mod driver;
 mod rows;
+mod spec;
 
-use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::oneshot;
 
+pub use self::spec::{ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork};
 use super::client::{Interrupter, RunnerFault};
-use super::sandbox::RunnerLimits;
 use super::spawner::Spawner;
 use crate::batch::Batch;
-use crate::model::head::Head;
-use crate::model::layout::Layout;
 use crate::model::tensor::Tensor;
-use crate::score::{Outcome, Shed, VersionNo};
+use crate::score::Shed;
 
 /// Offers that wait at most, however few rows they have.
 const QUEUE_ITEMS: usize = 8_192;
@@ -32,108 +28,6 @@ const QUEUE_ITEMS: usize = 8_192;
 const FOREGROUND_ITEMS: usize = 64;
 /// Set in the row count when no more rows are taken.
 const CLOSED: usize = 1 << (usize::BITS - 1);
-
-/// What to shadow-run, and within which bounds.
-#[derive(Debug, Clone)]
-pub struct ChallengerSpec {
-    /// Goes on every report.
-    pub version: VersionNo,
-    /// Names the thread.
-    pub name: String,
-    /// The stored file; external data lies beside it.
-    pub path: PathBuf,
-    /// How its inputs are filled.
-    pub layout: Layout,
-    /// How its outputs are read.
-    pub head: Head,
-    /// Rows may be merged into one run.
-    pub batched: bool,
-    /// Most rows in one run.
-    pub max_batch: usize,
-    /// Most rows that wait. Lower it where rows are large: a waiting row keeps its whole request in memory.
-    pub queue_rows: usize,
-    /// CPU time for one run.
-    pub cpu_limit: Duration,
-    /// CPU time that each row of a run adds.
-    pub cpu_limit_per_row: Duration,
-    /// Time after which a run that got too little CPU time is given up.
-    pub wall_limit: Duration,
-    /// CPU time for loading; wall time is ten times as much, and no less than the runs'.
-    pub load_cpu_limit: Duration,
-    /// Crashes and CPU overruns after which the version is quarantined.
-    pub crashes_allowed: u32,
-    /// Memory and scheduling of the runner.
-    pub limits: RunnerLimits,
-}
-
-impl ChallengerSpec {
-    /// A version with the usual bounds: nothing merged, 65,536 rows waiting, 2 s + 10 ms per row, three crashes.
-    #[must_use]
-    pub fn new(version: VersionNo, name: String, path: PathBuf, layout: Layout, head: Head) -> Self {
-        Self {
-            version,
-            name,
-            path,
-            layout,
-            head,
-            batched: false,
-            max_batch: 64,
-            queue_rows: 65_536,
-            cpu_limit: Duration::from_secs(2),
-            cpu_limit_per_row: Duration::from_millis(10),
-            wall_limit: Duration::from_secs(30),
-            load_cpu_limit: Duration::from_secs(60),
-            crashes_allowed: 3,
-            limits: RunnerLimits::default(),
-        }
-    }
-}
-
-/// Rows of one request, on offer.
-#[derive(Debug, Clone)]
-pub struct ShadowWork {
-    /// Id of the first row; the k-th one has `first_id + k`.
-    pub first_id: i64,
-    /// The request's rows.
-    pub batch: Arc<Batch>,
-    /// Which of them.
-    pub rows: Range<usize>,
-}
-
-/// What became of some rows: one run's, or those that were shed together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShadowReport {
-    /// Of the spec.
-    pub version: VersionNo,
-    /// Row id and outcome.
-    pub outcomes: Vec<(i64, Outcome)>,
-    /// From filling the inputs to reading the scores; zero where nothing ran.
-    pub compute: Duration,
-}
-
-/// What the registry must know of a runner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunnerEvent {
-    /// Its model is loaded for the first time.
-    Ready {
-        /// Of the spec.
-        version: VersionNo,
-    },
-    /// It was replaced, and the model is loaded again.
-    Restarted {
-        /// Of the spec.
-        version: VersionNo,
-        /// Why the last one ended.
-        reason: String,
-    },
-    /// It will not be started again.
-    Quarantine {
-        /// Of the spec.
-        version: VersionNo,
-        /// The last crash.
-        reason: String,
-    },
-}
 
 /// A pinned request.
 struct Ask {

@@ -4,22 +4,21 @@
 //! but the model's own error the child is dead; an answer that does not belong to the question is a fault.
 //! Leaves to others: what a fault means for the rows (`challenger`) or the file (`admission::probe`).
 
+mod watch;
+
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use self::watch::Watch;
 use super::channel::{Channel, ChannelError};
 use super::process::{Ending, RunnerProcess};
 use super::wire::{self, Loaded, Reply, Request};
 use crate::model::tensor::Tensor;
-
-/// How often a busy child's CPU clock is read, at least.
-const LONGEST_LOOK_AWAY: Duration = Duration::from_millis(250);
-const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(2);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +115,21 @@ impl RunnerClient {
             Reply::Pong => Ok(()),
             other => Err(self.unasked(&other)),
         }
+    }
+
+    /// Looks whether the child has ended while nothing was asked of it.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn check(&mut self) -> Result<(), RunnerFault> {
+        if self.dead {
+            return Err(RunnerFault::Down("it has ended".into()));
+        }
+        if !self.process.has_ended() {
+            return Ok(());
+        }
+        let fault = self.ended();
+        Err(self.bury(fault))
     }
 
     /// Loads a file.
@@ -216,44 +230,5 @@ impl RunnerClient {
         self.dead = true;
         self.process.kill();
         fault
-    }
-}
-
-/// The two clocks of one call.
-struct Watch {
-    started: Instant,
-    cpu_before: Option<Duration>,
-    cpu_limit: Duration,
-    wall_limit: Duration,
-    threads: u32,
-    overran: bool,
-}
-
-impl Watch {
-    fn start(process: &RunnerProcess, threads: u32, cpu_limit: Duration, wall_limit: Duration) -> Self {
-        Self {
-            started: Instant::now(),
-            cpu_before: process.cpu_time().ok(),
-            cpu_limit,
-            wall_limit,
-            threads,
-            overran: false,
-        }
-    }
-
-    /// How long to look away: not past the limit of either clock.
-    fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
-        let before = self.cpu_before.unwrap_or_default();
-        // A dead child has no clock; its channel tells so at the next read.
-        let used = process
-            .cpu_time()
-            .map_or(Duration::ZERO, |now| now.saturating_sub(before));
-        self.overran = used > self.cpu_limit;
-        let left = self.wall_limit.checked_sub(self.started.elapsed())?;
-        if self.overran {
-            return None;
-        }
-        let cpu_left = self.cpu_limit.saturating_sub(used) / self.threads;
-        Some(cpu_left.min(left).clamp(SHORTEST_LOOK_AWAY, LONGEST_LOOK_AWAY))
     }
 }

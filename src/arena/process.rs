@@ -75,6 +75,12 @@ impl RunnerProcess {
         kib.checked_mul(1024)
     }
 
+    /// True when the child is dead; it is reaped later.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        sandbox::wait_exit(self.pid(), Duration::ZERO).unwrap_or(true)
+    }
+
     /// Ends the child and reaps it.
     pub fn kill(&mut self) {
         // Both can only fail when the child is reaped already.

@@ -1,4 +1,4 @@
-"""Writes the small models that misbehave on purpose, beside this file. Needs the `onnx` package.
+"""Writes the small models that the tests run, most of which misbehave on purpose, beside this file. Needs the `onnx` package.
 
 Run it again only to change a model; the files are committed, so that the tests need no Python.
 """
@@ -30,12 +30,53 @@ X, SCORE = f32("x", ["n", 3]), f32("score", ["n", 1])
 # A well-behaved one: the mean of three features.
 write("mean", [h.make_node("ReduceMean", ["x"], ["score"], axes=[1], keepdims=1)], [X], [SCORE])
 
+# The names of the classes among the outputs, which have no row.
+write(
+    "class_names",
+    [
+        h.make_node("ReduceMean", ["x"], ["score"], axes=[1], keepdims=1),
+        h.make_node("Identity", ["names"], ["class_labels"]),
+    ],
+    [X],
+    [SCORE, i64("class_labels", [2])],
+    [("names", np.array([0, 1], np.int64))],
+)
+
+# An output for the batch as a whole, which cannot be cut into rows.
+write(
+    "whole",
+    [
+        h.make_node("ReduceMean", ["x"], ["score"], axes=[1], keepdims=1),
+        h.make_node("ReduceMean", ["x"], ["level"], axes=[0], keepdims=1),
+    ],
+    [X],
+    [SCORE, f32("level", [1, 3])],
+)
+
 # INT64_MIN / -1 in the request raises SIGFPE on x86; everything else is a ratio.
 write(
     "div",
     [h.make_node("Div", ["a", "b"], ["q"]), h.make_node("Cast", ["q"], ["score"], to=T.FLOAT)],
     [i64("a", ["n", 1]), i64("b", ["n", 1])],
     [SCORE],
+)
+
+# Raises SIGFPE as soon as a run has more than one row.
+write(
+    "crowd",
+    [
+        h.make_node("Shape", ["x"], ["shape"], start=0, end=1),
+        h.make_node("Greater", ["shape", "one"], ["many"]),
+        h.make_node("Cast", ["many"], ["flag"], to=T.INT64),
+        h.make_node("Mul", ["flag", "lowest"], ["dividend"]),
+        h.make_node("Div", ["dividend", "minus"], ["quotient"]),
+        h.make_node("Cast", ["quotient"], ["trap"], to=T.FLOAT),
+        h.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1),
+        h.make_node("Add", ["mean", "trap"], ["score"]),
+    ],
+    [X],
+    [SCORE],
+    [("one", np.int64([1])), ("lowest", np.int64([-(2**63)])), ("minus", np.int64([-1]))],
 )
 
 # Counts to the largest feature: 9e18 turns when it is that large, none when it is small.

@@ -4,7 +4,9 @@
 //!
 //! Always holds: a row leaves this file once, in one report; a merged run that fails is taken apart, so that a row is
 //! only blamed for what it did alone; a runner that was ended from outside costs rows, never blame.
-//! Leaves to others: limits within a call (`client`).
+//! Leaves to others: what happens in a run (`runs`), limits within a call (`client`).
+
+mod runs;
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -13,15 +15,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select_biased};
 
-use super::rows::{Backlog, Row, stretches};
+use super::rows::{Backlog, Row};
 use super::{Ask, CLOSED, ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork, Shared};
 use crate::arena::client::{RunnerClient, RunnerFault};
 use crate::arena::spawner::{RunnerSpec, Spawner};
-use crate::model::tensor::Tensor;
 use crate::score::{Outcome, Shed};
 
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(10);
+/// How often a runner without work is looked after.
+const LOOK: Duration = Duration::from_secs(1);
 /// A model has one thread in its runner: it is to use what is left over, not to be fast.
 const THREADS: u32 = 1;
 
@@ -46,6 +49,7 @@ enum State {
 enum Job {
     Ask(Ask),
     Rows(Vec<Row>),
+    Look,
     Stop,
 }
 
@@ -145,6 +149,7 @@ impl Driver {
                 Job::Stop => return State::Stopped,
                 Job::Ask(ask) => self.answer(&mut runner, ask),
                 Job::Rows(rows) => self.shadow(&mut runner, rows),
+                Job::Look => runner.check().err(),
             };
             if let Some(fault) = fault {
                 return self.fallen(&fault);
@@ -156,7 +161,7 @@ impl Driver {
         }
     }
 
-    /// What to do next; waits only when nothing is there.
+    /// What to do next; waits only when nothing is there, and not for long.
     fn next(&mut self) -> Job {
         if self.stopping() {
             return Job::Stop;
@@ -175,6 +180,7 @@ impl Driver {
                     Ok(work) => self.backlog.push(work),
                     Err(_) => return Job::Stop,
                 },
+                default(LOOK) => return Job::Look,
             }
         }
         let most = if self.spec.batched {
@@ -194,122 +200,6 @@ impl Driver {
         let rows = self.backlog.take(most);
         self.shared.rows.fetch_sub(rows.len(), Ordering::SeqCst);
         rows
-    }
-
-    /// One run; the fault if the runner did not survive it.
-    fn shadow(&mut self, runner: &mut RunnerClient, rows: Vec<Row>) -> Option<RunnerFault> {
-        let started = Instant::now();
-        let layout = &self.spec.layout;
-        let (rows, uncovered): (Vec<Row>, Vec<Row>) = rows
-            .into_iter()
-            .partition(|row| layout.uncovered(row.batch(), row.number()).is_none());
-        let mut outcomes: Vec<(i64, Outcome)> = uncovered.iter().map(|row| (row.id, Outcome::Uncovered)).collect();
-        let mut fault = None;
-        if !rows.is_empty() {
-            match self.run(runner, &rows) {
-                Ok(scored) => {
-                    self.rest = FIRST_REST;
-                    outcomes.extend(rows.iter().map(|row| row.id).zip(scored));
-                }
-                Err(found) => {
-                    match self.blame(&found, rows.len()) {
-                        Some(outcome) => outcomes.extend(rows.iter().map(|row| (row.id, outcome.clone()))),
-                        None => self.suspects.extend(rows),
-                    }
-                    fault = (!matches!(found, RunnerFault::Model(_))).then_some(found);
-                }
-            }
-        }
-        self.report(outcomes, started.elapsed());
-        fault
-    }
-
-    /// An outcome per row.
-    fn run(&self, runner: &mut RunnerClient, rows: &[Row]) -> Result<Vec<Outcome>, RunnerFault> {
-        let inputs = self.spec.layout.feeds(&stretches(rows)).map_err(RunnerFault::Model)?;
-        let outputs = self.call(runner, &inputs, self.spec.head.wanted(), rows.len())?;
-        self.shared.executed.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        let mut outcomes: Vec<Outcome> = self
-            .spec
-            .head
-            .read(&outputs, rows.len())
-            .into_iter()
-            .map(outcome)
-            .collect();
-        outcomes.resize(rows.len(), Outcome::Failed);
-        Ok(outcomes)
-    }
-
-    fn call(
-        &self,
-        runner: &mut RunnerClient,
-        inputs: &[Tensor],
-        outputs: &[usize],
-        rows: usize,
-    ) -> Result<Vec<Tensor>, RunnerFault> {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        let cpu = self.spec.cpu_limit + self.spec.cpu_limit_per_row.saturating_mul(rows);
-        runner.run(inputs, outputs, cpu, self.spec.wall_limit)
-    }
-
-    /// The outcome of rows whose common run failed; `None`: run them one by one.
-    fn blame(&mut self, fault: &RunnerFault, rows: usize) -> Option<Outcome> {
-        match fault {
-            RunnerFault::Starved => Some(Outcome::Shed(Shed::Starved)),
-            RunnerFault::Killed(_) | RunnerFault::Down(_) => {
-                let left = self.stopping();
-                Some(Outcome::Shed(if left { Shed::Left } else { Shed::RunnerDown }))
-            }
-            _ if rows == 1 => {
-                self.unblamed = false;
-                Some(Outcome::Failed)
-            }
-            _ => {
-                self.unblamed = own_fault(fault);
-                None
-            }
-        }
-    }
-
-    /// A pinned request; the fault if the runner did not survive it.
-    fn answer(&mut self, runner: &mut RunnerClient, ask: Ask) -> Option<RunnerFault> {
-        if ask.reply.is_closed() {
-            return None;
-        }
-        let answer = self.pinned(runner, &ask);
-        let fault = answer
-            .as_ref()
-            .err()
-            .filter(|fault| !matches!(fault, RunnerFault::Model(_)))
-            .cloned();
-        // The client may have given up meanwhile.
-        let _ = ask.reply.send(answer);
-        fault
-    }
-
-    fn pinned(&self, runner: &mut RunnerClient, ask: &Ask) -> Result<Vec<Tensor>, RunnerFault> {
-        let rows = ask.batch.rows();
-        let step = if self.spec.batched { rows.max(1) } else { 1 };
-        let mut parts = Vec::new();
-        for start in (0..rows).step_by(step) {
-            let range = start..(start + step).min(rows);
-            let count = range.len();
-            let inputs = self
-                .spec
-                .layout
-                .feeds(&[(&*ask.batch, range)])
-                .map_err(RunnerFault::Model)?;
-            parts.push(self.call(runner, &inputs, &ask.outputs, count)?);
-        }
-        if parts.len() == 1 {
-            return Ok(parts.pop().unwrap_or_default());
-        }
-        let joined = (0..ask.outputs.len()).map(|output| {
-            let column: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(output)).collect();
-            Tensor::concat(&column?)
-        });
-        let joined: Option<Vec<Tensor>> = joined.collect();
-        joined.ok_or_else(|| RunnerFault::Model("its rows have outputs of different shapes".into()))
     }
 
     fn strike(&mut self) -> bool {
@@ -430,13 +320,6 @@ impl Driver {
             send(self.lanes.events, event) -> _ => {}
             recv(self.lanes.stop) -> _ => {}
         }
-    }
-}
-
-fn outcome(read: Result<crate::score::Score, String>) -> Outcome {
-    match read {
-        Ok(score) if score.is_finite() => Outcome::Scored(score),
-        _ => Outcome::Failed,
     }
 }
 

@@ -1,0 +1,225 @@
+//! One runner: its answers, its end, what it may do.
+
+use super::*;
+
+#[test]
+fn a_runner_answers_as_a_session_in_this_process_does() {
+    let spawner = spawner();
+    for name in ["e01_logreg.onnx", "e02_tree.onnx", "mean.onnx"] {
+        let mut session = Session::load(&file(name), 1).unwrap();
+        let mut runner = runner(&spawner, name);
+        let report = probe(&spawner, &file(name), &ProbeSettings::default()).unwrap();
+        let inputs = sample(&report);
+        let outputs: Vec<usize> = (0..session.signature().outputs.len()).collect();
+        let here = session.run(&inputs, &outputs).unwrap();
+        assert_eq!(runner.run(&inputs, &outputs, LONG, LONG).unwrap(), here, "{name}");
+        // Another order, and a selection.
+        let last = outputs.len() - 1;
+        assert_eq!(
+            runner.run(&inputs, &[last, 0], LONG, LONG).unwrap(),
+            [here[last].clone(), here[0].clone()]
+        );
+    }
+}
+
+/// Three rows for any model of columns or of one block.
+fn sample(report: &ProbeReport) -> Vec<Tensor> {
+    let made = report.signature.inputs.iter().enumerate().map(|(i, spec)| {
+        let width = spec
+            .shape
+            .get(1)
+            .copied()
+            .and_then(|d| usize::try_from(d).ok())
+            .unwrap_or(1);
+        let cells: Vec<f32> = (0..3 * width).map(|k| ((i + k) % 7) as f32 / 7.0).collect();
+        match spec.datatype.name() {
+            "BYTES" => {
+                let mut text = Text::default();
+                (0..3 * width).for_each(|k| assert!(text.push([b"1", b"2", b"3"][k % 3])));
+                Tensor::new(vec![3, width], Data::Bytes(text)).unwrap()
+            }
+            "INT64" => Tensor::new(vec![3, width], Data::Int64((0..3 * width as i64).collect())).unwrap(),
+            "FP64" => Tensor::new(vec![3, width], Data::Fp64(cells.iter().map(|&x| x.into()).collect())).unwrap(),
+            _ => floats(&[3, width], &cells),
+        }
+    });
+    made.collect()
+}
+
+#[test]
+fn a_model_error_leaves_the_runner_alive() {
+    let mut runner = runner(&spawner(), "mean.onnx");
+    let pid = runner.process().pid();
+    let wrong = runner.run(&[floats(&[1, 2], &[1.0, 2.0])], &[0], LONG, LONG);
+    assert!(matches!(wrong, Err(RunnerFault::Model(_))), "{wrong:?}");
+    let wrong = runner.run(&[triples(&[1.0])], &[7], LONG, LONG);
+    assert!(matches!(wrong, Err(RunnerFault::Model(_))), "{wrong:?}");
+    assert_eq!(
+        runner.run(&[triples(&[1.5])], &[0], LONG, LONG).unwrap(),
+        [floats(&[1, 1], &[1.5])]
+    );
+    assert_eq!(runner.process().pid(), pid);
+    assert!(matches!(
+        runner.load(&file("make_bad.py"), 1, LONG, LONG),
+        Err(RunnerFault::Model(_))
+    ));
+    runner.ping(LONG).unwrap();
+}
+
+#[test]
+fn a_crash_names_its_signal_and_leaves_no_process_behind() {
+    let mut runner = runner(&spawner(), "div.onnx");
+    let pid = runner.process().pid();
+    let fault = runner.run(&[ints(&[i64::MIN]), ints(&[-1])], &[0], LONG, LONG);
+    assert_eq!(fault, Err(RunnerFault::Crashed("SIGFPE".into())));
+    assert!(!exists(pid));
+    let later = runner.run(&[ints(&[4]), ints(&[2])], &[0], LONG, LONG);
+    assert!(matches!(later, Err(RunnerFault::Down(_))), "{later:?}");
+}
+
+#[test]
+fn an_endless_run_ends_at_its_cpu_limit_and_a_starved_one_at_its_wall_limit() {
+    let spawner = spawner();
+    let mut overrun = runner(&spawner, "hang.onnx");
+    let started = Instant::now();
+    let fault = overrun.run(&[triples(&[1.0])], &[0], Duration::from_millis(200), LONG);
+    assert_eq!(fault, Err(RunnerFault::CpuOverrun));
+    assert!(started.elapsed() < LONG && !exists(overrun.process().pid()));
+    let mut starved = runner(&spawner, "hang.onnx");
+    let fault = starved.run(&[triples(&[1.0])], &[0], LONG, Duration::from_millis(50));
+    assert_eq!(fault, Err(RunnerFault::Starved));
+}
+
+#[test]
+fn a_runner_ended_from_outside_is_told_apart_from_a_crash() {
+    let mut runner = runner(&spawner(), "mean.onnx");
+    kill(runner.process().pid());
+    let fault = runner.run(&[triples(&[1.0])], &[0], LONG, LONG);
+    assert_eq!(fault, Err(RunnerFault::Killed("SIGKILL".into())));
+}
+
+#[test]
+fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
+    let runner = runner(&spawner(), "mean.onnx");
+    let of = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", runner.process().pid())).unwrap();
+    // Field 41 of the line is the policy; 5 is SCHED_IDLE. The name in the second field is "(dethrone)".
+    assert_eq!(of("stat").split_whitespace().nth(40), Some("5"));
+    assert_eq!(of("oom_score_adj").trim(), "1000");
+    let limits = of("limits");
+    assert!(
+        limits
+            .lines()
+            .any(|l| l.starts_with("Max core file size") && l.contains(" 0 ")),
+        "{limits}"
+    );
+    let environment = of("environ");
+    let names: Vec<&str> = environment
+        .split('\0')
+        .filter_map(|pair| pair.split('=').next())
+        .collect();
+    assert!(
+        names
+            .iter()
+            .all(|n| ["", "ORT_DISABLE_TELEMETRY", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"].contains(n)),
+        "{names:?}"
+    );
+    assert!(runner.process().peak_memory_bytes().unwrap() > 1 << 20);
+}
+
+/// CPU time of a process in clock ticks: user time is field 14 of the line, and the name has no spaces.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.split_whitespace().nth(13).unwrap().parse().unwrap()
+}
+
+/// Not a test by itself: the parent that the next test kills.
+#[test]
+fn parent_of_a_busy_runner() {
+    if std::env::var_os("DETHRONE_TEST_PARENT").is_none() {
+        return;
+    }
+    let spec = RunnerSpec {
+        show_stderr: true,
+        ..RunnerSpec::default()
+    };
+    let mut runner = RunnerClient::new(spawner().spawn(spec).unwrap()).unwrap();
+    runner.load(&file("hang.onnx"), 1, LONG, LONG).unwrap();
+    let pid = runner.process().pid();
+    // Before it is busy, the end of the channel alone would end it.
+    let loaded = ticks(pid);
+    std::thread::spawn(move || {
+        wait_until(|| ticks(pid) > loaded + 5);
+        println!("\nrunner {pid}");
+    });
+    let _ = runner.run(&[triples(&[1.0])], &[0], LONG, LONG);
+}
+
+#[test]
+fn a_busy_runner_dies_with_the_gateway() {
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "arena::runner::parent_of_a_busy_runner", "--nocapture"])
+        .env("DETHRONE_TEST_PARENT", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let pid = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("runner ").map(str::to_owned));
+    let pid: u32 = pid.expect("the parent did not start its runner").parse().unwrap();
+    assert!(exists(pid));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    // The runner holds the other end of this pipe for as long as it lives.
+    let (ended, end) = bounded(1);
+    let mut pipe = parent.stderr.take().unwrap();
+    std::thread::spawn(move || ended.send(pipe.read_to_end(&mut Vec::new()).is_ok()));
+    let outcome = end.recv_timeout(LONG);
+    kill(pid);
+    assert_eq!(outcome, Ok(true), "the runner outlived its gateway");
+}
+
+/// Starts a shell script in the runner's place.
+fn liar(folder: &Path, script: &str) -> RunnerClient {
+    let path = folder.join("liar");
+    // Written by another process: a descriptor that a concurrent fork inherits would make the file busy.
+    let write = "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod +x \"$0\"";
+    let status = Command::new("sh")
+        .args(["-c", write])
+        .arg(&path)
+        .arg(script)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    RunnerClient::new(Spawner::start(path).spawn(RunnerSpec::default()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_runner_that_lies_or_leaves_is_ended_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let protocol = "it broke the protocol";
+    let lies = [
+        // An unknown tag; half a tensor; a frame beyond the limit; a pong; another run's answer; two answers.
+        (r"printf '\1\0\0\0\11' >&0; exec sleep 600", protocol),
+        (r"printf '\4\0\0\0\4\1\0\0' >&0; exec sleep 600", protocol),
+        (r"printf '\377\377\377\377' >&0; exec sleep 600", protocol),
+        (r"printf '\1\0\0\0\1' >&0; exec sleep 600", protocol),
+        (
+            r"printf '\25\0\0\0\4\7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >&0; exec sleep 600",
+            protocol,
+        ),
+        (r"printf '\1\0\0\0\1\1\0\0\0\1' >&0; exec sleep 600", protocol),
+        ("exec 0<&-; exec sleep 600", protocol),
+        ("exit 3", "it crashed (exit code 3)"),
+        ("kill -SEGV $$", "it crashed (SIGSEGV)"),
+        ("kill -TERM $$", "it was ended from outside (SIGTERM)"),
+    ];
+    for (script, words) in lies {
+        let mut runner = liar(folder.path(), script);
+        let pid = runner.process().pid();
+        let fault = runner.run(&[triples(&[1.0])], &[0], LONG, LONG).unwrap_err();
+        assert!(fault.to_string().starts_with(words), "{script}: {fault}");
+        assert!(!exists(pid), "{script}");
+    }
+}
