@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod check;
+mod runtime_probe;
 pub mod serve;
 pub mod status;
 
@@ -50,6 +51,12 @@ pub enum Command {
     Resume(ActArgs),
     /// Stop shadowing a version
     Retire(ActArgs),
+    /// Load and run a file in this bare process, and tell what that did to it
+    #[command(hide = true)]
+    RuntimeProbe {
+        /// The ONNX file
+        file: PathBuf,
+    },
     /// A model's own process; started by the gateway
     #[command(hide = true)]
     Runner(RunnerArgs),
@@ -159,6 +166,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Retire(args) => act::run(Action::Retire, &args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::RuntimeProbe { file } => {
+            let facts = runtime_probe::run(&file).map_err(Failure::Failed)?;
+            println!("{facts}");
+            Ok(())
+        }
         Command::Runner(_) => Err(Failure::Usage("runners are started by the gateway".into())),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Champion, Loaded};
+use super::{Champion, Loaded, VersionInfo};
+use crate::arena::Challenger;
 use crate::batch::Batch;
 use crate::decode::Wanted;
 use crate::error::{Error, Kind};
@@ -38,12 +39,12 @@ impl Champion {
     /// # Errors
     /// 400 where a needed feature is missing and no version can do without, 422 where every version failed.
     pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
-        let outputs = outputs(&self.version, wanted)?;
+        let outputs = outputs(&self.version.info, wanted)?;
         let mut rows = answer_with(&self.version, batch, &outputs);
         let broken = rows.iter().any(Result::is_err);
         if broken {
             let stand_in = self.previous.as_ref().map(|previous| {
-                let outputs = self::outputs(previous, wanted).unwrap_or_default();
+                let outputs = self::outputs(&previous.info, wanted).unwrap_or_default();
                 (previous, outputs)
             });
             for (k, row) in rows.iter_mut().enumerate() {
@@ -67,12 +68,42 @@ impl Loaded {
     /// # Errors
     /// As [`Champion::answer`].
     pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
-        let outputs = outputs(self, wanted)?;
+        let outputs = outputs(&self.info, wanted)?;
         let several = batch.rows() > 1;
         let rows = answer_with(self, batch, &outputs).into_iter().enumerate();
         let rows = rows.map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
         Ok(Answer { rows: rows.collect::<Result<_, _>>()? })
     }
+}
+
+/// Answers every row by a challenger's runner, in its foreground lane: a pinned request.
+///
+/// # Errors
+/// As [`Champion::answer`]; 429 when too many wait, 503 when the runner is going.
+pub async fn ask_runner(
+    info: &Arc<VersionInfo>,
+    challenger: &Challenger,
+    batch: &Arc<Batch>,
+    wanted: &Wanted,
+) -> Result<Answer, Error> {
+    let outputs = outputs(info, wanted)?;
+    let rows = batch.rows();
+    let several = rows > 1;
+    if let Some((k, feature)) = (0..rows).find_map(|k| Some((k, info.layout.uncovered(batch, k)?))) {
+        return Err(Fault::Uncovered(feature.to_owned()).into_error(several.then_some(k)));
+    }
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    if !challenger.ask(Arc::clone(batch), outputs.run.clone(), reply) {
+        return Err(Error::new(Kind::Overloaded, "too many pinned requests wait for this version").retry_after(1));
+    }
+    let gone = || Error::new(Kind::NotReady, format!("version '{}' is being taken out", info.name)).retry_after(1);
+    let results = answer
+        .await
+        .map_err(|_| gone())?
+        .map_err(|fault| Fault::Failed(fault.to_string()).into_error(None))?;
+    let rows = read(info, &results, rows, &outputs).into_iter().enumerate();
+    let rows = rows.map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
+    Ok(Answer { rows: rows.collect::<Result<_, _>>()? })
 }
 
 /// Why a version has no answer for a row.
@@ -137,8 +168,7 @@ struct Outputs {
     raw: Vec<(String, usize)>,
 }
 
-fn outputs(version: &Loaded, wanted: &Wanted) -> Result<Outputs, Error> {
-    let info = &version.info;
+fn outputs(info: &VersionInfo, wanted: &Wanted) -> Result<Outputs, Error> {
     let known = info.head.task.is_some();
     let mut outputs = Outputs { run: info.head.wanted().to_vec(), head: info.head.wanted().len(), raw: Vec::new() };
     if *wanted == Wanted::None && known {
@@ -208,7 +238,12 @@ fn answer_rows(
         Ok(results) => results,
         Err(error) => return (0..count).map(|_| Err(Fault::Failed(error.0.clone()))).collect(),
     };
-    let head = &version.info.head;
+    read(&version.info, &results, count, outputs)
+}
+
+/// Scores, labels and raw outputs of `count` rows from one run's results.
+fn read(info: &VersionInfo, results: &[Tensor], count: usize, outputs: &Outputs) -> Vec<Result<RowAnswer, Fault>> {
+    let head = &info.head;
     let scores: Vec<Result<Option<Score>, String>> = if head.task.is_some() {
         let read = results.get(..outputs.head).unwrap_or_default();
         head.read(read, count).into_iter().map(|score| score.map(Some)).collect()
@@ -217,7 +252,7 @@ fn answer_rows(
     };
     let raw = |k: usize| -> Vec<(String, Tensor)> {
         let slice = |tensor: &Tensor| {
-            if version.info.batched && tensor.rows() == count { tensor.slice_rows(k, k + 1) } else { None }
+            if info.batched && tensor.rows() == count { tensor.slice_rows(k, k + 1) } else { None }
         };
         let take = |(name, place): &(String, usize)| {
             let tensor = results.get(*place)?;

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use dethrone::model::session::Session;
-use dethrone::model::tensor::{Data, Tensor};
-use dethrone::model::{onnx, runtime};
+use crate::model::session::Session;
+use crate::model::tensor::{Data, Tensor};
+use crate::model::{onnx, runtime};
 
 /// One line of JSON.
-pub(crate) fn run(file: &Path) -> Result<String, String> {
+pub(super) fn run(file: &Path) -> Result<String, String> {
     let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
     onnx::scan(&bytes).map_err(|e| e.0)?;
     let mut session = Session::load_bytes(&bytes, 1).map_err(|e| e.0)?;

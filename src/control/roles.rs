@@ -92,8 +92,8 @@ impl Thread {
                 self.settler.forget(&file.path);
             }
             match self.settler.look(file, now, &crate::admission::external) {
-                Look::Known => {}
-                Look::Wait => self.look_at = self.look_at.min(Instant::now() + SETTLING),
+                Look::Unchanged => {}
+                Look::Waiting(_) => self.look_at = self.look_at.min(Instant::now() + SETTLING),
                 Look::Ready(unit) => {
                     if let Some(keeper) = self.keepers.get_mut(&directory.name) {
                         keeper.storing += 1;

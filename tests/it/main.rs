@@ -13,3 +13,7 @@ mod exports;
 mod intake;
 #[cfg(test)]
 mod judge_vectors;
+#[cfg(test)]
+mod listener;
+#[cfg(test)]
+mod support;

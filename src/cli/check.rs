@@ -1,0 +1,196 @@
+//! `dethrone check FILE [--model DIR]`: what the gateway would say of a file, without a gateway.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{CheckArgs, Failure};
+use crate::admission::probe::ProbeSettings;
+use crate::admission::{Examiner, external};
+use crate::arena::Spawner;
+use crate::config::{ModelConfig, VersionConfig};
+use crate::intake::scan::{VersionFile, scan_dir};
+use crate::intake::store::{Store, Unit};
+use crate::model::facts::{Facts, unpack};
+use crate::model::head::Head;
+use crate::model::interface::{Interface, Misfit};
+use crate::model::remedy::advice;
+
+/// A model file may be as large as the gateway's default allows.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// Examines the file and prints what was found; exit 1 with the reason when it would be refused.
+///
+/// # Errors
+/// The reason.
+pub fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let done = Check::new(args).and_then(|check| check.file(&args.file, args.model.as_deref()));
+    match (done, args.json) {
+        (Ok(found), true) => println!("{}", found.to_json(&args.file)),
+        (Ok(found), false) => print!("{}", found.to_text(&args.file)),
+        (Err(reason), true) => {
+            println!("{}", json!({"file": args.file, "accepted": false, "reason": reason}));
+            return Err(Failure::Failed(format!("{}: {reason}", args.file.display())));
+        }
+        (Err(reason), false) => return Err(Failure::Failed(format!("{}: {reason}", args.file.display()))),
+    }
+    Ok(())
+}
+
+struct Check {
+    store: Store,
+    examiner: Examiner,
+    config: ModelConfig,
+    scratch: PathBuf,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        // What is left in the temporary directory does no harm.
+        let _ = std::fs::remove_dir_all(&self.scratch);
+    }
+}
+
+/// What was found out about an accepted file.
+struct Found {
+    digest: String,
+    facts: Facts,
+    head: Head,
+    role: &'static str,
+}
+
+impl Check {
+    fn new(args: &CheckArgs) -> Result<Self, String> {
+        let config = match &args.model {
+            Some(directory) => ModelConfig::load(&directory.join("model.toml")).map_err(|e| e.to_string())?,
+            None => ModelConfig::default(),
+        };
+        let scratch = std::env::temp_dir().join(format!("dethrone-check-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
+        let store = Store::open(&scratch, MAX_BYTES).map_err(|e| e.to_string())?;
+        let spawner = Spawner::of_this_program().map_err(|e| e.to_string())?;
+        let examiner = Examiner { spawner, settings: ProbeSettings::default() };
+        Ok(Self { store, examiner, config, scratch })
+    }
+
+    fn file(&self, file: &Path, model: Option<&Path>) -> Result<Found, String> {
+        let mut found = self.examine(file)?;
+        let Some(model) = model else { return Ok(found) };
+        if let Some(first) = self.first_champion(model, file)? {
+            let champion = self.examine(&first).map_err(|e| format!("the first champion {}: {e}", first.display()))?;
+            let named = self.config.interface != crate::config::Interface::Tensors && !model.join("config.pbtxt").exists();
+            let head = &champion.head;
+            let interface = Interface::of_first(&champion.facts, named, head.task, head.classes.clone());
+            interface.check_answers(found.head.task, found.head.classes.as_ref())?;
+            interface.join(&found.facts, |_| false).map_err(|misfit| match misfit {
+                Misfit::Never(reason) => reason,
+                Misfit::NotCarried { feature } => format!(
+                    "no accepted version takes feature '{feature}': a gateway accepts it once rows carry that feature"
+                ),
+            })?;
+            found.role = "challenger";
+        }
+        Ok(found)
+    }
+
+    fn examine(&self, file: &Path) -> Result<Found, String> {
+        let settings = VersionConfig::load(&file.with_extension("toml")).map_err(|e| e.to_string())?;
+        let stored = self.store.put(&unit(file)?, &external).map_err(|e| e.to_string())?;
+        let names = settings.features.clone().or_else(|| self.config.features.clone());
+        let (_, facts) = self.examiner.examine(&self.store, &stored.digest, names)?;
+        let head = Head::find(
+            &facts.signature,
+            &facts.scan,
+            &unpack(&facts.probe_outputs),
+            facts.probe_rows,
+            &self.config.head(&settings),
+        )?;
+        Ok(Found { digest: stored.digest, facts: *facts, head, role: "first champion" })
+    }
+
+    /// The version that fixes the interface of a model's directory: the one that model.toml names, else the only
+    /// other one.
+    fn first_champion(&self, model: &Path, file: &Path) -> Result<Option<PathBuf>, String> {
+        let contents = scan_dir(model, MAX_BYTES).map_err(|e| e.to_string())?;
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let others: Vec<&VersionFile> = contents.versions.iter().filter(|v| real(&v.path) != real(file)).collect();
+        match &self.config.champion {
+            Some(named) => {
+                let at = contents.versions.iter().find(|v| v.name == *named);
+                let at = at.ok_or_else(|| format!("model.toml names '{named}' as first champion, and there is no such file"))?;
+                Ok((real(&at.path) != real(file)).then(|| at.path.clone()))
+            }
+            None => match others.as_slice() {
+                [] => Ok(None),
+                [only] => Ok(Some(only.path.clone())),
+                _ => Err("several versions and none named: add champion = \"…\" to model.toml".into()),
+            },
+        }
+    }
+}
+
+/// The file with whatever external data it names beside it.
+fn unit(file: &Path) -> Result<Unit, String> {
+    let file = std::fs::canonicalize(file).map_err(|e| format!("cannot be read ({e})"))?;
+    let root = file.parent().map(Path::to_path_buf).unwrap_or_default();
+    let bytes = std::fs::read(&file).map_err(|e| format!("cannot be read ({e})"))?;
+    let names = if bytes.is_empty() { Vec::new() } else { external(&bytes)? };
+    let external = names
+        .into_iter()
+        .map(|name| crate::intake::store::Part { path: root.join(&name), name })
+        .collect();
+    Ok(Unit { name: "checked".into(), root, path: file, external })
+}
+
+impl Found {
+    fn named(&self) -> bool {
+        self.facts.signature.is_columns() || self.facts.names.is_some()
+    }
+
+    fn advice(&self) -> Vec<String> {
+        advice(&self.facts.scan, &self.facts.signature, self.named())
+    }
+
+    fn to_json(&self, file: &Path) -> Value {
+        let f = &self.facts;
+        json!({
+            "file": file, "accepted": true, "role": self.role, "digest": self.digest,
+            "task": self.head.task, "classes": self.head.classes, "features": f.names, "signature": f.signature,
+            "batched": f.batched, "latency_us_p50": f.latency_us_p50, "latency_us_p99": f.latency_us_p99,
+            "memory_bytes": f.memory_bytes, "producer": f.scan.producer,
+            "producer_version": f.scan.producer_version, "runtime": f.runtime, "advice": self.advice(),
+        })
+    }
+
+    fn to_text(&self, file: &Path) -> String {
+        use std::fmt::Write as _;
+        let f = &self.facts;
+        let mut text = format!("{}: accepted, as {}\n", file.display(), self.role);
+        let task = self.head.task.map_or("unknown: raw outputs only".to_owned(), |t| format!("{t:?}").to_lowercase());
+        let classes = self.head.classes.as_ref().and_then(|c| serde_json::to_string(c).ok()).unwrap_or_default();
+        let runs = if f.batched { "rows are merged into one run" } else { "row by row" };
+        let lines = [
+            ("digest", self.digest.clone()),
+            ("made by", format!("{} {}", f.scan.producer, f.scan.producer_version)),
+            ("task", format!("{task} {classes}")),
+            ("inputs", specs(&f.signature.inputs)),
+            ("outputs", specs(&f.signature.outputs)),
+            ("runs", runs.to_owned()),
+            ("one row", format!("p50 {} µs, p99 {} µs", f.latency_us_p50, f.latency_us_p99)),
+            ("memory", format!("{} MiB in a process of its own", f.memory_bytes >> 20)),
+        ];
+        for (name, value) in lines {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {name:<8} {}", value.trim_end());
+        }
+        for line in self.advice() {
+            let _ = writeln!(text, "  note     {line}");
+        }
+        text
+    }
+}
+
+fn specs(specs: &[crate::model::signature::TensorSpec]) -> String {
+    let one = |s: &crate::model::signature::TensorSpec| format!("{} {} {:?}", s.name, s.datatype, s.shape);
+    specs.iter().map(one).collect::<Vec<_>>().join(", ")
+}
