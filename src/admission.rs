@@ -15,7 +15,6 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 
 use crate::arena::Spawner;
-use crate::config::ServerConfig;
 use crate::intake::store::{IntakeError, Store, Stored, Unit};
 use crate::model::facts::{Facts, pack};
 use crate::model::onnx;
@@ -47,8 +46,16 @@ pub enum Finding {
 
 #[derive(Debug)]
 enum Job {
-    Store { model: String, unit: Unit },
-    Vet { model: String, version: VersionNo, digest: String, names: Option<Vec<String>> },
+    Store {
+        model: String,
+        unit: Unit,
+    },
+    Vet {
+        model: String,
+        version: VersionNo,
+        digest: String,
+        names: Option<Vec<String>>,
+    },
 }
 
 /// Jobs in line. Bounded by what lies in the directory: a name has at most one job of each kind.
@@ -102,7 +109,12 @@ impl Admission {
                         let result = shelf.put(&unit, &external);
                         Finding::Stored { model, unit, result }
                     }
-                    Job::Vet { model, version, digest, names } => {
+                    Job::Vet {
+                        model,
+                        version,
+                        digest,
+                        names,
+                    } => {
                         let result = examiner.examine(&shelf, &digest, names);
                         Finding::Vetted { model, version, result }
                     }
@@ -112,17 +124,29 @@ impl Admission {
                 }
             }
         })?;
-        Ok(Self { shared, store, join: Some(join) })
+        Ok(Self {
+            shared,
+            store,
+            join: Some(join),
+        })
     }
 
     /// Puts a settled unit in line for the store.
     pub fn store(&self, model: &str, unit: Unit) {
-        self.push(Job::Store { model: model.to_owned(), unit });
+        self.push(Job::Store {
+            model: model.to_owned(),
+            unit,
+        });
     }
 
     /// Puts a candidate in line for the examination.
     pub fn vet(&self, model: &str, version: VersionNo, digest: &str, names: Option<Vec<String>>) {
-        self.push(Job::Vet { model: model.to_owned(), version, digest: digest.to_owned(), names });
+        self.push(Job::Vet {
+            model: model.to_owned(),
+            version,
+            digest: digest.to_owned(),
+            names,
+        });
     }
 
     /// Jobs in line.
@@ -210,7 +234,9 @@ impl Examiner {
 
     fn probe(&self, scan: onnx::Scan, path: &Path, names: Option<Vec<String>>) -> Result<Facts, String> {
         let report = probe::probe(&self.spawner, path, &self.settings).map_err(|error| {
-            let hint = remedy(&scan, &error).map(|hint| format!("; {hint}")).unwrap_or_default();
+            let hint = remedy(&scan, &error)
+                .map(|hint| format!("; {hint}"))
+                .unwrap_or_default();
             format!("{error}{hint}")
         })?;
         Ok(Facts {
@@ -224,7 +250,9 @@ impl Examiner {
             latency_us_p50: report.latency_us_p50,
             latency_us_p99: report.latency_us_p99,
             memory_bytes: report.memory_bytes,
-            runtime: crate::model::runtime::start().map(|r| r.version.clone()).unwrap_or_default(),
+            runtime: crate::model::runtime::start()
+                .map(|r| r.version.clone())
+                .unwrap_or_default(),
         })
     }
 }

@@ -98,7 +98,11 @@ impl Control {
             restored.store(true, Ordering::Release);
             thread.run();
         })?;
-        Ok(Self { requests, alive: Some(alive), join: Some(join) })
+        Ok(Self {
+            requests,
+            alive: Some(alive),
+            join: Some(join),
+        })
     }
 
     /// The way for a person's word.
@@ -171,11 +175,22 @@ pub enum StartError {
 
 impl Thread {
     fn new(parts: Parts, requests: Receiver<Request>, stop: Receiver<()>) -> Result<Self, StartError> {
-        let Parts { config, models, recorder, decisions, spawner, metrics, restored: _ } = parts;
+        let Parts {
+            config,
+            models,
+            recorder,
+            decisions,
+            spawner,
+            metrics,
+            restored: _,
+        } = parts;
         let (runner_events_in, runner_events) = bounded(1_024);
         let (found, findings) = bounded(1_024);
         let store = Arc::new(Store::open(&config.state, config.max_model_bytes)?);
-        let examiner = Examiner { spawner: spawner.clone(), settings: ProbeSettings::default() };
+        let examiner = Examiner {
+            spawner: spawner.clone(),
+            settings: ProbeSettings::default(),
+        };
         Ok(Self {
             admission: Admission::start(store, examiner, found)?,
             watch: Watch::start(config.models.clone(), config.poll)?,
@@ -229,7 +244,11 @@ impl Thread {
 
     fn wake_at(&self) -> Instant {
         let soon = Instant::now() + Duration::from_millis(200);
-        if self.released.is_empty() { self.look_at } else { self.look_at.min(soon) }
+        if self.released.is_empty() {
+            self.look_at
+        } else {
+            self.look_at.min(soon)
+        }
     }
 
     /// Drops what no request holds any more.
@@ -243,13 +262,25 @@ impl Thread {
             RunnerEvent::Restarted { version, .. } => (*version, None),
             RunnerEvent::Quarantine { version, reason } => (*version, Some(reason.clone())),
         };
-        let Some(keeper) = self.keepers.values_mut().find(|keeper| keeper.holds(no)) else { return };
+        let Some(keeper) = self.keepers.values_mut().find(|keeper| keeper.holds(no)) else {
+            return;
+        };
         if let RunnerEvent::Restarted { reason, .. } = &event {
             keeper.served.metrics.runner_restarts.increment(1);
-            tracing::warn!(model = keeper.served.name, version = keeper.name_of(no), reason, "runner restarted");
+            tracing::warn!(
+                model = keeper.served.name,
+                version = keeper.name_of(no),
+                reason,
+                "runner restarted"
+            );
         }
         let Some(reason) = quarantined else { return };
-        tracing::warn!(model = keeper.served.name, version = keeper.name_of(no), reason, "quarantined");
+        tracing::warn!(
+            model = keeper.served.name,
+            version = keeper.name_of(no),
+            reason,
+            "quarantined"
+        );
         let model = keeper.served.name.clone();
         let done = self.leave(&model, no, "quarantined", &reason);
         self.report(done);

@@ -7,7 +7,6 @@ mod labels;
 mod parts;
 mod show;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -52,7 +51,11 @@ pub struct Gateway {
 
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {
-        Error::new(Kind::Storage, format!("{error}: nothing was acknowledged, send it again later")).retry_after(1)
+        Error::new(
+            Kind::Storage,
+            format!("{error}: nothing was acknowledged, send it again later"),
+        )
+        .retry_after(1)
     }
 }
 
@@ -123,7 +126,9 @@ impl Gateway {
             (Arc::clone(info), answer)
         };
         let compute = start.elapsed();
-        let id = self.ids.issue(now_ms(), u32::try_from(batch.rows()).unwrap_or(u32::MAX));
+        let id = self
+            .ids
+            .issue(now_ms(), u32::try_from(batch.rows()).unwrap_or(u32::MAX));
         let (rows, outputs) = replies(answer, id, &ask.keys);
         Ok(Reply {
             version: info.name.as_str().into(),
@@ -172,7 +177,10 @@ fn replies(answer: Answer, id: PredictionId, keys: &Keys) -> (Vec<RowReply>, Vec
     let joined = outputs.into_iter().filter_map(|(name, parts)| {
         // A row that another version answered may lack an output: what is not there for all rows is left out.
         let all: Vec<&Tensor> = parts.iter().collect();
-        (parts.len() == rows.len()).then(|| Tensor::concat(&all)).flatten().map(|tensor| (name, tensor))
+        (parts.len() == rows.len())
+            .then(|| Tensor::concat(&all))
+            .flatten()
+            .map(|tensor| (name, tensor))
     });
     let outputs = joined.collect();
     (rows, outputs)
@@ -185,13 +193,24 @@ impl Backend for Gateway {
         let models = self.models.load();
         let names = || models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         match model {
-            Some(name) => models.get(name).cloned().ok_or_else(|| {
-                Error::new(Kind::UnknownModel, format!("no model '{name}'; there are: {}", names()))
-            }),
+            Some(name) => models
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Error::new(Kind::UnknownModel, format!("no model '{name}'; there are: {}", names()))),
             None => match models.len() {
-                1 => models.values().next().cloned().ok_or_else(|| Error::new(Kind::NotReady, "no model is served")),
-                0 => Err(Error::new(Kind::NotReady, "no model is served: put one under the models directory")),
-                _ => Err(Error::new(Kind::BadRequest, format!("several models are served, name one: {}", names()))),
+                1 => models
+                    .values()
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| Error::new(Kind::NotReady, "no model is served")),
+                0 => Err(Error::new(
+                    Kind::NotReady,
+                    "no model is served: put one under the models directory",
+                )),
+                _ => Err(Error::new(
+                    Kind::BadRequest,
+                    format!("several models are served, name one: {}", names()),
+                )),
             },
         }
     }
@@ -202,7 +221,13 @@ impl Backend for Gateway {
         if let Some(name) = ask.version.take() {
             return self.pinned(model, &champion, &name, ask).await;
         }
-        let batch = Arc::new(std::mem::replace(&mut ask.batch, Batch::Tensors { inputs: Vec::new(), rows: 0 }));
+        let batch = Arc::new(std::mem::replace(
+            &mut ask.batch,
+            Batch::Tensors {
+                inputs: Vec::new(),
+                rows: 0,
+            },
+        ));
         let start = Instant::now();
         let answer = Self::champion_answer(&champion, &batch, &ask).await?;
         let compute = start.elapsed();
@@ -213,8 +238,17 @@ impl Backend for Gateway {
         let now = now_ms();
         let id = self.ids.issue(now, u32::try_from(batch.rows()).unwrap_or(u32::MAX));
         let keys = ask.keys;
-        let own_ids = Keys { ids: keys.ids.clone(), entities: None, context: None };
-        let seen = Seen { batch, answer: &answer, keys, record: ask.shadow };
+        let own_ids = Keys {
+            ids: keys.ids.clone(),
+            entities: None,
+            context: None,
+        };
+        let seen = Seen {
+            batch,
+            answer: &answer,
+            keys,
+            record: ask.shadow,
+        };
         self.mirror(model, &champion, id, seen, now);
         let info = &champion.version.info;
         let (rows, outputs) = replies(answer, id, &own_ids);
@@ -258,7 +292,11 @@ impl Backend for Gateway {
 
     fn model_ready(&self, model: &str) -> Result<(), Error> {
         let model = self.resolve(Some(model))?;
-        if model.slot.load().is_some() { Ok(()) } else { Err(not_ready(&model)) }
+        if model.slot.load().is_some() {
+            Ok(())
+        } else {
+            Err(not_ready(&model))
+        }
     }
 
     fn models(&self) -> Value {
@@ -283,8 +321,12 @@ impl Backend for Gateway {
             reason: order.reason,
         };
         let busy = || Error::new(Kind::Overloaded, "too many orders wait: try again").retry_after(1);
-        self.acts.try_send(control::Request { act, reply }).map_err(|_| busy())?;
-        answer.await.map_err(|_| Error::new(Kind::NotReady, "the gateway is stopping: nothing was changed"))?
+        self.acts
+            .try_send(control::Request { act, reply })
+            .map_err(|_| busy())?;
+        answer
+            .await
+            .map_err(|_| Error::new(Kind::NotReady, "the gateway is stopping: nothing was changed"))?
     }
 
     fn metrics_text(&self) -> String {
@@ -296,6 +338,3 @@ fn not_ready(model: &Served) -> Error {
     let text = format!("model '{}' has no champion: {}", model.name, model.waiting_for.load());
     Error::new(Kind::NotReady, text).retry_after(1)
 }
-
-/// All served models, by name.
-pub(crate) type ByName = BTreeMap<String, Arc<Served>>;

@@ -88,7 +88,8 @@ impl Core {
         model: ModelNo,
         challengers: Vec<(VersionNo, Arc<Challenger>)>,
     ) -> Result<(), LedgerError> {
-        self.models.extend(challengers.iter().map(|(version, _)| (*version, model)));
+        self.models
+            .extend(challengers.iter().map(|(version, _)| (*version, model)));
         match self.books.get_mut(&model) {
             Some(book) => book.set_challengers(writer, challengers),
             None => Ok(()),
@@ -98,7 +99,10 @@ impl Core {
     /// Takes a model's book in; what its judge had decided before a restart is sent out again.
     pub fn add(&mut self, book: Book) {
         if let Some(decision) = book.pending() {
-            self.outbox.push(Verdicted { model: book.row.no, decision: decision.clone() });
+            self.outbox.push(Verdicted {
+                model: book.row.no,
+                decision: decision.clone(),
+            });
         }
         self.books.insert(book.row.no, book);
     }
@@ -140,9 +144,18 @@ impl Recorder {
         let join = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || thread.run())
-            .map_err(|source| LedgerError::File { path: state.to_path_buf(), source })?;
-        let recorder =
-            Self { mirror: Mirror::new(observe), labels, commands, reports, healthy, waiting: observations };
+            .map_err(|source| LedgerError::File {
+                path: state.to_path_buf(),
+                source,
+            })?;
+        let recorder = Self {
+            mirror: Mirror::new(observe),
+            labels,
+            commands,
+            reports,
+            healthy,
+            waiting: observations,
+        };
         Ok((recorder, join))
     }
 
@@ -176,7 +189,15 @@ impl Recorder {
     /// When the queue is full or the ledger cannot be written: nothing was acknowledged then, send again.
     pub async fn labels(&self, items: Vec<LabelItem>, received_ms: i64) -> Result<Vec<ItemStatus>, StorageError> {
         let (reply, answer) = oneshot::channel();
-        if self.labels.try_send(LabelRequest { items, received_ms, reply }).is_err() {
+        if self
+            .labels
+            .try_send(LabelRequest {
+                items,
+                received_ms,
+                reply,
+            })
+            .is_err()
+        {
             return Err(StorageError("too many label requests wait".into()));
         }
         answer.await.map_err(|_| StorageError("the transaction failed".into()))
@@ -228,7 +249,9 @@ impl Recorder {
             let value = work(core, writer)?;
             Ok(Box::new(move || after(value)))
         });
-        self.commands.send(command).map_err(|_| StorageError("the recorder has ended".into()))
+        self.commands
+            .send(command)
+            .map_err(|_| StorageError("the recorder has ended".into()))
     }
 }
 
@@ -254,10 +277,7 @@ struct Drained {
 
 impl Drained {
     fn is_empty(&self) -> bool {
-        self.commands.is_empty()
-            && self.labels.is_empty()
-            && self.observations.is_empty()
-            && self.reports.is_empty()
+        self.commands.is_empty() && self.labels.is_empty() && self.observations.is_empty() && self.reports.is_empty()
     }
 }
 
@@ -297,7 +317,11 @@ impl Thread {
             return Some(drained);
         }
         // Decisions that found no room are offered again soon.
-        let retry = if self.core.outbox.is_empty() { never() } else { crossbeam_channel::after(Duration::from_millis(20)) };
+        let retry = if self.core.outbox.is_empty() {
+            never()
+        } else {
+            crossbeam_channel::after(Duration::from_millis(20))
+        };
         select! {
             recv(self.commands) -> command => match command {
                 Ok(command) => drained.commands.push(command),
@@ -384,6 +408,8 @@ impl Thread {
     }
 
     fn send_decisions(&mut self) {
-        self.core.outbox.retain(|decision| self.decisions.try_send(decision.clone()).is_err());
+        self.core
+            .outbox
+            .retain(|decision| self.decisions.try_send(decision.clone()).is_err());
     }
 }

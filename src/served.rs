@@ -47,7 +47,9 @@ impl View {
                     _ => None,
                 },
             },
-            Inputs::Tensors { signature, .. } => Form::Tensors { signature: Arc::new(signature.clone()) },
+            Inputs::Tensors { signature, .. } => Form::Tensors {
+                signature: Arc::new(signature.clone()),
+            },
         };
         let rules = Rules {
             missing: match config.missing {
@@ -60,7 +62,11 @@ impl View {
             },
             max_rows,
         };
-        Self { reading: Arc::new(backend::Interface { form, rules }), head, config }
+        Self {
+            reading: Arc::new(backend::Interface { form, rules }),
+            head,
+            config,
+        }
     }
 }
 

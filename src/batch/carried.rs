@@ -39,7 +39,9 @@ impl Carried {
         if known.len() >= CARRIED_NAMES {
             return;
         }
-        let copy = known.iter().map(|(name, last)| (name.clone(), AtomicU64::new(last.load(Ordering::Relaxed))));
+        let copy = known
+            .iter()
+            .map(|(name, last)| (name.clone(), AtomicU64::new(last.load(Ordering::Relaxed))));
         let mut names: HashMap<String, AtomicU64> = copy.collect();
         names.insert(name.to_owned(), AtomicU64::new(now));
         self.names.store(Arc::new(names));

@@ -57,8 +57,13 @@ impl Champion {
             }
         }
         let several = rows.len() > 1;
-        let rows = rows.into_iter().enumerate().map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
-        Ok(Answer { rows: rows.collect::<Result<_, _>>()? })
+        let rows = rows
+            .into_iter()
+            .enumerate()
+            .map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
+        Ok(Answer {
+            rows: rows.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -72,7 +77,9 @@ impl Loaded {
         let several = batch.rows() > 1;
         let rows = answer_with(self, batch, &outputs).into_iter().enumerate();
         let rows = rows.map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
-        Ok(Answer { rows: rows.collect::<Result<_, _>>()? })
+        Ok(Answer {
+            rows: rows.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -103,7 +110,9 @@ pub async fn ask_runner(
         .map_err(|fault| Fault::Failed(fault.to_string()).into_error(None))?;
     let rows = read(info, &results, rows, &outputs).into_iter().enumerate();
     let rows = rows.map(|(k, row)| row.map_err(|fault| fault.into_error(several.then_some(k))));
-    Ok(Answer { rows: rows.collect::<Result<_, _>>()? })
+    Ok(Answer {
+        rows: rows.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Why a version has no answer for a row.
@@ -123,9 +132,7 @@ impl Fault {
                 Kind::MissingFeature,
                 format!("{at}feature '{feature}' is missing: send it, or null where model.toml says missing = \"nan\""),
             ),
-            Self::Failed(why) => {
-                Error::new(Kind::NoAnswer, format!("{at}no version can answer this row: {why}"))
-            }
+            Self::Failed(why) => Error::new(Kind::NoAnswer, format!("{at}no version can answer this row: {why}")),
         }
     }
 
@@ -170,7 +177,11 @@ struct Outputs {
 
 fn outputs(info: &VersionInfo, wanted: &Wanted) -> Result<Outputs, Error> {
     let known = info.head.task.is_some();
-    let mut outputs = Outputs { run: info.head.wanted().to_vec(), head: info.head.wanted().len(), raw: Vec::new() };
+    let mut outputs = Outputs {
+        run: info.head.wanted().to_vec(),
+        head: info.head.wanted().len(),
+        raw: Vec::new(),
+    };
     if *wanted == Wanted::None && known {
         return Ok(outputs);
     }
@@ -183,7 +194,11 @@ fn outputs(info: &VersionInfo, wanted: &Wanted) -> Result<Outputs, Error> {
                     let have: Vec<&str> = declared.iter().map(|o| o.name.as_str()).collect();
                     Error::new(
                         Kind::UnknownOutput,
-                        format!("version '{}' has no output '{name}'; it has {}", info.name, have.join(", ")),
+                        format!(
+                            "version '{}' has no output '{name}'; it has {}",
+                            info.name,
+                            have.join(", ")
+                        ),
                     )
                 })
             })
@@ -246,13 +261,20 @@ fn read(info: &VersionInfo, results: &[Tensor], count: usize, outputs: &Outputs)
     let head = &info.head;
     let scores: Vec<Result<Option<Score>, String>> = if head.task.is_some() {
         let read = results.get(..outputs.head).unwrap_or_default();
-        head.read(read, count).into_iter().map(|score| score.map(Some)).collect()
+        head.read(read, count)
+            .into_iter()
+            .map(|score| score.map(Some))
+            .collect()
     } else {
         (0..count).map(|_| Ok(None)).collect()
     };
     let raw = |k: usize| -> Vec<(String, Tensor)> {
         let slice = |tensor: &Tensor| {
-            if info.batched && tensor.rows() == count { tensor.slice_rows(k, k + 1) } else { None }
+            if info.batched && tensor.rows() == count {
+                tensor.slice_rows(k, k + 1)
+            } else {
+                None
+            }
         };
         let take = |(name, place): &(String, usize)| {
             let tensor = results.get(*place)?;
@@ -263,7 +285,9 @@ fn read(info: &VersionInfo, results: &[Tensor], count: usize, outputs: &Outputs)
     let answer = |(k, score): (usize, Result<Option<Score>, String>)| match score {
         Ok(score) => Ok(RowAnswer {
             label: score.as_ref().map(|score| head.label(score)),
-            outcome: score.clone().map_or(Outcome::Shed(crate::score::Shed::Left), Outcome::Scored),
+            outcome: score
+                .clone()
+                .map_or(Outcome::Shed(crate::score::Shed::Left), Outcome::Scored),
             score,
             fallback: None,
             outputs: raw(k),

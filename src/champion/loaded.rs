@@ -59,7 +59,12 @@ impl Loaded {
     ///
     /// # Errors
     /// The runtime's own words.
-    pub fn load(info: Arc<VersionInfo>, path: &Path, sessions: usize, probe: Option<&[Tensor]>) -> Result<Self, LoadError> {
+    pub fn load(
+        info: Arc<VersionInfo>,
+        path: &Path,
+        sessions: usize,
+        probe: Option<&[Tensor]>,
+    ) -> Result<Self, LoadError> {
         let mut run_time = Duration::ZERO;
         let mut loaded = Vec::with_capacity(sessions.max(1));
         for _ in 0..sessions.max(1) {
@@ -69,7 +74,11 @@ impl Loaded {
             }
             loaded.push(Mutex::new(session));
         }
-        Ok(Self { info, sessions: loaded, run_time })
+        Ok(Self {
+            info,
+            sessions: loaded,
+            run_time,
+        })
     }
 
     /// True when a run of so many rows should not hold up an async worker.
@@ -100,8 +109,13 @@ impl Loaded {
             }
         }
         // More threads than sessions: wait for one's own. `load` made at least one, and the remainder is in range.
-        #[expect(clippy::indexing_slicing, reason = "the remainder is below the length, which is at least one")]
-        self.sessions[seat % self.sessions.len()].lock().unwrap_or_else(PoisonError::into_inner)
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the remainder is below the length, which is at least one"
+        )]
+        self.sessions[seat % self.sessions.len()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -69,16 +69,27 @@ impl Check {
         std::fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
         let store = Store::open(&scratch, MAX_BYTES).map_err(|e| e.to_string())?;
         let spawner = Spawner::of_this_program().map_err(|e| e.to_string())?;
-        let examiner = Examiner { spawner, settings: ProbeSettings::default() };
-        Ok(Self { store, examiner, config, scratch })
+        let examiner = Examiner {
+            spawner,
+            settings: ProbeSettings::default(),
+        };
+        Ok(Self {
+            store,
+            examiner,
+            config,
+            scratch,
+        })
     }
 
     fn file(&self, file: &Path, model: Option<&Path>) -> Result<Found, String> {
         let mut found = self.examine(file)?;
         let Some(model) = model else { return Ok(found) };
         if let Some(first) = self.first_champion(model, file)? {
-            let champion = self.examine(&first).map_err(|e| format!("the first champion {}: {e}", first.display()))?;
-            let named = self.config.interface != crate::config::Interface::Tensors && !model.join("config.pbtxt").exists();
+            let champion = self
+                .examine(&first)
+                .map_err(|e| format!("the first champion {}: {e}", first.display()))?;
+            let named =
+                self.config.interface != crate::config::Interface::Tensors && !model.join("config.pbtxt").exists();
             let head = &champion.head;
             let interface = Interface::of_first(&champion.facts, named, head.task, head.classes.clone());
             interface.check_answers(found.head.task, found.head.classes.as_ref())?;
@@ -105,7 +116,12 @@ impl Check {
             facts.probe_rows,
             &self.config.head(&settings),
         )?;
-        Ok(Found { digest: stored.digest, facts: *facts, head, role: "first champion" })
+        Ok(Found {
+            digest: stored.digest,
+            facts: *facts,
+            head,
+            role: "first champion",
+        })
     }
 
     /// The version that fixes the interface of a model's directory: the one that model.toml names, else the only
@@ -113,11 +129,17 @@ impl Check {
     fn first_champion(&self, model: &Path, file: &Path) -> Result<Option<PathBuf>, String> {
         let contents = scan_dir(model, MAX_BYTES).map_err(|e| e.to_string())?;
         let real = |path: &Path| std::fs::canonicalize(path).ok();
-        let others: Vec<&VersionFile> = contents.versions.iter().filter(|v| real(&v.path) != real(file)).collect();
+        let others: Vec<&VersionFile> = contents
+            .versions
+            .iter()
+            .filter(|v| real(&v.path) != real(file))
+            .collect();
         match &self.config.champion {
             Some(named) => {
                 let at = contents.versions.iter().find(|v| v.name == *named);
-                let at = at.ok_or_else(|| format!("model.toml names '{named}' as first champion, and there is no such file"))?;
+                let at = at.ok_or_else(|| {
+                    format!("model.toml names '{named}' as first champion, and there is no such file")
+                })?;
                 Ok((real(&at.path) != real(file)).then(|| at.path.clone()))
             }
             None => match others.as_slice() {
@@ -134,12 +156,24 @@ fn unit(file: &Path) -> Result<Unit, String> {
     let file = std::fs::canonicalize(file).map_err(|e| format!("cannot be read ({e})"))?;
     let root = file.parent().map(Path::to_path_buf).unwrap_or_default();
     let bytes = std::fs::read(&file).map_err(|e| format!("cannot be read ({e})"))?;
-    let names = if bytes.is_empty() { Vec::new() } else { external(&bytes)? };
+    let names = if bytes.is_empty() {
+        Vec::new()
+    } else {
+        external(&bytes)?
+    };
     let external = names
         .into_iter()
-        .map(|name| crate::intake::store::Part { path: root.join(&name), name })
+        .map(|name| crate::intake::store::Part {
+            path: root.join(&name),
+            name,
+        })
         .collect();
-    Ok(Unit { name: "checked".into(), root, path: file, external })
+    Ok(Unit {
+        name: "checked".into(),
+        root,
+        path: file,
+        external,
+    })
 }
 
 impl Found {
@@ -166,9 +200,20 @@ impl Found {
         use std::fmt::Write as _;
         let f = &self.facts;
         let mut text = format!("{}: accepted, as {}\n", file.display(), self.role);
-        let task = self.head.task.map_or("unknown: raw outputs only".to_owned(), |t| format!("{t:?}").to_lowercase());
-        let classes = self.head.classes.as_ref().and_then(|c| serde_json::to_string(c).ok()).unwrap_or_default();
-        let runs = if f.batched { "rows are merged into one run" } else { "row by row" };
+        let task = self.head.task.map_or("unknown: raw outputs only".to_owned(), |t| {
+            format!("{t:?}").to_lowercase()
+        });
+        let classes = self
+            .head
+            .classes
+            .as_ref()
+            .and_then(|c| serde_json::to_string(c).ok())
+            .unwrap_or_default();
+        let runs = if f.batched {
+            "rows are merged into one run"
+        } else {
+            "row by row"
+        };
         let lines = [
             ("digest", self.digest.clone()),
             ("made by", format!("{} {}", f.scan.producer, f.scan.producer_version)),
@@ -176,8 +221,14 @@ impl Found {
             ("inputs", specs(&f.signature.inputs)),
             ("outputs", specs(&f.signature.outputs)),
             ("runs", runs.to_owned()),
-            ("one row", format!("p50 {} µs, p99 {} µs", f.latency_us_p50, f.latency_us_p99)),
-            ("memory", format!("{} MiB in a process of its own", f.memory_bytes >> 20)),
+            (
+                "one row",
+                format!("p50 {} µs, p99 {} µs", f.latency_us_p50, f.latency_us_p99),
+            ),
+            (
+                "memory",
+                format!("{} MiB in a process of its own", f.memory_bytes >> 20),
+            ),
         ];
         for (name, value) in lines {
             // Writing to a string does not fail.

@@ -46,7 +46,11 @@ fn announce(listeners: &[(&'static str, std::net::SocketAddr)]) {
     let mut out = std::io::stdout().lock();
     for (listener, address) in listeners {
         // Whoever started us may not read: that is no reason not to serve.
-        let _ = writeln!(out, "{}", serde_json::json!({"listener": listener, "address": address.to_string()}));
+        let _ = writeln!(
+            out,
+            "{}",
+            serde_json::json!({"listener": listener, "address": address.to_string()})
+        );
     }
     let _ = out.flush();
 }
@@ -56,7 +60,13 @@ fn log() {
     use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_env("DETHRONE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second initialisation (tests in one process) keeps the first.
-    let _ = if std::io::stderr().is_terminal() { builder.try_init() } else { builder.json().try_init() };
+    let _ = if std::io::stderr().is_terminal() {
+        builder.try_init()
+    } else {
+        builder.json().try_init()
+    };
 }

@@ -7,8 +7,8 @@ use super::promote::Cause;
 use super::{Fault, Thread};
 use crate::error::{Error, Kind};
 use crate::judge::tenure::Swap;
-use crate::protocol::Action;
 use crate::ledger::ModelRow;
+use crate::protocol::Action;
 use crate::recorder::Event;
 use crate::score::VersionNo;
 use crate::time::now_ms;
@@ -32,12 +32,18 @@ impl Thread {
     pub(super) fn act(&mut self, act: Act) -> Result<Value, Error> {
         let keeper = self.keepers.get(&act.model).ok_or_else(|| {
             let names: Vec<&str> = self.keepers.keys().map(String::as_str).collect();
-            Error::new(Kind::UnknownModel, format!("no model '{}'; there are: {}", act.model, names.join(", ")))
+            Error::new(
+                Kind::UnknownModel,
+                format!("no model '{}'; there are: {}", act.model, names.join(", ")),
+            )
         })?;
         match act.action {
             Action::Promote => {
                 let name = act.version.as_deref().ok_or_else(|| {
-                    Error::new(Kind::BadRequest, "say which version to promote: \"version\": \"…\"".to_owned())
+                    Error::new(
+                        Kind::BadRequest,
+                        "say which version to promote: \"version\": \"…\"".to_owned(),
+                    )
                 })?;
                 let no = loaded(keeper, name)?;
                 self.swap_by_word(&act, no)
@@ -46,7 +52,10 @@ impl Thread {
                 let no = match &act.version {
                     Some(name) => loaded(keeper, name)?,
                     None => keeper.row.previous.ok_or_else(|| {
-                        Error::new(Kind::WrongRole, "there is no previous champion to go back to".to_owned())
+                        Error::new(
+                            Kind::WrongRole,
+                            "there is no previous champion to go back to".to_owned(),
+                        )
                     })?,
                 };
                 self.swap_by_word(&act, no)
@@ -86,15 +95,26 @@ impl Thread {
     }
 
     fn record_hold(&mut self, act: &Act, hold: Option<String>) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(&act.model) else { return Ok(()) };
-        let row = ModelRow { hold: hold.clone(), ..keeper.row.clone() };
+        let Some(keeper) = self.keepers.get_mut(&act.model) else {
+            return Ok(());
+        };
+        let row = ModelRow {
+            hold: hold.clone(),
+            ..keeper.row.clone()
+        };
         let (copy, author, reason) = (row.clone(), act.author.clone(), act.reason.clone());
         self.recorder.call_blocking(move |core, writer| {
             writer.update_model(&copy)?;
             let on = copy.hold.is_some();
-            let (kind, why) = if on { ("hold", "promotions wait") } else { ("resume", "the judge decides again") };
+            let (kind, why) = if on {
+                ("hold", "promotions wait")
+            } else {
+                ("resume", "the judge decides again")
+            };
             writer.insert_decision(copy.no, now_ms(), (kind, None, None), (&author, &reason, why), None)?;
-            let Some(book) = core.books.get_mut(&copy.no) else { return Ok(()) };
+            let Some(book) = core.books.get_mut(&copy.no) else {
+                return Ok(());
+            };
             book.row = copy;
             book.apply(writer, &Event::Hold { on }, now_ms())
         })?;
@@ -107,11 +127,17 @@ impl Thread {
             return Err(Error::new(Kind::UnknownModel, format!("no model '{}'", act.model)));
         };
         let name = act.version.as_deref().ok_or_else(|| {
-            Error::new(Kind::BadRequest, "say which version to retire: \"version\": \"…\"".to_owned())
+            Error::new(
+                Kind::BadRequest,
+                "say which version to retire: \"version\": \"…\"".to_owned(),
+            )
         })?;
         let version = keeper.named(name).ok_or_else(|| unknown(keeper, name))?;
         if !version.is("challenger") {
-            let text = format!("version '{name}' is {}, only a challenger can be retired", version.row.role);
+            let text = format!(
+                "version '{name}' is {}, only a challenger can be retired",
+                version.row.role
+            );
             return Err(Error::new(Kind::WrongRole, text));
         }
         let (no, model) = (version.row.no, keeper.row.no);
@@ -120,7 +146,13 @@ impl Thread {
         let (author, reason) = (act.author.clone(), act.reason.clone());
         self.recorder
             .call_blocking(move |_, writer| {
-                writer.insert_decision(model, now_ms(), ("retire", Some(no), None), (&author, &reason, &why), None)
+                writer.insert_decision(
+                    model,
+                    now_ms(),
+                    ("retire", Some(no), None),
+                    (&author, &reason, &why),
+                    None,
+                )
             })
             .map_err(|error| storage(error.into()))?;
         Ok(json!({"model": act.model, "retired": name}))
@@ -132,8 +164,16 @@ fn storage(fault: Fault) -> Error {
 }
 
 fn unknown(keeper: &Keeper, name: &str) -> Error {
-    let names: Vec<&str> = keeper.versions.iter().filter(|v| v.is_live()).map(|v| v.row.name.as_str()).collect();
-    Error::new(Kind::UnknownVersion, format!("no version '{name}'; loaded are: {}", names.join(", ")))
+    let names: Vec<&str> = keeper
+        .versions
+        .iter()
+        .filter(|v| v.is_live())
+        .map(|v| v.row.name.as_str())
+        .collect();
+    Error::new(
+        Kind::UnknownVersion,
+        format!("no version '{name}'; loaded are: {}", names.join(", ")),
+    )
 }
 
 /// A version that can be champion at once.
@@ -142,8 +182,16 @@ fn loaded(keeper: &Keeper, name: &str) -> Result<VersionNo, Error> {
     match version.row.role.as_str() {
         "champion" | "previous" | "challenger" => Ok(version.row.no),
         role => {
-            let reason = version.row.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
-            Err(Error::new(Kind::WrongRole, format!("version '{name}' is {role}{reason}: only a loaded version can be champion")))
+            let reason = version
+                .row
+                .reason
+                .as_deref()
+                .map(|r| format!(" ({r})"))
+                .unwrap_or_default();
+            Err(Error::new(
+                Kind::WrongRole,
+                format!("version '{name}' is {role}{reason}: only a loaded version can be champion"),
+            ))
         }
     }
 }

@@ -46,7 +46,9 @@ impl Thread {
 
     /// The bytes under `name` are known now. Identity is the digest: the same bytes again are nothing new.
     fn stored(&mut self, model: &str, name: &str, digest: &str) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         let short: String = digest.trim_start_matches("sha256:").chars().take(8).collect();
         let mut name = name.to_owned();
         if let Some(version) = keeper.named(&name)
@@ -56,7 +58,11 @@ impl Thread {
             // New bytes under a live name are another version; both may be needed to tell which is better.
             name = format!("{name}@{short}");
         }
-        let same = keeper.versions.iter().rev().find(|v| v.row.name == name && v.row.digest == digest);
+        let same = keeper
+            .versions
+            .iter()
+            .rev()
+            .find(|v| v.row.name == name && v.row.digest == digest);
         if let Some(version) = same {
             let no = version.row.no;
             match version.row.role.as_str() {
@@ -72,7 +78,10 @@ impl Thread {
         let settings = keeper.settings_of(&name);
         let twin_of = keeper.versions.iter().find(|v| v.is_live() && v.row.digest == digest);
         let refusal = twin_of.filter(|_| !settings.twin).map(|v| {
-            format!("has the same bytes as '{}': remove it, or set twin = true in {name}.toml to run a copy", v.row.name)
+            format!(
+                "has the same bytes as '{}': remove it, or set twin = true in {name}.toml to run a copy",
+                v.row.name
+            )
         });
         let no = self.insert(model, &name, digest, refusal.as_deref())?;
         if refusal.is_none() {
@@ -84,7 +93,9 @@ impl Thread {
     /// A version that was never stored is shown as rejected, too.
     pub(super) fn reject_unstored(&mut self, model: &str, name: &str, reason: &str) -> Result<(), Fault> {
         tracing::warn!(model, version = name, reason, "rejected");
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         match keeper.named(name) {
             Some(version) if version.is_live() => Ok(()),
             Some(version) if version.is("rejected") && version.row.digest.is_empty() => {
@@ -97,7 +108,9 @@ impl Thread {
 
     /// A new row for a new version: a candidate, or rejected at once.
     fn insert(&mut self, model: &str, name: &str, digest: &str, refusal: Option<&str>) -> Result<VersionNo, Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(VersionNo(0)) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(VersionNo(0));
+        };
         let settings = keeper.settings_of(name);
         let mut row = VersionRow {
             no: VersionNo(0),
@@ -112,7 +125,9 @@ impl Thread {
             lineage: serde_json::to_string(&settings.lineage).ok(),
         };
         let copy = row.clone();
-        row.no = self.recorder.call_blocking(move |_, writer| writer.insert_version(&copy))?;
+        row.no = self
+            .recorder
+            .call_blocking(move |_, writer| writer.insert_version(&copy))?;
         if let Some(reason) = refusal {
             tracing::warn!(model, version = name, reason, "rejected");
         } else {
@@ -125,7 +140,9 @@ impl Thread {
 
     /// Sends a candidate to the admission thread.
     fn vet(&mut self, model: &str, no: VersionNo) {
-        let Some(keeper) = self.keepers.get_mut(model) else { return };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
         let config = Arc::clone(&keeper.config);
         let Some(version) = keeper.version_mut(no) else { return };
         if version.vetting {
@@ -138,7 +155,9 @@ impl Thread {
 
     /// Rejected before, under other settings or before rows carried what it needs.
     pub(super) fn try_again(&mut self, model: &str, no: VersionNo) {
-        let Some(keeper) = self.keepers.get_mut(model) else { return };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
         let Some(version) = keeper.version_mut(no) else { return };
         if version.row.digest.is_empty() || version.vetting {
             return;
@@ -153,7 +172,9 @@ impl Thread {
         no: VersionNo,
         result: Result<(Option<String>, Box<Facts>), String>,
     ) -> Result<(), Fault> {
-        let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) else { return Ok(()) };
+        let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) else {
+            return Ok(());
+        };
         version.vetting = false;
         if !version.is("candidate") && !version.is("rejected") {
             return Ok(());
@@ -170,7 +191,8 @@ impl Thread {
             ..version.row.clone()
         };
         let copy = row.clone();
-        self.recorder.call_blocking(move |_, writer| writer.update_version(&copy))?;
+        self.recorder
+            .call_blocking(move |_, writer| writer.update_version(&copy))?;
         if let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) {
             version.row = row;
             version.facts = Some(*facts);
@@ -211,8 +233,12 @@ impl Thread {
             self.try_again(model, no);
         }
         let Some(keeper) = self.keepers.get(model) else { return };
-        let ready: Vec<VersionNo> =
-            keeper.versions.iter().filter(|v| v.is("candidate") && v.facts.is_some()).map(|v| v.row.no).collect();
+        let ready: Vec<VersionNo> = keeper
+            .versions
+            .iter()
+            .filter(|v| v.is("candidate") && v.facts.is_some())
+            .map(|v| v.row.no)
+            .collect();
         for no in ready {
             let done = self.admit(model, no);
             self.report(done);
@@ -221,19 +247,34 @@ impl Thread {
 
     /// The first champion is the one that model.toml names, else the only one.
     fn first_champion(&mut self, model: &str) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         let candidates: Vec<_> = keeper.versions.iter().filter(|v| v.is("candidate")).collect();
         let vetted: Vec<_> = candidates.iter().filter(|v| v.facts.is_some()).collect();
-        let names = || vetted.iter().map(|v| format!("\"{}\"", v.row.name)).collect::<Vec<_>>().join(", ");
+        let names = || {
+            vetted
+                .iter()
+                .map(|v| format!("\"{}\"", v.row.name))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let choice = match &keeper.config.champion {
             Some(named) => match keeper.named(named) {
                 Some(version) if version.facts.is_some() && version.is("candidate") => Ok(version.row.no),
                 Some(version) => Err(format!(
                     "its first champion '{named}' is {}{}",
                     version.row.role,
-                    version.row.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default()
+                    version
+                        .row
+                        .reason
+                        .as_ref()
+                        .map(|r| format!(": {r}"))
+                        .unwrap_or_default()
                 )),
-                None => Err(format!("model.toml names '{named}' as first champion, and there is no such file")),
+                None => Err(format!(
+                    "model.toml names '{named}' as first champion, and there is no such file"
+                )),
             },
             None if candidates.len() > vetted.len() || keeper.storing > 0 => {
                 Err("its versions are being examined".to_owned())
@@ -252,7 +293,9 @@ impl Thread {
         match choice {
             Ok(no) => {
                 if let Err(reason) = self.crown_first(model, no) {
-                    served.waiting_for.store(Arc::new(format!("its first champion does not fit: {reason}")));
+                    served
+                        .waiting_for
+                        .store(Arc::new(format!("its first champion does not fit: {reason}")));
                     self.reject(model, no, &reason)?;
                 }
             }
@@ -268,8 +311,12 @@ impl Thread {
 
     /// A vetted candidate becomes a challenger where it fits and there is room.
     fn admit(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
-        let (Some(version), Some(interface)) = (keeper.version(no), &keeper.interface) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
+        let (Some(version), Some(interface)) = (keeper.version(no), &keeper.interface) else {
+            return Ok(());
+        };
         let Some(facts) = &version.facts else { return Ok(()) };
         let head = match keeper.head(version) {
             Ok(head) => head,
@@ -294,14 +341,21 @@ impl Thread {
             }
         };
         if !self.make_room(model)? {
-            return self.set_role(model, no, "candidate", Some("waits for room: max_challengers are shadowed"));
+            return self.set_role(
+                model,
+                no,
+                "candidate",
+                Some("waits for room: max_challengers are shadowed"),
+            );
         }
         self.enter(model, no, joined)
     }
 
     /// True when another challenger may be shadowed.
     fn make_room(&mut self, model: &str) -> Result<bool, Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(false) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(false);
+        };
         let most = usize::try_from(keeper.config.shadow.max_challengers).unwrap_or(usize::MAX);
         if keeper.versions.iter().filter(|v| v.is("challenger")).count() < most {
             return Ok(true);
@@ -312,7 +366,9 @@ impl Thread {
             Ok(book.and_then(|b| b.judge.as_ref()?.room(most.saturating_sub(1), b.clock())))
         })?;
         match goes {
-            Some(goes) => self.leave(model, goes, "retired", "made room for a newer challenger").map(|()| true),
+            Some(goes) => self
+                .leave(model, goes, "retired", "made room for a newer challenger")
+                .map(|()| true),
             None => Ok(false),
         }
     }
@@ -324,7 +380,9 @@ impl Thread {
         no: VersionNo,
         interface: crate::model::interface::Interface,
     ) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         let before = keeper.interface.replace(interface.clone());
         let runner = match self.start_runner(model, no) {
             Ok(runner) => runner,
@@ -335,10 +393,21 @@ impl Thread {
                 return self.reject(model, no, &reason);
             }
         };
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
-        let model_row = ModelRow { interface: serde_json::to_string(&interface).ok(), ..keeper.row.clone() };
-        let Some(version) = keeper.version(no) else { return Ok(()) };
-        let version_row = VersionRow { role: "challenger".into(), reason: None, ..version.row.clone() };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
+        let model_row = ModelRow {
+            interface: serde_json::to_string(&interface).ok(),
+            ..keeper.row.clone()
+        };
+        let Some(version) = keeper.version(no) else {
+            return Ok(());
+        };
+        let version_row = VersionRow {
+            role: "challenger".into(),
+            reason: None,
+            ..version.row.clone()
+        };
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
@@ -346,7 +415,9 @@ impl Thread {
             writer.update_model(&m)?;
             writer.update_version(&v)?;
             core.set_challengers(writer, m.no, lineup)?;
-            let Some(book) = core.books.get_mut(&m.no) else { return Ok(()) };
+            let Some(book) = core.books.get_mut(&m.no) else {
+                return Ok(());
+            };
             book.row = m;
             let clock = book.clock();
             book.apply(writer, &Event::Enter { version: no, clock }, now_ms())
@@ -379,7 +450,9 @@ impl Thread {
 
     /// A challenger leaves: no new rows, its waiting ones are shed, its evidence is parked.
     pub(super) fn leave(&mut self, model: &str, no: VersionNo, role: &str, reason: &str) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         keeper.leave(&self.recorder, no, role, reason)
     }
 

@@ -42,7 +42,10 @@ impl Version {
 
     /// Loaded or on its way: its name and bytes are taken.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.row.role.as_str(), "candidate" | "challenger" | "champion" | "previous")
+        matches!(
+            self.row.role.as_str(),
+            "candidate" | "challenger" | "champion" | "previous"
+        )
     }
 }
 
@@ -67,10 +70,16 @@ pub(super) struct Keeper {
 impl Keeper {
     /// A model with the versions that the ledger knows; nothing runs yet.
     pub(super) fn new(row: ModelRow, versions: Vec<VersionRow>, metrics: ModelMetrics) -> Self {
-        let config = row.settings.as_deref().and_then(|text| ModelConfig::parse("model.toml", text).ok());
+        let config = row
+            .settings
+            .as_deref()
+            .and_then(|text| ModelConfig::parse("model.toml", text).ok());
         let mut keeper = Self {
             served: Arc::new(Served::new(row.name.clone(), row.no, metrics)),
-            interface: row.interface.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            interface: row
+                .interface
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok()),
             row,
             config: Arc::new(config.unwrap_or_default()),
             config_text: None,
@@ -88,8 +97,16 @@ impl Keeper {
     /// Takes a version in.
     pub(super) fn add(&mut self, row: VersionRow, settings: VersionConfig) {
         let facts = row.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let version =
-            Version { row, facts, settings, info: None, runner: None, gone_since: None, lacks: None, vetting: false };
+        let version = Version {
+            row,
+            facts,
+            settings,
+            info: None,
+            runner: None,
+            gone_since: None,
+            lacks: None,
+            vetting: false,
+        };
         self.versions.push(version);
     }
 
@@ -164,8 +181,14 @@ impl Keeper {
         role: &str,
         reason: Option<&str>,
     ) -> Result<(), Fault> {
-        let Some(version) = self.version_mut(no) else { return Ok(()) };
-        let row = VersionRow { role: role.to_owned(), reason: reason.map(str::to_owned), ..version.row.clone() };
+        let Some(version) = self.version_mut(no) else {
+            return Ok(());
+        };
+        let row = VersionRow {
+            role: role.to_owned(),
+            reason: reason.map(str::to_owned),
+            ..version.row.clone()
+        };
         let copy = row.clone();
         recorder.call_blocking(move |_, writer| writer.update_version(&copy))?;
         if let Some(version) = self.version_mut(no) {
@@ -175,18 +198,16 @@ impl Keeper {
     }
 
     /// A challenger leaves: no new rows, its waiting ones are shed, its evidence is parked.
-    pub(super) fn leave(
-        &mut self,
-        recorder: &Recorder,
-        no: VersionNo,
-        role: &str,
-        reason: &str,
-    ) -> Result<(), Fault> {
+    pub(super) fn leave(&mut self, recorder: &Recorder, no: VersionNo, role: &str, reason: &str) -> Result<(), Fault> {
         let Some(version) = self.version(no) else { return Ok(()) };
         if version.is("champion") || version.is("previous") && role == "retired" {
             return Ok(());
         }
-        let row = VersionRow { role: role.to_owned(), reason: Some(reason.to_owned()), ..version.row.clone() };
+        let row = VersionRow {
+            role: role.to_owned(),
+            reason: Some(reason.to_owned()),
+            ..version.row.clone()
+        };
         let (copy, lineup, model) = (row.clone(), self.lineup_without(no), self.row.no);
         recorder.call_blocking(move |core, writer| {
             writer.update_version(&copy)?;
@@ -209,7 +230,9 @@ impl Keeper {
     /// The shadowed versions, but for one.
     pub(super) fn lineup_without(&self, no: VersionNo) -> Vec<(VersionNo, Arc<Challenger>)> {
         let shadowed = self.versions.iter().filter(|v| v.row.no != no);
-        shadowed.filter_map(|v| Some((v.row.no, Arc::clone(v.runner.as_ref()?)))).collect()
+        shadowed
+            .filter_map(|v| Some((v.row.no, Arc::clone(v.runner.as_ref()?))))
+            .collect()
     }
 
     /// Lets requests pin the challengers of this moment.
@@ -223,7 +246,9 @@ impl Keeper {
 
     /// Lets requests see interface and settings of this moment.
     pub(super) fn refresh_view(&self, max_rows: usize) {
-        let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else { return };
+        let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else {
+            return;
+        };
         let schema = interface.schema(&self.served.carried);
         let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows);
         self.served.view.store(Some(Arc::new(view)));
@@ -236,7 +261,10 @@ impl Keeper {
     pub(super) fn info(&self, version: &Version, interface: &Interface) -> Result<VersionInfo, String> {
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
         let head = self.head(version)?;
-        let layout = interface.join(facts, |_| true).map_err(|misfit| format!("{misfit:?}"))?.1;
+        let layout = interface
+            .join(facts, |_| true)
+            .map_err(|misfit| format!("{misfit:?}"))?
+            .1;
         Ok(VersionInfo {
             no: version.row.no,
             name: version.row.name.clone(),
@@ -264,9 +292,14 @@ impl Keeper {
     /// # Errors
     /// The runtime's own words.
     pub(super) fn load(&self, info: Arc<VersionInfo>, path: &Path, workers: usize) -> Result<Arc<Loaded>, String> {
-        let facts = self.version(info.no).and_then(|v| v.facts.as_ref()).ok_or("it has not been admitted")?;
+        let facts = self
+            .version(info.no)
+            .and_then(|v| v.facts.as_ref())
+            .ok_or("it has not been admitted")?;
         let probe = crate::model::facts::unpack(&facts.probe_inputs);
         let probe = (!probe.is_empty()).then_some(probe.as_slice());
-        Loaded::load(info, path, workers, probe).map(Arc::new).map_err(|error| error.0)
+        Loaded::load(info, path, workers, probe)
+            .map(Arc::new)
+            .map_err(|error| error.0)
     }
 }

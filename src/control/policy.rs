@@ -13,7 +13,9 @@ use crate::score::Task;
 /// A sentence: what is missing or does not fit.
 pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric, String> {
     let Some(task) = task else {
-        return Err("the task is unknown: set task, or link and score_output; until then answers are raw outputs".into());
+        return Err(
+            "the task is unknown: set task, or link and score_output; until then answers are raw outputs".into(),
+        );
     };
     let name = match config.metric {
         MetricSetting::Auto => "auto",
@@ -25,7 +27,15 @@ pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
     };
     let clip = matches!(config.metric, MetricSetting::LogLoss).then_some(config.clip);
     let threshold = matches!(config.metric, MetricSetting::ZeroOne).then_some(config.threshold);
-    Metric::for_task(task, name, Options { bound: config.bound, clip, threshold })
+    Metric::for_task(
+        task,
+        name,
+        Options {
+            bound: config.bound,
+            clip,
+            threshold,
+        },
+    )
 }
 
 /// The judge's rules. Where no metric fits the mode is off, and [`metric`] says why.

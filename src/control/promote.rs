@@ -51,7 +51,12 @@ impl Thread {
     /// A judge has decided.
     pub(super) fn carry_out(&mut self, decided: Verdicted) {
         let Verdicted { model, decision } = decided;
-        let Some(name) = self.keepers.values().find(|k| k.row.no == model).map(|k| k.served.name.clone()) else {
+        let Some(name) = self
+            .keepers
+            .values()
+            .find(|k| k.row.no == model)
+            .map(|k| k.served.name.clone())
+        else {
             return;
         };
         let cause = Cause {
@@ -66,9 +71,13 @@ impl Thread {
         };
         if let Err(why) = self.swap(&name, decision.version, &cause) {
             tracing::error!(model = name, version = ?decision.version, why, "a decision could not be carried out");
-            let event = Event::Decline { version: decision.version };
+            let event = Event::Decline {
+                version: decision.version,
+            };
             let declined = self.recorder.call_blocking(move |core, writer| {
-                core.books.get_mut(&model).map_or(Ok(()), |book| book.apply(writer, &event, now_ms()))
+                core.books
+                    .get_mut(&model)
+                    .map_or(Ok(()), |book| book.apply(writer, &event, now_ms()))
             });
             self.report(declined.map_err(Fault::from));
         }
@@ -96,9 +105,12 @@ impl Thread {
         };
         // The outgoing champion is shadowed from its first row out of office.
         let outgoing = self.start_runner(model, old.version.info.no)?;
-        self.record_swap(model, &old, to, &outgoing, cause).map_err(|fault| fault.to_string())?;
+        self.record_swap(model, &old, to, &outgoing, cause)
+            .map_err(|fault| fault.to_string())?;
 
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         let champion = Arc::new(Champion {
             epoch: keeper.row.epoch,
             since_ms: keeper.row.champion_since.unwrap_or_default(),
@@ -106,7 +118,13 @@ impl Thread {
             previous: Some(Arc::clone(&old.version)),
         });
         let before = keeper.served.slot.store(champion);
-        tracing::info!(model, to = keeper.name_of(to), from = old.version.info.name, why = cause.why, "champion changed");
+        tracing::info!(
+            model,
+            to = keeper.name_of(to),
+            from = old.version.info.name,
+            why = cause.why,
+            "champion changed"
+        );
         keeper.served.metrics.swapped(cause.counted());
         if let Some(runner) = keeper.version_mut(to).and_then(|v| v.runner.take()) {
             runner.stop();
@@ -125,7 +143,9 @@ impl Thread {
         outgoing: &Arc<Challenger>,
         cause: &Cause,
     ) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         let from = old.version.info.no;
         let back = keeper.row.previous == Some(to);
         let now = now_ms();
@@ -152,11 +172,27 @@ impl Thread {
             writer.update_model(&copy)?;
             let (kind, basis) = (cause.name(back), cause.basis.as_deref());
             let decision = (kind, Some(from), Some(to));
-            writer.insert_decision(copy.no, now, decision, (&cause.author, &cause.reason, &cause.why), basis)?;
+            writer.insert_decision(
+                copy.no,
+                now,
+                decision,
+                (&cause.author, &cause.reason, &cause.why),
+                basis,
+            )?;
             core.set_challengers(writer, copy.no, lineup)?;
-            let Some(book) = core.books.get_mut(&copy.no) else { return Ok(()) };
+            let Some(book) = core.books.get_mut(&copy.no) else {
+                return Ok(());
+            };
             book.row = copy;
-            book.apply(writer, &Event::Swap { to, kind: cause.kind, clock }, now)?;
+            book.apply(
+                writer,
+                &Event::Swap {
+                    to,
+                    kind: cause.kind,
+                    clock,
+                },
+                now,
+            )?;
             if cause.kind == Swap::Person {
                 book.apply(writer, &Event::Hold { on: true }, now)?;
             }
@@ -186,13 +222,18 @@ impl Thread {
         let named = keeper.wants_features()?;
         let interface = crate::model::interface::Interface::of_first(facts, named, head.task, head.classes.clone());
         if keeper.config.interface == crate::config::Interface::Features && !interface.is_features() {
-            return Err("interface = \"features\", and the file does not name its features: add features = [\"…\"]".into());
+            return Err(
+                "interface = \"features\", and the file does not name its features: add features = [\"…\"]".into(),
+            );
         }
         let info = keeper.info(version, &interface)?;
         let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
-        self.record_first(model, no, &interface).map_err(|fault| fault.to_string())?;
+        self.record_first(model, no, &interface)
+            .map_err(|fault| fault.to_string())?;
 
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         keeper.interface = Some(interface);
         keeper.refresh_view(self.config.max_rows);
         self.seat(model, loaded, None);
@@ -206,7 +247,9 @@ impl Thread {
         no: VersionNo,
         interface: &crate::model::interface::Interface,
     ) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         let now = now_ms();
         let row = ModelRow {
             interface: serde_json::to_string(interface).ok(),
@@ -215,9 +258,15 @@ impl Thread {
             champion_since: Some(now),
             ..keeper.row.clone()
         };
-        let Some(version) = keeper.version(no) else { return Ok(()) };
+        let Some(version) = keeper.version(no) else {
+            return Ok(());
+        };
         let head = keeper.head(version).ok();
-        let role = VersionRow { role: "champion".into(), reason: None, ..version.row.clone() };
+        let role = VersionRow {
+            role: "champion".into(),
+            reason: None,
+            ..version.row.clone()
+        };
         let policy = super::policy::policy(&keeper.config, interface.task);
         let closing = super::policy::closing(&keeper.config, head.as_ref());
         let (copy, changed, attached) = (row.clone(), role.clone(), Attached::to(&keeper.served));
@@ -225,10 +274,24 @@ impl Thread {
             writer.update_version(&changed)?;
             writer.update_model(&copy)?;
             let why = "it is the first champion";
-            writer.insert_decision(copy.no, now, ("first", None, Some(no)), ("model.toml", "first start", why), None)?;
+            writer.insert_decision(
+                copy.no,
+                now,
+                ("first", None, Some(no)),
+                ("model.toml", "first start", why),
+                None,
+            )?;
             let mut book = Book::load(writer, copy.clone(), closing, attached)?;
             let clock = book.clock();
-            book.apply(writer, &Event::Start { policy, champion: no, clock }, now)?;
+            book.apply(
+                writer,
+                &Event::Start {
+                    policy,
+                    champion: no,
+                    clock,
+                },
+                now,
+            )?;
             core.add(book);
             Ok(())
         })?;
@@ -241,7 +304,9 @@ impl Thread {
 
     /// Puts a loaded champion into a slot that was empty.
     pub(super) fn seat(&mut self, model: &str, version: Arc<Loaded>, previous: Option<Arc<Loaded>>) {
-        let Some(keeper) = self.keepers.get_mut(model) else { return };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
         let champion = Champion {
             epoch: keeper.row.epoch,
             since_ms: keeper.row.champion_since.unwrap_or_default(),
@@ -290,7 +355,9 @@ impl Thread {
     /// The store has lost them.
     pub(super) fn path_of(&self, version: &super::keeper::Version) -> Result<std::path::PathBuf, String> {
         let digest = version.row.stored_digest.as_ref().unwrap_or(&version.row.digest);
-        self.admission.path_of(digest).ok_or_else(|| format!("the content store has no {digest}: drop the file again"))
+        self.admission
+            .path_of(digest)
+            .ok_or_else(|| format!("the content store has no {digest}: drop the file again"))
     }
 }
 
@@ -310,7 +377,11 @@ fn new_roles(keeper: &Keeper, from: VersionNo, to: VersionNo) -> Vec<VersionRow>
     };
     let changed = |row: &VersionRow| -> Option<VersionRow> {
         let role: Option<&str> = role_of(row.no, &row.role);
-        Some(VersionRow { role: role?.to_owned(), reason: None, ..row.clone() })
+        Some(VersionRow {
+            role: role?.to_owned(),
+            reason: None,
+            ..row.clone()
+        })
     };
     keeper.versions.iter().filter_map(|v| changed(&v.row)).collect()
 }

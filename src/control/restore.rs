@@ -26,7 +26,9 @@ impl Thread {
     }
 
     fn restore_model(&mut self, model: &str) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref());
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
@@ -46,7 +48,9 @@ impl Thread {
                 let served = self.keepers.get(model).map(|k| Arc::clone(&k.served));
                 if let Some(served) = served {
                     served.given_up.store(true, std::sync::atomic::Ordering::Relaxed);
-                    served.waiting_for.store(Arc::new(format!("its champion could not be loaded: {why}")));
+                    served
+                        .waiting_for
+                        .store(Arc::new(format!("its champion could not be loaded: {why}")));
                 }
             }
             None => {}
@@ -57,13 +61,18 @@ impl Thread {
     fn load_again(&self, model: &str, no: VersionNo) -> Result<Arc<Loaded>, String> {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         let version = keeper.version(no).ok_or("the ledger has lost it")?;
-        let interface = keeper.interface.as_ref().ok_or("the ledger has lost the model's interface")?;
+        let interface = keeper
+            .interface
+            .as_ref()
+            .ok_or("the ledger has lost the model's interface")?;
         let info = keeper.info(version, interface)?;
         keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)
     }
 
     fn restore_runners(&mut self, model: &str) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         let no = keeper.row.no;
         let shadows: Vec<VersionNo> = keeper
             .versions
@@ -81,9 +90,12 @@ impl Thread {
                 Err(reason) => tracing::error!(model, ?version, reason, "a challenger could not be started again"),
             }
         }
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         let lineup = keeper.lineup_without(VersionNo(0));
-        self.recorder.call_blocking(move |core, writer| core.set_challengers(writer, no, lineup))?;
+        self.recorder
+            .call_blocking(move |core, writer| core.set_challengers(writer, no, lineup))?;
         keeper.publish_challengers();
         Ok(())
     }

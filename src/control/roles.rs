@@ -33,7 +33,10 @@ impl Thread {
             }
         };
         for refused in &found.refused {
-            self.say_once(&refused.name, &format!("'{}' is refused: {}", refused.name, refused.reason));
+            self.say_once(
+                &refused.name,
+                &format!("'{}' is refused: {}", refused.name, refused.reason),
+            );
         }
         let mut there = BTreeSet::new();
         for directory in found.models {
@@ -42,7 +45,12 @@ impl Thread {
                 self.report(Err(fault));
             }
         }
-        let absent: Vec<String> = self.keepers.keys().filter(|name| !there.contains(*name)).cloned().collect();
+        let absent: Vec<String> = self
+            .keepers
+            .keys()
+            .filter(|name| !there.contains(*name))
+            .cloned()
+            .collect();
         for name in absent {
             let done = self.note_gone(&name, &BTreeSet::new());
             self.report(done);
@@ -85,7 +93,10 @@ impl Thread {
         }
         let now = now_ms();
         for file in &contents.versions {
-            let settings = file.settings.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
+            let settings = file
+                .settings
+                .as_deref()
+                .and_then(|path| std::fs::read_to_string(path).ok());
             if let Some(keeper) = self.keepers.get_mut(&directory.name)
                 && keeper.note_settings(&file.name, settings)
             {
@@ -129,14 +140,19 @@ impl Thread {
 
     /// Reads model.toml where it changed. A bad edit leaves the last good settings in force and says so.
     fn read_settings(&mut self, model: &str, contents: &Contents) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         keeper.has_pbtxt = contents.has_config_pbtxt;
         let text = match &contents.settings {
             Some(path) => match std::fs::read_to_string(path) {
                 Ok(text) => text,
                 Err(error) => {
                     let place = format!("{model}/model.toml");
-                    self.say_once(&place, &format!("{place} cannot be read ({error}): the last good settings stay"));
+                    self.say_once(
+                        &place,
+                        &format!("{place} cannot be read ({error}): the last good settings stay"),
+                    );
                     return Ok(());
                 }
             },
@@ -167,7 +183,9 @@ impl Thread {
         text: String,
         first_look: bool,
     ) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         let before = std::mem::replace(&mut keeper.config, Arc::new(config));
         if keeper.row.champion.is_some() && !first_look {
             if before.interface != keeper.config.interface {
@@ -177,14 +195,22 @@ impl Thread {
                 tracing::warn!(model, "`champion` names the first champion only: ignored; use promote");
             }
         }
-        let row = ModelRow { settings: Some(text), ..keeper.row.clone() };
+        let row = ModelRow {
+            settings: Some(text),
+            ..keeper.row.clone()
+        };
         let rules = keeper.interface.as_ref().map(|interface| {
-            (super::policy::policy(&keeper.config, interface.task), super::policy::closing(&keeper.config, keeper.champion_head().as_ref()))
+            (
+                super::policy::policy(&keeper.config, interface.task),
+                super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
+            )
         });
         let copy = row.clone();
         self.recorder.call_blocking(move |core, writer| {
             writer.update_model(&copy)?;
-            let (Some(book), Some((policy, closing))) = (core.books.get_mut(&copy.no), rules) else { return Ok(()) };
+            let (Some(book), Some((policy, closing))) = (core.books.get_mut(&copy.no), rules) else {
+                return Ok(());
+            };
             book.row = copy;
             if book.judge.as_ref().is_some_and(|judge| *judge.policy() != policy) {
                 book.apply(writer, &Event::Policy { policy }, now_ms())?;
@@ -201,8 +227,12 @@ impl Thread {
         keeper.refresh_view(self.config.max_rows);
         // A version that was rejected under the old settings may fit the new ones.
         if !first_look {
-            let rejected: Vec<VersionNo> =
-                keeper.versions.iter().filter(|v| v.is("rejected")).map(|v| v.row.no).collect();
+            let rejected: Vec<VersionNo> = keeper
+                .versions
+                .iter()
+                .filter(|v| v.is("rejected"))
+                .map(|v| v.row.no)
+                .collect();
             for no in rejected {
                 self.try_again(model, no);
             }
@@ -214,10 +244,16 @@ impl Thread {
     fn note_gone(&mut self, model: &str, there: &BTreeSet<String>) -> Result<(), Fault> {
         let now = Instant::now();
         let mut gone: Vec<VersionNo> = Vec::new();
-        let Some(keeper) = self.keepers.get_mut(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         for version in &mut keeper.versions {
             // `name@digest` came from the file `name`.
-            let file = version.row.name.split_once('@').map_or(version.row.name.as_str(), |(file, _)| file);
+            let file = version
+                .row
+                .name
+                .split_once('@')
+                .map_or(version.row.name.as_str(), |(file, _)| file);
             if there.contains(&version.row.name) || there.contains(file) || version.is("retired") {
                 version.gone_since = None;
                 continue;
@@ -230,7 +266,9 @@ impl Thread {
             }
         }
         for no in gone {
-            let Some(keeper) = self.keepers.get_mut(model) else { break };
+            let Some(keeper) = self.keepers.get_mut(model) else {
+                break;
+            };
             let (name, role) = match keeper.version(no) {
                 Some(version) => (version.row.name.clone(), version.row.role.clone()),
                 None => continue,
@@ -251,7 +289,9 @@ impl Thread {
 
     /// A name that cannot be a version shows as rejected, with the remedy.
     fn refuse_name(&mut self, model: &str, refused: &Refused) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else { return Ok(()) };
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         match keeper.named(&refused.name) {
             Some(version) if version.is_live() || version.row.reason.as_ref() == Some(&refused.reason) => Ok(()),
             _ => self.reject_unstored(model, &refused.name, &refused.reason),

@@ -41,11 +41,18 @@ impl Gateway {
         for ((place, id, served), answer) in places.into_iter().zip(answers) {
             served.metrics.labels(answer.status.name(), 1);
             if let Some(status) = statuses.get_mut(place) {
-                *status = Some(ItemStatus { id: Some(id), status: answer.status.name(), error: answer.error });
+                *status = Some(ItemStatus {
+                    id: Some(id),
+                    status: answer.status.name(),
+                    error: answer.error,
+                });
             }
         }
         statuses.into_iter().collect::<Option<_>>().ok_or_else(|| {
-            Error::new(Kind::Storage, "the ledger answered fewer labels than it was given: send them again")
+            Error::new(
+                Kind::Storage,
+                "the ledger answered fewer labels than it was given: send them again",
+            )
         })
     }
 
@@ -72,7 +79,10 @@ impl Gateway {
             return LabelKey::Caller(id.to_owned());
         }
         match self.ids.key().parse(id) {
-            Some(parsed) => LabelKey::Ours { id: parsed.number, time_ms: parsed.time_ms },
+            Some(parsed) => LabelKey::Ours {
+                id: parsed.number,
+                time_ms: parsed.time_ms,
+            },
             None => LabelKey::Foreign,
         }
     }

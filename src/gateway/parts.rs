@@ -133,15 +133,19 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
 fn spawner(config: &ServerConfig) -> Result<Spawner, StartError> {
     match &config.runner_path {
         Some(path) => Ok(Spawner::start(path.clone())),
-        None => Spawner::of_this_program()
-            .map_err(|source| StartError::Io { what: "the running executable".into(), source }),
+        None => Spawner::of_this_program().map_err(|source| StartError::Io {
+            what: "the running executable".into(),
+            source,
+        }),
     }
 }
 
 async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, StartError> {
     let path = config.state.join("ids.key");
-    let key =
-        IdKey::load_or_create(&path).map_err(|source| StartError::Io { what: path.display().to_string(), source })?;
+    let key = IdKey::load_or_create(&path).map_err(|source| StartError::Io {
+        what: path.display().to_string(),
+        source,
+    })?;
     let last = recorder.call(|_, writer| writer.last_id()).await?;
     Ok(IdGenerator::new(key, last + 1))
 }
@@ -170,7 +174,11 @@ async fn listen(
     wanted.extend(config.metrics_listen.map(|address| ("metrics", Face::Metrics, address)));
     let mut bound = Vec::new();
     for (name, face, address) in wanted {
-        let fail = |source| StartError::Listen { listener: name, address, source };
+        let fail = |source| StartError::Listen {
+            listener: name,
+            address,
+            source,
+        };
         let listener = bind(address).await.map_err(fail)?;
         bound.push((name, servers.start(face, listener, app).map_err(fail)?));
     }
@@ -180,7 +188,16 @@ async fn listen(
 impl Running {
     /// Stops accepting, finishes what is in flight, writes what is recorded, and ends all children.
     pub async fn stop(self) {
-        let Self { servers, mut control, recorder, recorder_thread, upkeep, grace, gateway, .. } = self;
+        let Self {
+            servers,
+            mut control,
+            recorder,
+            recorder_thread,
+            upkeep,
+            grace,
+            gateway,
+            ..
+        } = self;
         servers.shutdown(grace).await;
         upkeep.abort();
         let ended = tokio::task::spawn_blocking(move || {

@@ -78,8 +78,14 @@ impl Gateway {
                     .into_iter()
                     .map(|v| (v.version, serde_json::to_value(&v).unwrap_or_default()))
                     .collect(),
-                coverage: book.coverage.iter().map(|(no, coverage)| (*no, coverage.clone())).collect(),
-                policy: judge.map(|j| serde_json::to_value(j.policy()).unwrap_or_default()).unwrap_or_default(),
+                coverage: book
+                    .coverage
+                    .iter()
+                    .map(|(no, coverage)| (*no, coverage.clone()))
+                    .collect(),
+                policy: judge
+                    .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
+                    .unwrap_or_default(),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
                 recorded: book.clock().row,
                 open: book.open_rows(),
@@ -93,8 +99,11 @@ impl Gateway {
 
     pub(super) async fn show_decisions(&self, name: &str) -> Result<Value, Error> {
         let no = self.resolve(Some(name))?.no;
-        let decisions: Vec<DecisionRow> =
-            self.recorder.call(move |_, writer| writer.decisions(no, DECISIONS)).await.map_err(Error::from)?;
+        let decisions: Vec<DecisionRow> = self
+            .recorder
+            .call(move |_, writer| writer.decisions(no, DECISIONS))
+            .await
+            .map_err(Error::from)?;
         Ok(json!({"decisions": decisions}))
     }
 
@@ -125,7 +134,12 @@ fn series(model: &Served) -> Vec<VersionSeries> {
         previous = champion.previous.as_ref().map(|p| p.info.no);
         all.extend(champion.previous.iter().map(|p| one(&p.info, "previous", None)));
     }
-    for challenger in model.challengers.load().values().filter(|c| Some(c.info.no) != previous) {
+    for challenger in model
+        .challengers
+        .load()
+        .values()
+        .filter(|c| Some(c.info.no) != previous)
+    {
         all.push(one(&challenger.info, "challenger", None));
     }
     all
@@ -142,10 +156,24 @@ fn view(served: &Served, moment: &Moment) -> Value {
         })
     });
     // Of a name that was dropped several times, the newest version stands for it.
-    let newest = |v: &&VersionRow| !moment.versions.iter().any(|other| other.name == v.name && other.no > v.no);
-    let versions: Vec<Value> = moment.versions.iter().filter(newest).map(|v| version(v, moment)).collect();
-    let interface: Value =
-        moment.row.interface.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let newest = |v: &&VersionRow| {
+        !moment
+            .versions
+            .iter()
+            .any(|other| other.name == v.name && other.no > v.no)
+    };
+    let versions: Vec<Value> = moment
+        .versions
+        .iter()
+        .filter(newest)
+        .map(|v| version(v, moment))
+        .collect();
+    let interface: Value = moment
+        .row
+        .interface
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
     json!({
         "model": served.name,
         "champion": champion,
@@ -162,10 +190,22 @@ fn view(served: &Served, moment: &Moment) -> Value {
 }
 
 fn version(v: &VersionRow, moment: &Moment) -> Value {
-    let evidence = moment.verdicts.iter().find(|(no, _)| *no == v.no).map(|(_, verdict)| verdict.clone());
-    let coverage = moment.coverage.iter().find(|(no, _)| *no == v.no).map(|(_, coverage)| coverage);
+    let evidence = moment
+        .verdicts
+        .iter()
+        .find(|(no, _)| *no == v.no)
+        .map(|(_, verdict)| verdict.clone());
+    let coverage = moment
+        .coverage
+        .iter()
+        .find(|(no, _)| *no == v.no)
+        .map(|(_, coverage)| coverage);
     let facts: Option<Facts> = v.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    let lineage: Value = v.lineage.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let lineage: Value = v
+        .lineage
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
     json!({
         "version": v.name,
         "role": v.role,

@@ -92,7 +92,11 @@ fn decode<B: Backend>(backend: &B, call: &Call) -> Result<(std::sync::Arc<B::Mod
     let mut body = PredictBody::parse(bytes)?;
     let model = backend.resolve(name(call.model.as_deref(), body.model())?)?;
     let interface = model.interface().ok_or_else(|| {
-        Error::new(Kind::NotReady, format!("model '{}' has no champion: {}", model.name(), model.waiting_for())).retry_after(1)
+        Error::new(
+            Kind::NotReady,
+            format!("model '{}' has no champion: {}", model.name(), model.waiting_for()),
+        )
+        .retry_after(1)
     })?;
     let batch = interface.form.read(body.source()?, interface.rules)?;
     let keys = body.keys(batch.rows())?;

@@ -121,6 +121,15 @@ pub fn scan_model(models_root: &Path, name: &str, max_bytes: u64) -> Result<Opti
     Ok(real.map(|real| look(name.to_owned(), path, &real, max_bytes)))
 }
 
+/// Looks at one model's directory, wherever it lies.
+///
+/// # Errors
+/// It cannot be read.
+pub fn scan_dir(path: &Path, max_bytes: u64) -> Result<Contents, Unreadable> {
+    let real = fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
+    look(String::new(), path.to_path_buf(), &real, max_bytes).contents
+}
+
 fn bad_model_name(name: &str) -> Option<String> {
     if name == "stats" {
         // The Open Inference Protocol has a route of that name where a model's would stand.

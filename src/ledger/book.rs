@@ -359,7 +359,9 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn pairing(&self, model: ModelNo) -> Result<Option<String>, LedgerError> {
-        let mut statement = self.connection.prepare("SELECT pairing FROM pairings WHERE model_no = ?1")?;
+        let mut statement = self
+            .connection
+            .prepare("SELECT pairing FROM pairings WHERE model_no = ?1")?;
         Ok(statement.query_row([model.0], |row| row.get(0)).optional()?)
     }
 
@@ -368,15 +370,23 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn insert_pair(&self, model: ModelNo, pair: &Pair) -> Result<(), LedgerError> {
-        let key = Position { model, row: pair.clock.row }.key();
-        self.connection.prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-            key,
-            pair.clock.time_ms,
-            pair.epoch.cast_signed(),
-            pair.weight,
-            pair.champion_loss
-        ])?;
-        let mut statement = self.connection.prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let key = Position {
+            model,
+            row: pair.clock.row,
+        }
+        .key();
+        self.connection
+            .prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                key,
+                pair.clock.time_ms,
+                pair.epoch.cast_signed(),
+                pair.weight,
+                pair.champion_loss
+            ])?;
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5)")?;
         for entry in &pair.entries {
             statement.execute(params![
                 key,
@@ -394,10 +404,16 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn pairs(&self, model: ModelNo, after: u64, mut each: impl FnMut(Pair)) -> Result<(), LedgerError> {
-        let (first, last) = (Position { model, row: after.saturating_add(1) }, Position { model, row: u64::MAX });
-        let mut folded = self.connection.prepare(
-            "SELECT key, time, epoch, weight, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2",
-        )?;
+        let (first, last) = (
+            Position {
+                model,
+                row: after.saturating_add(1),
+            },
+            Position { model, row: u64::MAX },
+        );
+        let mut folded = self
+            .connection
+            .prepare("SELECT key, time, epoch, weight, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2")?;
         let mut entries = self
             .connection
             .prepare("SELECT version_no, difference, kind, classes FROM pairs WHERE key = ?1 ORDER BY version_no")?;
@@ -413,7 +429,10 @@ impl Writer<'_> {
                 })
             })?;
             each(Pair {
-                clock: Clock { row: Position::row_of(key), time_ms: row.get(1)? },
+                clock: Clock {
+                    row: Position::row_of(key),
+                    time_ms: row.get(1)?,
+                },
                 epoch: row.get::<_, i64>(2)?.cast_unsigned(),
                 weight: row.get(3)?,
                 champion_loss: row.get(4)?,

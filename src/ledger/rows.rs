@@ -256,16 +256,20 @@ impl Writer<'_> {
     pub fn label(&self, id: i64) -> Result<Option<LabelRow>, LedgerError> {
         let mut statement = self
             .connection
-            .prepare_cached("SELECT label, weight, late FROM labels WHERE id = ?1")?;
-        Ok(statement
-            .query_row([id], |row| {
-                Ok(LabelRow {
-                    label: row.get(0)?,
-                    weight: row.get(1)?,
-                    late: row.get(2)?,
-                })
+            .prepare_cached("SELECT label, class, value, weight, late FROM labels WHERE id = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let truth = match row.get::<_, Option<u32>>(1)? {
+                Some(class) => Truth::Class(class),
+                None => Truth::Value(row.get(2)?),
+            };
+            Ok(LabelRow {
+                label: row.get(0)?,
+                truth,
+                weight: row.get(3)?,
+                late: row.get(4)?,
             })
-            .optional()?)
+        };
+        Ok(statement.query_row([id], read).optional()?)
     }
 
     /// Stores the first label of a row; `extra` is what came with it (rewards) as JSON.
@@ -279,9 +283,22 @@ impl Writer<'_> {
         label: &LabelRow,
         extra: Option<&str>,
     ) -> Result<(), LedgerError> {
+        let (class, value) = match label.truth {
+            Truth::Class(class) => (Some(class), None),
+            Truth::Value(value) => (None, Some(value)),
+        };
         self.connection
-            .prepare_cached("INSERT INTO labels VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![id, received_ms, label.label, label.weight, label.late, extra])?;
+            .prepare_cached("INSERT INTO labels VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .execute(params![
+                id,
+                received_ms,
+                label.label,
+                class,
+                value,
+                label.weight,
+                label.late,
+                extra
+            ])?;
         Ok(())
     }
 

@@ -67,15 +67,28 @@ impl Interface {
     /// The interface that this first champion fixes. `named` allows the features interface.
     #[must_use]
     pub fn of_first(facts: &Facts, named: bool, task: Option<Task>, classes: Option<Classes>) -> Self {
-        let features = if named { Layout::features(&facts.signature, facts.names.as_deref()) } else { None };
+        let features = if named {
+            Layout::features(&facts.signature, facts.names.as_deref())
+        } else {
+            None
+        };
         let inputs = match features {
             Some(features) => Inputs::Features {
                 columns: features.len(),
-                features: features.into_iter().map(|f| Feature { datatype: plain(f.datatype), ..f }).collect(),
+                features: features
+                    .into_iter()
+                    .map(|f| Feature {
+                        datatype: plain(f.datatype),
+                        ..f
+                    })
+                    .collect(),
                 native: facts.signature.clone(),
                 names: facts.names.clone(),
             },
-            None => Inputs::Tensors { signature: facts.signature.clone(), batched: facts.batched },
+            None => Inputs::Tensors {
+                signature: facts.signature.clone(),
+                batched: facts.batched,
+            },
         };
         Self { inputs, task, classes }
     }
@@ -131,7 +144,11 @@ impl Interface {
     pub fn check_answers(&self, task: Option<Task>, classes: Option<&Classes>) -> Result<(), String> {
         if task != self.task {
             let name = |t: Option<Task>| t.map_or("unknown".to_owned(), |t| format!("{t:?}").to_lowercase());
-            return Err(format!("its task is {}, the model's is {}", name(task), name(self.task)));
+            return Err(format!(
+                "its task is {}, the model's is {}",
+                name(task),
+                name(self.task)
+            ));
         }
         match (&self.classes, classes) {
             (Some(mine), Some(its)) if mine != its => {
@@ -145,8 +162,15 @@ impl Interface {
 
 fn join_feature(features: &mut Vec<Feature>, new: &Feature, carried: impl Fn(&str) -> bool) -> Result<(), Misfit> {
     match features.iter_mut().find(|f| f.name == new.name) {
-        None if carried(&new.name) => features.push(Feature { datatype: plain(new.datatype), ..new.clone() }),
-        None => return Err(Misfit::NotCarried { feature: new.name.clone() }),
+        None if carried(&new.name) => features.push(Feature {
+            datatype: plain(new.datatype),
+            ..new.clone()
+        }),
+        None => {
+            return Err(Misfit::NotCarried {
+                feature: new.name.clone(),
+            });
+        }
         Some(known) => {
             known.datatype = union(known.datatype, plain(new.datatype)).ok_or_else(|| {
                 let kind = |d| if d == Datatype::Bytes { "text" } else { "a number" };

@@ -66,7 +66,10 @@ impl Attached {
     /// The counters and gauges of a served model.
     #[must_use]
     pub fn to(served: &Served) -> Self {
-        Self { evidence: Arc::clone(&served.evidence), metrics: served.metrics.clone() }
+        Self {
+            evidence: Arc::clone(&served.evidence),
+            metrics: served.metrics.clone(),
+        }
     }
 }
 
@@ -107,18 +110,14 @@ impl Book {
     ///
     /// # Errors
     /// What the ledger says.
-    pub fn load(
-        writer: &Writer<'_>,
-        row: ModelRow,
-        closing: Closing,
-        attached: Attached,
-    ) -> Result<Self, LedgerError> {
+    pub fn load(writer: &Writer<'_>, row: ModelRow, closing: Closing, attached: Attached) -> Result<Self, LedgerError> {
         let restored = journal::restore(writer, row.no)?;
         let (last_row, last_time) = writer.last_row(row.no)?;
         let pairing = match writer.pairing(row.no)? {
-            Some(text) => {
-                serde_json::from_str(&text).map_err(|source| LedgerError::Json { what: "label counts", source })?
-            }
+            Some(text) => serde_json::from_str(&text).map_err(|source| LedgerError::Json {
+                what: "label counts",
+                source,
+            })?,
             None => Pairing::new(),
         };
         let mut coverage: HashMap<VersionNo, Coverage> = HashMap::new();
@@ -137,7 +136,10 @@ impl Book {
             challengers: Vec::new(),
             lineup: writer.insert_lineup(&[])?,
             lineups: HashMap::new(),
-            last: Clock { row: last_row, time_ms: last_time },
+            last: Clock {
+                row: last_row,
+                time_ms: last_time,
+            },
             folded: restored.folded,
             entry: restored.entry,
             orphans: last_row,
@@ -163,8 +165,10 @@ impl Book {
     /// # Errors
     /// What the ledger says.
     pub fn apply(&mut self, writer: &Writer<'_>, event: &Event, now_ms: i64) -> Result<(), LedgerError> {
-        let text =
-            serde_json::to_string(event).map_err(|source| LedgerError::Json { what: "a journal entry", source })?;
+        let text = serde_json::to_string(event).map_err(|source| LedgerError::Json {
+            what: "a journal entry",
+            source,
+        })?;
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
         event.apply(&mut self.judge);
         if event.settles() {
@@ -205,7 +209,13 @@ impl Book {
     pub fn is_closed(&self, clock: Clock) -> bool {
         match self.closing.maturity {
             Span::Rows(rows) => clock.row.saturating_add(rows) < self.last.row,
-            span @ Span::Time(_) => span.has_passed(clock, Clock { time_ms: self.last.time_ms.saturating_sub(1), ..self.last }),
+            span @ Span::Time(_) => span.has_passed(
+                clock,
+                Clock {
+                    time_ms: self.last.time_ms.saturating_sub(1),
+                    ..self.last
+                },
+            ),
         }
     }
 
@@ -214,7 +224,13 @@ impl Book {
     pub fn is_expired(&self, clock: Clock, received_ms: i64) -> bool {
         match self.closing.horizon {
             Span::Rows(rows) => clock.row.saturating_add(rows) < self.last.row,
-            span @ Span::Time(_) => span.has_passed(clock, Clock { time_ms: received_ms, ..clock }),
+            span @ Span::Time(_) => span.has_passed(
+                clock,
+                Clock {
+                    time_ms: received_ms,
+                    ..clock
+                },
+            ),
         }
     }
 
@@ -249,7 +265,10 @@ impl Book {
         for (k, observed) in seen.rows.iter().enumerate() {
             let row = PredictionRow {
                 id: seen.first_id + i64::try_from(k).unwrap_or(0),
-                position: Position { model: self.row.no, row: self.last.row + 1 },
+                position: Position {
+                    model: self.row.no,
+                    row: self.last.row + 1,
+                },
                 time_ms: seen.time_ms,
                 epoch: seen.epoch,
                 version: seen.version,
@@ -281,9 +300,15 @@ impl Book {
     fn offer(&mut self, writer: &Writer<'_>, seen: &Observation, from: usize, to: usize) -> Result<(), LedgerError> {
         let count = u64::try_from(to - from).unwrap_or(0);
         for i in 0..self.challengers.len() {
-            let Some((version, challenger)) = self.challengers.get(i) else { break };
+            let Some((version, challenger)) = self.challengers.get(i) else {
+                break;
+            };
             let version = *version;
-            let work = ShadowWork { first_id: seen.first_id, batch: Arc::clone(&seen.batch), rows: from..to };
+            let work = ShadowWork {
+                first_id: seen.first_id,
+                batch: Arc::clone(&seen.batch),
+                rows: from..to,
+            };
             let taken = challenger.offer(work);
             self.coverage(version).offered += count;
             self.attached.metrics.shadow_offered.increment(count);
@@ -326,7 +351,10 @@ impl Book {
         let before = self.folded;
         let mut more = true;
         for _ in 0..limit {
-            let next = Position { model: self.row.no, row: self.folded + 1 };
+            let next = Position {
+                model: self.row.no,
+                row: self.folded + 1,
+            };
             if next.row > self.last.row {
                 more = false;
                 break;
@@ -335,7 +363,11 @@ impl Book {
                 more = false;
                 break;
             };
-            if !self.is_closed(Clock { row: row.row, time_ms: row.time_ms }) || !self.fold_row(writer, &row, outbox)? {
+            if !self.is_closed(Clock {
+                row: row.row,
+                time_ms: row.time_ms,
+            }) || !self.fold_row(writer, &row, outbox)?
+            {
                 more = false;
                 break;
             }
@@ -344,8 +376,10 @@ impl Book {
         self.unsaved += self.folded - before;
         if self.folded > before {
             self.record_verdicts(writer)?;
-            let pairing = serde_json::to_string(&self.pairing)
-                .map_err(|source| LedgerError::Json { what: "label counts", source })?;
+            let pairing = serde_json::to_string(&self.pairing).map_err(|source| LedgerError::Json {
+                what: "label counts",
+                source,
+            })?;
             writer.put_pairing(self.row.no, &pairing)?;
         }
         if self.unsaved >= SNAPSHOT_EVERY {
@@ -375,7 +409,10 @@ impl Book {
         }
         let label = writer.label(row.id)?.filter(|label| !label.late);
         let closed = ClosedRow {
-            clock: Clock { row: row.row, time_ms: row.time_ms },
+            clock: Clock {
+                row: row.row,
+                time_ms: row.time_ms,
+            },
             epoch: row.epoch,
             truth: label.as_ref().map(|l| l.truth).or(self.closing.absent),
             weight: label.map_or(1.0, |l| l.weight),
@@ -383,11 +420,16 @@ impl Book {
             others,
         };
         let Some(judge) = &mut self.judge else { return Ok(true) };
-        let Some(pair) = self.pairing.pair(judge, &closed) else { return Ok(true) };
+        let Some(pair) = self.pairing.pair(judge, &closed) else {
+            return Ok(true);
+        };
         writer.insert_pair(self.row.no, &pair)?;
         if let Some(decision) = judge.fold(&pair) {
             self.pending = Some(decision.clone());
-            outbox.push(Verdicted { model: self.row.no, decision });
+            outbox.push(Verdicted {
+                model: self.row.no,
+                decision,
+            });
         }
         self.count_labelled(&pair);
         Ok(true)
@@ -409,9 +451,18 @@ impl Book {
             if self.shown.get(&verdict.version) == Some(&now) {
                 continue;
             }
-            let text =
-                serde_json::to_string(&verdict).map_err(|source| LedgerError::Json { what: "a verdict", source })?;
-            writer.insert_verdict(Position { model: self.row.no, row: self.folded }, verdict.version, &text)?;
+            let text = serde_json::to_string(&verdict).map_err(|source| LedgerError::Json {
+                what: "a verdict",
+                source,
+            })?;
+            writer.insert_verdict(
+                Position {
+                    model: self.row.no,
+                    row: self.folded,
+                },
+                verdict.version,
+                &text,
+            )?;
             self.shown.insert(verdict.version, now);
         }
         Ok(())
@@ -419,8 +470,18 @@ impl Book {
 
     fn save_snapshot(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
         if let (Some(judge), None) = (&self.judge, &self.pending) {
-            let judge = serde_json::to_string(judge).map_err(|source| LedgerError::Json { what: "a judge", source })?;
-            writer.put_snapshot(self.row.no, &Snapshot { folded_row: self.folded, entry: self.entry, judge })?;
+            let judge = serde_json::to_string(judge).map_err(|source| LedgerError::Json {
+                what: "a judge",
+                source,
+            })?;
+            writer.put_snapshot(
+                self.row.no,
+                &Snapshot {
+                    folded_row: self.folded,
+                    entry: self.entry,
+                    judge,
+                },
+            )?;
             self.unsaved = 0;
         }
         Ok(())
@@ -440,8 +501,12 @@ impl Book {
 
 impl Coverage {
     fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let totals =
-            [("offered", self.offered), ("scored", self.scored), ("labelled", self.labelled), ("late", self.late)];
+        let totals = [
+            ("offered", self.offered),
+            ("scored", self.scored),
+            ("labelled", self.labelled),
+            ("late", self.late),
+        ];
         totals.into_iter().chain(self.dropped.iter().map(|(k, v)| (*k, *v)))
     }
 
@@ -518,7 +583,11 @@ fn inputs(batch: &Batch, row: usize, dropped: &[String]) -> Value {
         Batch::Tensors { inputs, rows } => {
             let mut bytes = Vec::new();
             for tensor in inputs {
-                let part = if *rows > 1 { tensor.slice_rows(row, row + 1) } else { None };
+                let part = if *rows > 1 {
+                    tensor.slice_rows(row, row + 1)
+                } else {
+                    None
+                };
                 crate::arena::wire::encode_tensors(&mut bytes, std::slice::from_ref(part.as_ref().unwrap_or(tensor)));
             }
             Value::Blob(bytes)

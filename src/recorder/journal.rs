@@ -71,12 +71,20 @@ const FIRST_EPOCH: u64 = 1;
 impl Event {
     /// True when it answers a decision: nothing is pending after it.
     pub(super) fn settles(&self) -> bool {
-        matches!(self, Self::Start { .. } | Self::Swap { .. } | Self::Hold { .. } | Self::Decline { .. })
+        matches!(
+            self,
+            Self::Start { .. } | Self::Swap { .. } | Self::Hold { .. } | Self::Decline { .. }
+        )
     }
 
     /// Applies the event; before [`Event::Start`] there is no judge to apply anything to.
     pub fn apply(&self, judge: &mut Option<Judge>) {
-        if let Self::Start { policy, champion, clock } = self {
+        if let Self::Start {
+            policy,
+            champion,
+            clock,
+        } = self
+        {
             *judge = Some(Judge::new(policy.clone(), *champion, FIRST_EPOCH, *clock));
             return;
         }
@@ -85,7 +93,9 @@ impl Event {
             Self::Start { .. } => {}
             Self::Enter { version, clock } => judge.enter(*version, *clock),
             Self::Leave { version } => judge.leave(*version),
-            Self::Policy { policy } => judge.set_policy(policy.clone()),
+            Self::Policy { policy } => {
+                judge.set_policy(policy.clone());
+            }
             Self::Restart => judge.restart_evidence(),
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
@@ -106,18 +116,37 @@ pub(super) struct Restored {
 
 /// Reads a model's judge: the last snapshot, then pairs and events after it in the order in which they happened.
 pub(super) fn restore(writer: &Writer<'_>, model: ModelNo) -> Result<Restored, LedgerError> {
-    let mut restored = Restored { judge: None, folded: 0, entry: 0, pending: None };
-    if let Some(Snapshot { folded_row, entry, judge }) = writer.snapshot(model)? {
+    let mut restored = Restored {
+        judge: None,
+        folded: 0,
+        entry: 0,
+        pending: None,
+    };
+    if let Some(Snapshot {
+        folded_row,
+        entry,
+        judge,
+    }) = writer.snapshot(model)?
+    {
         match serde_json::from_str(&judge) {
-            Ok(judge) => restored = Restored { judge: Some(judge), folded: folded_row, entry, pending: None },
+            Ok(judge) => {
+                restored = Restored {
+                    judge: Some(judge),
+                    folded: folded_row,
+                    entry,
+                    pending: None,
+                }
+            }
             // A snapshot only saves work: without it the fold starts from the first pair.
             Err(error) => tracing::warn!(%error, "a judge's snapshot does not read back; folding all pairs again"),
         }
     }
     let mut events = Vec::new();
     for JournalEntry { no, after_row, event } in writer.journal(model, restored.entry)? {
-        let event: Event =
-            serde_json::from_str(&event).map_err(|source| LedgerError::Json { what: "a journal entry", source })?;
+        let event: Event = serde_json::from_str(&event).map_err(|source| LedgerError::Json {
+            what: "a journal entry",
+            source,
+        })?;
         events.push((no, after_row, event));
     }
     let mut events = events.into_iter().peekable();

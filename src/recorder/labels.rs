@@ -113,7 +113,10 @@ impl Core {
         items: &[LabelItem],
         received_ms: i64,
     ) -> Result<Vec<ItemStatus>, LedgerError> {
-        items.iter().map(|item| self.label_one(writer, item, received_ms)).collect()
+        items
+            .iter()
+            .map(|item| self.label_one(writer, item, received_ms))
+            .collect()
     }
 
     fn label_one(
@@ -124,9 +127,16 @@ impl Core {
     ) -> Result<ItemStatus, LedgerError> {
         let truth = match &item.truth {
             Ok(truth) => *truth,
-            Err(error) => return Ok(ItemStatus { status: Status::Invalid, error: Some(error.clone()) }),
+            Err(error) => {
+                return Ok(ItemStatus {
+                    status: Status::Invalid,
+                    error: Some(error.clone()),
+                });
+            }
         };
-        let Some(book) = self.books.get_mut(&item.model) else { return Ok(Status::Unknown.into()) };
+        let Some(book) = self.books.get_mut(&item.model) else {
+            return Ok(Status::Unknown.into());
+        };
         let id = match &item.key {
             LabelKey::Ours { id, .. } => *id,
             LabelKey::Foreign => return Ok(Status::Unknown.into()),
@@ -137,20 +147,30 @@ impl Core {
         };
         let Some((position, time_ms)) = writer.position(id)? else {
             // Only an id of ours gets here: the row was opted out, sampled out, pinned, shed, or is long gone.
-            let LabelKey::Ours { time_ms, .. } = item.key else { return Ok(Status::Unknown.into()) };
+            let LabelKey::Ours { time_ms, .. } = item.key else {
+                return Ok(Status::Unknown.into());
+            };
             let gone = book.is_expired(Clock { row: u64::MAX, time_ms }, received_ms);
             return Ok(if gone { Status::Expired } else { Status::Unrecorded }.into());
         };
         if position.model != item.model {
             return Ok(Status::Unknown.into());
         }
-        let clock = Clock { row: position.row, time_ms };
+        let clock = Clock {
+            row: position.row,
+            time_ms,
+        };
         if book.is_expired(clock, received_ms) {
             return Ok(Status::Expired.into());
         }
         let extra = item.extra.as_deref();
         let late = book.is_closed(clock);
-        let label = LabelRow { label: item.label.clone(), truth, weight: item.weight, late };
+        let label = LabelRow {
+            label: item.label.clone(),
+            truth,
+            weight: item.weight,
+            late,
+        };
         let status = match writer.label(id)? {
             Some(known) if known.truth == label.truth && known.weight.to_bits() == label.weight.to_bits() => {
                 Status::Duplicate
