@@ -1,26 +1,288 @@
-//! What the integration tests share: a running gateway, and a client that sends exactly the bytes it is given.
+//! What the integration tests share: a running gateway — the real binary in a process of its own, on free ports and in
+//! temporary directories — and a client that sends exactly the bytes it is given.
 
 pub(crate) mod client;
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// A running gateway; it ends when this goes.
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longest wait for anything that must come: generous, because two cores run many tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the shipped stream and its models lie.
+pub(crate) fn elec2() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/elec2")
+}
+
+/// The file of one of the shipped models.
+pub(crate) fn shipped(name: &str) -> PathBuf {
+    let first = elec2().join(format!("{name}.onnx"));
+    if first.exists() {
+        first
+    } else {
+        elec2().join(format!("stream/later/{name}.onnx"))
+    }
+}
+
+/// Asks again and again until `what` gives something; the test fails with `says` when it never does.
+pub(crate) fn until<T>(says: &str, mut what: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(Instant::now() < end, "never came: {says}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// The directories of a gateway that is yet to start; start it as often as you like.
+pub(crate) struct Site {
+    dir: TempDir,
+    settings: String,
+}
+
+impl Site {
+    /// An empty models directory and `dethrone.toml` with these settings.
+    pub(crate) fn new(settings: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        std::fs::create_dir(dir.path().join("models")).unwrap();
+        Self {
+            dir,
+            settings: settings.to_owned(),
+        }
+    }
+
+    pub(crate) fn models(&self) -> PathBuf {
+        self.dir.path().join("models")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// Writes `models/<model>/model.toml`.
+    pub(crate) fn model_toml(&self, model: &str, text: &str) -> &Self {
+        let directory = self.models().join(model);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("model.toml"), text).unwrap();
+        self
+    }
+
+    /// Drops a file into a model's directory the way a careful tool does: a temporary name, then a rename.
+    pub(crate) fn drop_file(&self, model: &str, version: &str, from: &Path) -> &Self {
+        self.drop_bytes(model, version, &std::fs::read(from).unwrap())
+    }
+
+    /// As [`Site::drop_file`], from bytes.
+    pub(crate) fn drop_bytes(&self, model: &str, version: &str, bytes: &[u8]) -> &Self {
+        let directory = self.models().join(model);
+        std::fs::create_dir_all(&directory).unwrap();
+        let temporary = directory.join(format!(".{version}.part"));
+        std::fs::write(&temporary, bytes).unwrap();
+        std::fs::rename(temporary, directory.join(format!("{version}.onnx"))).unwrap();
+        self
+    }
+
+    /// Starts the gateway; it is up (listening), not necessarily ready.
+    pub(crate) fn start(&self) -> Gateway {
+        let config = self.dir.path().join("dethrone.toml");
+        std::fs::write(&config, &self.settings).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dethrone"))
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .arg("--models")
+            .arg(self.models())
+            .arg("--state")
+            .arg(self.state())
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--grpc-listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+            ])
+            .current_dir(self.dir.path())
+            .stdout(Stdio::piped())
+            .stderr(
+                std::fs::File::options()
+                    .create(true)
+                    .append(true)
+                    .open(self.log_path())
+                    .unwrap(),
+            )
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut data, mut admin) = (None, None);
+        while data.is_none() || admin.is_none() {
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.kill();
+                panic!("the gateway did not start: {}", self.log());
+            };
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let address: Option<SocketAddr> = line["address"].as_str().and_then(|a| a.parse().ok());
+            match line["listener"].as_str() {
+                Some("data") => data = address,
+                Some("admin") => admin = address,
+                _ => {}
+            }
+        }
+        Gateway {
+            data: data.unwrap(),
+            admin: admin.unwrap(),
+            child,
+            _site: None,
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// What the gateway has logged so far, over all starts.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+}
+
+/// A running gateway; it is killed when this goes.
 pub(crate) struct Gateway {
     /// Data listener.
     pub(crate) data: SocketAddr,
     /// Admin listener.
     pub(crate) admin: SocketAddr,
+    child: Child,
+    _site: Option<Site>,
 }
 
-/// [`gateway_with`] the defaults and `max_rows = 100`, `max_body_bytes = "1MiB"`.
+impl Gateway {
+    /// Waits until `/v2/health/ready` says so.
+    pub(crate) fn ready(self) -> Self {
+        until("readiness", || {
+            (client::get(self.data, "/v2/health/ready").status == 200).then_some(())
+        });
+        self
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, then its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+
+    /// `POST /predict`: status and JSON.
+    pub(crate) fn predict(&self, body: &Value) -> (u16, Value) {
+        let answer = client::post(self.data, "/predict", body);
+        (answer.status, answer.json())
+    }
+
+    /// Reports labels `[(id, label)]` of a model; gives the statuses in order.
+    pub(crate) fn label(&self, model: &str, labels: &[(&str, Value)]) -> Vec<String> {
+        let labels: Vec<Value> = labels
+            .iter()
+            .map(|(id, label)| json!({"id": id, "label": label}))
+            .collect();
+        let answer = client::post(self.data, "/feedback", &json!({"model": model, "labels": labels}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let results = answer.json()["results"].as_array().cloned().unwrap_or_default();
+        results
+            .iter()
+            .map(|r| r["status"].as_str().unwrap_or("?").to_owned())
+            .collect()
+    }
+
+    /// `GET /api/models/{model}`.
+    pub(crate) fn view(&self, model: &str) -> Value {
+        client::get(self.admin, &format!("/api/models/{model}")).json()
+    }
+
+    /// `GET /api/models/{model}/decisions`.
+    pub(crate) fn decisions(&self, model: &str) -> Vec<Value> {
+        let answer = client::get(self.admin, &format!("/api/models/{model}/decisions")).json();
+        answer["decisions"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// One version's entry in the view; `null` where there is none.
+    pub(crate) fn version(&self, model: &str, version: &str) -> Value {
+        let view = self.view(model);
+        let versions = view["versions"].as_array().cloned().unwrap_or_default();
+        versions
+            .into_iter()
+            .find(|v| v["version"] == version)
+            .unwrap_or(Value::Null)
+    }
+
+    /// Waits until a version has this role; gives its entry.
+    pub(crate) fn until_role(&self, model: &str, version: &str, role: &str) -> Value {
+        until(&format!("{model}/{version} as {role}"), || {
+            let entry = self.version(model, version);
+            (entry["role"] == role).then_some(entry)
+        })
+    }
+
+    /// A person's word: status and JSON.
+    pub(crate) fn act(&self, model: &str, action: &str, version: Option<&str>) -> (u16, Value) {
+        let body = json!({"version": version, "author": "test", "reason": "because the test says so"});
+        let answer = client::post(self.admin, &format!("/api/models/{model}/{action}"), &body);
+        (answer.status, answer.json())
+    }
+
+    /// The value of one series in `/metrics`, by its full name with labels.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let text = client::get(self.admin, "/metrics").text();
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// [`gateway_with`] `max_rows = 100` and `max_body_bytes = "1MiB"`.
 pub(crate) fn gateway() -> Gateway {
     gateway_with("max_rows = 100\nmax_body_bytes = \"1MiB\"\n")
 }
 
-/// Starts a gateway on free ports with this `dethrone.toml`, and waits until it is ready. It serves two models:
+/// Starts a gateway with this `dethrone.toml`, and waits until it is ready. It serves two models:
 /// - `elec2`: `e01_logreg.onnx` (features `period`, `nswprice`, `nswdemand`, `vicprice`, `vicdemand`, `transfer` FP32
 ///   and `day` BYTES), with `unknown = "reject"`;
 /// - `plain`: `e02_tree.onnx` with `interface = "tensors"` (input `features`, FP32, `[-1, 3]`).
-pub(crate) fn gateway_with(_settings: &str) -> Gateway {
-    todo!("start the gateway")
+pub(crate) fn gateway_with(settings: &str) -> Gateway {
+    let site = Site::new(settings);
+    site.model_toml("elec2", "unknown = \"reject\"\n")
+        .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    site.model_toml("plain", "interface = \"tensors\"\n")
+        .drop_file("plain", "e02_tree", &shipped("e02_tree"));
+    let mut gateway = site.start().ready();
+    for model in ["elec2", "plain"] {
+        until(model, || {
+            (client::get(gateway.data, &format!("/v2/models/{model}/ready")).status == 200).then_some(())
+        });
+    }
+    gateway._site = Some(site);
+    gateway
 }
