@@ -1,4 +1,65 @@
-//! dethrone, a champion–challenger inference gateway.
+//! dethrone, a champion–challenger inference gateway: this page is the map.
+//!
+//! A client asks; the champion answers; beside the reply the row is offered to whoever wants to learn from it. Data
+//! goes one way:
+//!
+//! ```text
+//!  request ─ http ─ decode ─ champion ─ reply
+//!                               │ one non-blocking offer
+//!                            mirror ─► recorder ─► ledger (SQLite)
+//!                                       │   ▲  ▲
+//!                          rows to      │   │  └── labels (http/feedback)
+//!                          challengers  ▼   │ outcomes
+//!                                     arena ─ runner processes
+//!                            recorder ─ judge ─► decision ─► control ─► champion slot
+//!     models directory ─ intake ─ admission ─► facts ─────────┘
+//! ```
+//!
+//! # Where things are
+//!
+//! | module | what it is | stays away from |
+//! |---|---|---|
+//! | [`cli`] | the command line: one module per command | the work itself |
+//! | [`config`] | settings, all faults of a file reported together | using them |
+//! | [`gateway`] | the parts joined; what the routes ask of them | bytes, roles, disk |
+//! | [`http`], [`protocol`] | listeners, limits, routes, wire forms | models, statistics, disk |
+//! | [`decode`] | bytes to typed rows, checked against the interface | sockets |
+//! | [`batch`], [`score`], [`span`], [`id`] | rows; scores and outcomes; spans and the judge's clock; prediction ids | each other |
+//! | [`model`] | a version as a file and as a session: `onnx` (scan), `session` (the only file naming ONNX Runtime), `layout` (rows in), `head` (scores out), `interface` (what clients send, whoever answers) | policy |
+//! | [`champion`], [`served`] | the slot, and a model as requests see it | building, warming, logging |
+//! | [`mirror`] | the one offer beside the reply | waiting |
+//! | [`recorder`] | one thread: writes, offers rows to challengers, joins labels, folds pairs | the request's path |
+//! | [`ledger`] | tables and statements | meaning |
+//! | [`judge`] | a pure fold: pairs and events in, decisions and verdicts out | clocks, files, threads |
+//! | [`arena`] | a queue and a runner process per challenger | the gateway's own memory |
+//! | [`intake`], [`admission`] | from directory to content store; from bytes to facts, in a child process | roles |
+//! | [`control`] | one thread: roles of versions, promotions, people's orders | deciding |
+//! | [`metrics`] | every metric's name, labels and edges | when to count |
+//! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
+//!
+//! # What always holds
+//!
+//! - One response, one version: it is computed, named and, where need be, rescued by its predecessor from one load of
+//!   the model's slot ([`champion`]).
+//! - A swap prepares everything that can fail, records it durably, then stores one pointer, which cannot fail
+//!   (`control::promote`). What clients send does not change ([`model::interface`]).
+//! - Nothing of the shadow side runs on the request's path: the offer is one bounded, lock-free push; when it is full
+//!   the row is dropped and counted ([`mirror`]).
+//! - Every row that is offered to a challenger gets exactly one outcome, if only `shed`; so folding never waits for ever
+//!   ([`arena`]).
+//! - A label is acknowledged after it and its row are on disk; a promotion is on disk before it is visible
+//!   ([`recorder`]).
+//! - The judge sees no clock and no randomness: the same pairs and events give the same verdicts, bit for bit ([`judge`]).
+//! - A model file is loaded in a child process first; challengers never run anywhere else ([`admission`], [`arena`]).
+//! - The gateway opens no connection; ONNX Runtime's telemetry is off before the library loads
+//!   ([`model::runtime`]).
+//!
+//! # Threads
+//!
+//! Async workers serve requests and run fast models in place. `recorder` owns the ledger and the judges. `control` owns
+//! roles and slots. `admission` examines files one at a time. `spawner` starts child processes (they die with the thread
+//! that started them, so it must be one that lives). Each challenger has a driver thread and a process. Control may
+//! call the recorder and wait; the recorder never waits for anybody: decisions that find no room stay with it.
 
 pub mod admission;
 pub mod arena;
@@ -26,3 +87,7 @@ pub mod score;
 pub mod served;
 pub mod span;
 pub mod time;
+
+/// Fast for many small blocks from many threads, which is what requests are.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
