@@ -15,7 +15,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub use http::{HttpMetrics, Phases, RouteName};
+pub use http::{HttpMetrics, Phases, Role, RouteName};
 pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries};
 
 /// Edges of all histograms, in seconds: a tree or a small network answers in 20 to 500 µs, so the first ones are close.
@@ -151,8 +151,8 @@ mod tests {
     fn a_duration_falls_into_the_bucket_of_its_edge_and_two_gateways_do_not_mix() {
         let (a, b) = (Metrics::new(), Metrics::new());
         let (http, other) = (a.http(), b.http());
-        http.answered(RouteName::Predict, 200, false, Duration::from_micros(60));
-        other.answered(RouteName::Predict, 200, true, Duration::from_micros(60));
+        http.answered(RouteName::Predict, 200, Role::Champion, Duration::from_micros(60));
+        other.answered(RouteName::Predict, 200, Role::Pinned, Duration::from_micros(60));
         let text = a.render(&[]);
         let bucket = |role: &str, le: &str| {
             format!(
