@@ -123,7 +123,9 @@ impl Gateway {
             let challengers = model.challengers.load_full();
             let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
                 let own = own.into_iter().flatten().map(|v| v.info.name.as_str());
-                let names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
+                let mut names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
+                names.sort_unstable();
+                names.dedup();
                 let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
                 Error::new(Kind::UnknownVersion, text)
             })?;

@@ -59,6 +59,9 @@ async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Role)
     let decoded = Instant::now();
     phases.decode.record(decoded.duration_since(read));
     let (deadline, pinned) = (ask.deadline, ask.version.is_some());
+    if deadline.is_some_and(|deadline| deadline <= decoded) {
+        return Err(late());
+    }
     let answering = app.backend.answer(&model, ask);
     let answer = match deadline {
         None => answering.await?,
