@@ -89,7 +89,7 @@ pub struct Phases {
 
 impl HttpMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let phase = |name: &'static str| metrics.seconds(families::PHASE, vec![Label::new("phase", name)]);
+        let phase = |name: &'static str| metrics.seconds(families::PHASE, &[("phase", name)]);
         Self {
             routes: RouteName::ALL
                 .iter()
@@ -103,7 +103,7 @@ impl HttpMetrics {
                 encode: phase("encode"),
                 write: phase("write"),
             },
-            overhead: metrics.seconds(families::OVERHEAD, Vec::new()),
+            overhead: metrics.seconds(families::OVERHEAD, &[]),
         }
     }
 
@@ -133,17 +133,11 @@ impl RouteHandles {
             (code, metrics.counter(families::REQUESTS, labels))
         };
         let durations = |role: &'static str| -> Vec<Seconds> {
-            let labels = |outcome: &'static str| {
-                vec![
-                    Label::new("route", route),
-                    Label::new("role", role),
-                    Label::new("outcome", outcome),
-                ]
+            let one = |outcome| {
+                let labels = [("route", route), ("role", role), ("outcome", outcome)];
+                metrics.seconds(families::DURATION, &labels)
             };
-            OUTCOMES
-                .iter()
-                .map(|o| metrics.seconds(families::DURATION, labels(o)))
-                .collect()
+            OUTCOMES.into_iter().map(one).collect()
         };
         let roles: &[&'static str] = if route == "predict" { &ROLES } else { &["none"] };
         Self {
