@@ -1,5 +1,7 @@
 //! `/metrics` after real traffic: edges, counts, roles, and a process that stays small when nobody scrapes.
 
+#![expect(clippy::float_cmp, reason = "what is compared are counts")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 

@@ -1,5 +1,7 @@
 //! What is shadowed and recorded, and what stays out of shadow, store and evidence.
 
+#![expect(clippy::float_cmp, reason = "what is compared are counts")]
+
 use serde_json::{Value, json};
 
 use crate::support::client::{raw, request};
