@@ -29,6 +29,7 @@ use crate::mirror::{Observation, Observed, Offered};
 use crate::model::tensor::Tensor;
 use crate::protocol::{Action, ItemStatus, Order};
 use crate::recorder::{Recorder, StorageError};
+use crate::score::Score;
 use crate::served::{Pinnable, Served};
 use crate::time::now_ms;
 
@@ -198,8 +199,9 @@ fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<
             }
         }
         rows.push(RowReply {
+            // A value is its own label: it is not said twice.
+            label: row.label.filter(|_| !matches!(row.score, Some(Score::Value(_)))),
             score: row.score,
-            label: row.label,
             fallback: row.fallback.map(|version| version.info.name.as_str().into()),
         });
     }

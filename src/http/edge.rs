@@ -73,6 +73,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 self.work(Call::Feedback(feedback::Call { body })).await
             }
             Route::Server => health::server(),
+            Route::OpenApi => health::openapi(),
             Route::Live => health::live(backend),
             Route::Ready => health::ready(backend),
             Route::ModelReady(model) => health::model_ready(backend, &model),
@@ -98,7 +99,7 @@ fn name_of(route: &Route) -> RouteName {
     match route {
         Route::Predict(_) => RouteName::Predict,
         Route::Feedback => RouteName::Feedback,
-        Route::Server | Route::Live | Route::Ready | Route::ModelReady(_) => RouteName::Health,
+        Route::Server | Route::OpenApi | Route::Live | Route::Ready | Route::ModelReady(_) => RouteName::Health,
         Route::Metrics => RouteName::Metrics,
         Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Act(..) => RouteName::Admin,
     }

@@ -246,6 +246,66 @@ fn a_model_whose_task_is_unknown_gives_its_raw_outputs_unasked() {
 }
 
 #[test]
+fn several_classes_give_a_score_each_and_a_value_has_no_label() {
+    let site = Site::new("");
+    let three = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports/sklearn_zipmap_three.onnx");
+    site.drop_file("three", "first", &three)
+        .model_toml("m", VALUES)
+        .drop_file("m", "mean", &data("mean"));
+    let gateway = site.start().ready();
+    let answered = |model: &str| {
+        until(model, || {
+            let (status, answer) = gateway.predict(&json!({"model": model, "instances": [[1, 2, 6]]}));
+            (status == 200).then(|| answer["predictions"][0].clone())
+        })
+    };
+    let row = answered("three");
+    let scores: Vec<f64> = row["scores"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|x| x.as_f64().unwrap())
+        .collect();
+    assert!(
+        scores.len() == 3 && (scores.iter().sum::<f64>() - 1.0).abs() < 1e-5,
+        "{row}"
+    );
+    let best = (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+    assert_eq!((&row["label"], &row["score"]), (&json!(best), &Value::Null), "{row}");
+    let row = answered("m");
+    assert_eq!((&row["score"], row.get("label")), (&json!(3.0), None), "{row}");
+}
+
+#[test]
+fn the_openapi_document_names_every_route_of_the_data_listener_and_no_other() {
+    let gateway = gateway();
+    let answer = get(gateway.data, "/openapi.json");
+    let document = answer.json();
+    assert_eq!((answer.status, &document["openapi"]), (200, &json!("3.1.0")));
+    let paths = document["paths"].as_object().unwrap();
+    for route in ["/predict", "/models/{model}/predict", "/feedback", "/v2/health/ready"] {
+        assert!(paths.contains_key(route), "{route}");
+    }
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{model}", "elec2");
+            let answer = raw(gateway.data, &request(&method.to_uppercase(), &path, "", b"")).unwrap();
+            assert!(
+                ![404, 405].contains(&answer.status),
+                "{method} {path}: {}",
+                answer.text()
+            );
+        }
+    }
+    // References lead somewhere.
+    let text = document.to_string();
+    for part in text.split("\"#/").skip(1) {
+        let pointer = format!("/{}", part.split('"').next().unwrap());
+        assert!(document.pointer(&pointer).is_some(), "{pointer}");
+    }
+}
+
+#[test]
 fn a_pin_chooses_champion_previous_or_challenger_and_nobody_else() {
     let (site, gateway) = model_of("e02_tree", "champion = \"e02_tree\"\n");
     site.drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
@@ -317,7 +377,8 @@ fn a_deadline_that_is_over_gives_504_or_an_answer_and_never_a_hang() {
         "x-dethrone-timeout-ms: 0\r\n",
         "grpc-timeout: 1n\r\nx-dethrone-timeout-ms: 60000\r\n",
     ] {
-        let (answer, _) = with_deadline(&gateway, header, &body);
+        let quick = json!({"model": "elec2", "instances": [elec2_row()]});
+        let (answer, _) = with_deadline(&gateway, header, &quick);
         assert_eq!(
             (answer.status, answer.json()["code"].as_str()),
             (504, Some("deadline")),
