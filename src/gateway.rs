@@ -18,17 +18,18 @@ use tokio::sync::oneshot;
 pub use parts::{Running, StartError, start};
 
 use crate::batch::Batch;
-use crate::champion::{Answer, Champion, RowAnswer};
+use crate::champion::{Answer, Champion, RowAnswer, VersionInfo};
 use crate::control::{self, Act, Models};
-use crate::decode::{FeedbackItem, Keys};
+use crate::decode::{Item, Keys, Wanted, clip};
 use crate::error::{Error, Kind};
-use crate::http::backend::{Ask, Backend, Reply, RowReply};
+use crate::http::backend::{Ask, Backend, Ids, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
 use crate::metrics::{Metrics, RecorderDrop};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::model::tensor::Tensor;
 use crate::protocol::{Action, ItemStatus, Order};
 use crate::recorder::{Recorder, StorageError};
+use crate::score::Score;
 use crate::served::{Pinnable, Served};
 use crate::time::now_ms;
 
@@ -61,14 +62,13 @@ impl From<StorageError> for Error {
 
 impl Gateway {
     /// Time and sessions of an answer by the champion, away from the async workers when it is slow.
-    async fn champion_answer(champion: &Arc<Champion>, batch: &Arc<Batch>, ask: &Ask) -> Result<Answer, Error> {
+    async fn champion_answer(champion: &Arc<Champion>, batch: &Arc<Batch>, wanted: &Wanted) -> Result<Ran, Error> {
+        let start = Instant::now();
         if !champion.version.is_slow(batch.rows()) {
-            return champion.answer(batch, &ask.outputs);
+            return Ran::since(start, champion.answer(batch, wanted)?);
         }
-        let (champion, batch, wanted) = (Arc::clone(champion), Arc::clone(batch), ask.outputs.clone());
-        tokio::task::spawn_blocking(move || champion.answer(&batch, &wanted))
-            .await
-            .map_err(|_| Error::new(Kind::NoAnswer, "the run was ended by a fault of the program"))?
+        let (champion, batch, wanted) = (Arc::clone(champion), Arc::clone(batch), wanted.clone());
+        Ran::aside(start, move || champion.answer(&batch, &wanted)).await
     }
 
     /// Offers what was answered to the recorder, unless the caller or the sampling keeps it out.
@@ -111,34 +111,71 @@ impl Gateway {
         let start = Instant::now();
         let own = [Some(&champion.version), champion.previous.as_ref()];
         let batch = Arc::new(ask.batch);
-        let (info, answer) = if let Some(loaded) = own.into_iter().flatten().find(|v| v.info.name == name) {
-            let answer = loaded.answer(&batch, &ask.outputs)?;
-            (Arc::clone(&loaded.info), answer)
+        let (info, ran) = if let Some(loaded) = own.into_iter().flatten().find(|v| v.info.name == name) {
+            let info = Arc::clone(&loaded.info);
+            let ran = if loaded.is_slow(batch.rows()) {
+                let (loaded, wanted) = (Arc::clone(loaded), ask.outputs);
+                Ran::aside(start, move || loaded.answer(&batch, &wanted)).await?
+            } else {
+                Ran::since(start, loaded.answer(&batch, &ask.outputs)?)?
+            };
+            (info, ran)
         } else {
             let challengers = model.challengers.load_full();
             let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
                 let own = own.into_iter().flatten().map(|v| v.info.name.as_str());
-                let names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
+                let mut names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
+                names.sort_unstable();
+                names.dedup();
                 let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
                 Error::new(Kind::UnknownVersion, text)
             })?;
             let answer = crate::champion::ask_runner(info, challenger, &batch, &ask.outputs).await?;
-            (Arc::clone(info), answer)
+            (Arc::clone(info), Ran::since(start, answer)?)
         };
-        let compute = start.elapsed();
-        let id = self
-            .ids
-            .issue(now_ms(), u32::try_from(batch.rows()).unwrap_or(u32::MAX));
-        let (rows, outputs) = replies(answer, id, &ask.keys);
-        Ok(Reply {
-            version: info.name.as_str().into(),
-            digest: info.digest.as_str().into(),
-            rows,
-            outputs,
+        let id = self.ids.issue(now_ms(), count(ran.answer.rows.len()));
+        Ok(reply(info, ran, id, ask.keys.ids))
+    }
+}
+
+/// An answer and how long it took.
+struct Ran {
+    answer: Answer,
+    queue: Duration,
+    compute: Duration,
+}
+
+impl Ran {
+    /// An answer computed on the spot.
+    #[expect(clippy::unnecessary_wraps, reason = "reads as the other way does")]
+    fn since(start: Instant, answer: Answer) -> Result<Self, Error> {
+        Ok(Self {
+            answer,
             queue: Duration::ZERO,
-            compute,
+            compute: start.elapsed(),
         })
     }
+
+    /// An answer computed away from the async workers; what passes before a thread takes it is waiting.
+    async fn aside(
+        asked: Instant,
+        work: impl FnOnce() -> Result<Answer, Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let ran = tokio::task::spawn_blocking(move || {
+            let start = Instant::now();
+            work().map(|answer| Self {
+                answer,
+                queue: start.duration_since(asked),
+                compute: start.elapsed(),
+            })
+        });
+        ran.await
+            .map_err(|_| Error::new(Kind::NoAnswer, "the run was ended by a fault of the program"))?
+    }
+}
+
+fn count(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
 /// What the mirror takes of an answered request.
@@ -149,18 +186,12 @@ struct Seen<'a> {
     record: bool,
 }
 
-/// The rows of a reply, and its raw outputs joined over the rows.
-fn replies(answer: Answer, id: PredictionId, keys: &Keys) -> (Vec<RowReply>, Vec<(Arc<str>, Tensor)>) {
-    let several = answer.rows.len() > 1;
+/// The reply of a version, its raw outputs joined over the rows.
+fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<Vec<String>>>) -> Reply {
+    let Ran { answer, queue, compute } = ran;
     let mut outputs: Vec<(Arc<str>, Vec<Tensor>)> = Vec::new();
     let mut rows = Vec::with_capacity(answer.rows.len());
-    for (k, row) in answer.rows.into_iter().enumerate() {
-        let own = keys.ids.as_ref().and_then(|ids| ids.get(k));
-        let generated = || {
-            let mut text = Vec::with_capacity(40);
-            id.write(several.then(|| u32::try_from(k).unwrap_or(u32::MAX)), &mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
+    for row in answer.rows {
         for (name, tensor) in row.outputs {
             match outputs.iter_mut().find(|(known, _)| **known == *name) {
                 Some((_, parts)) => parts.push(tensor),
@@ -168,9 +199,9 @@ fn replies(answer: Answer, id: PredictionId, keys: &Keys) -> (Vec<RowReply>, Vec
             }
         }
         rows.push(RowReply {
-            id: own.cloned().unwrap_or_else(generated),
+            // A value is its own label: it is not said twice.
+            label: row.label.filter(|_| !matches!(row.score, Some(Score::Value(_)))),
             score: row.score,
-            label: row.label,
             fallback: row.fallback.map(|version| version.info.name.as_str().into()),
         });
     }
@@ -183,7 +214,14 @@ fn replies(answer: Answer, id: PredictionId, keys: &Keys) -> (Vec<RowReply>, Vec
             .map(|tensor| (name, tensor))
     });
     let outputs = joined.collect();
-    (rows, outputs)
+    Reply {
+        version,
+        ids: own.map_or(Ids::Generated(id), Ids::Caller),
+        rows,
+        outputs,
+        queue,
+        compute,
+    }
 }
 
 impl Backend for Gateway {
@@ -192,11 +230,23 @@ impl Backend for Gateway {
     fn resolve(&self, model: Option<&str>) -> Result<Arc<Served>, Error> {
         let models = self.models.load();
         let names = || models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if let Some(model) = model.and_then(|name| models.get(name)) {
+            return Ok(Arc::clone(model));
+        }
+        // What is not known yet may be a moment later: a client must not take it for a wrong name.
+        if !self.restored.load(Ordering::Acquire) {
+            let text = "the recorded models are being brought back: try again";
+            return Err(Error::new(Kind::NotReady, text).retry_after(1));
+        }
         match model {
-            Some(name) => models
-                .get(name)
-                .cloned()
-                .ok_or_else(|| Error::new(Kind::UnknownModel, format!("no model '{name}'; there are: {}", names()))),
+            Some(name) => {
+                let (name, known) = (clip(name), names());
+                let text = match known.as_str() {
+                    "" => format!("no model '{name}'; no model is served"),
+                    _ => format!("no model '{name}'; there are: {known}"),
+                };
+                Err(Error::new(Kind::UnknownModel, text))
+            }
             None => match models.len() {
                 1 => models
                     .values()
@@ -228,41 +278,25 @@ impl Backend for Gateway {
                 rows: 0,
             },
         ));
-        let start = Instant::now();
-        let answer = Self::champion_answer(&champion, &batch, &ask).await?;
-        let compute = start.elapsed();
-        let fallbacks = answer.rows.iter().filter(|row| row.fallback.is_some()).count();
+        let ran = Self::champion_answer(&champion, &batch, &ask.outputs).await?;
+        let fallbacks = ran.answer.rows.iter().filter(|row| row.fallback.is_some()).count();
         if fallbacks > 0 {
             model.metrics.fallbacks.increment(fallbacks as u64);
         }
         let now = now_ms();
-        let id = self.ids.issue(now, u32::try_from(batch.rows()).unwrap_or(u32::MAX));
-        let keys = ask.keys;
-        let own_ids = Keys {
-            ids: keys.ids.clone(),
-            entities: None,
-            context: None,
-        };
+        let id = self.ids.issue(now, count(batch.rows()));
+        let own_ids = ask.keys.ids.clone();
         let seen = Seen {
             batch,
-            answer: &answer,
-            keys,
+            answer: &ran.answer,
+            keys: ask.keys,
             record: ask.shadow,
         };
         self.mirror(model, &champion, id, seen, now);
-        let info = &champion.version.info;
-        let (rows, outputs) = replies(answer, id, &own_ids);
-        Ok(Reply {
-            version: info.name.as_str().into(),
-            digest: info.digest.as_str().into(),
-            rows,
-            outputs,
-            queue: Duration::ZERO,
-            compute,
-        })
+        Ok(reply(Arc::clone(&champion.version.info), ran, id, own_ids))
     }
 
-    async fn feedback(&self, model: Option<&str>, items: Vec<FeedbackItem>) -> Result<Vec<ItemStatus>, Error> {
+    async fn feedback(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
         self.take_labels(model, items).await
     }
 

@@ -3,26 +3,22 @@
 //!
 //! Always holds: histograms, never summaries, in seconds; every counter exists at 0 from the start; identity stands on
 //! series that are written from the gateway's state at each scrape, so that a version that left leaves no series;
-//! [`Metrics::upkeep`], called on a timer, keeps memory flat when nobody scrapes.
+//! memory is flat when nobody scrapes.
 //! Leaves to others: when to count.
 
 mod families;
+mod histogram;
 mod http;
 mod model;
 
-use std::time::Duration;
-
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub use http::{HttpMetrics, Phases, RouteName};
-pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries};
+use histogram::Histograms;
 
-/// Edges of all histograms, in seconds: a tree or a small network answers in 20 to 500 µs, so the first ones are close.
-const EDGES: [f64; 18] = [
-    25e-6, 50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 1.5e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3,
-    250e-3, 1.0, 5.0,
-];
+pub use histogram::Seconds;
+pub use http::{HttpMetrics, Phases, Role, RouteName};
+pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries};
 
 const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);
 
@@ -31,6 +27,7 @@ const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None)
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    histograms: Histograms,
 }
 
 impl Default for Metrics {
@@ -43,12 +40,14 @@ impl Metrics {
     /// All families, at 0.
     #[must_use]
     pub fn new() -> Self {
-        // Only an empty list of edges is an error.
-        let builder = PrometheusBuilder::new().set_buckets(&EDGES).unwrap_or_default();
-        let recorder = builder.build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         families::describe(&recorder);
         let handle = recorder.handle();
-        let metrics = Self { recorder, handle };
+        let metrics = Self {
+            recorder,
+            handle,
+            histograms: Histograms::default(),
+        };
         // Not a model's: it must be there, at 0, before the first model is.
         let _ = metrics.counter(families::DROPPED_BY_SWAP, Vec::new());
         metrics
@@ -66,15 +65,13 @@ impl Metrics {
         ModelMetrics::new(self, model)
     }
 
-    /// Folds the raw samples of the histograms into their buckets.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
-    }
-
     /// The text of a scrape, with the series of the versions that are loaded now.
     #[must_use]
     pub fn render(&self, versions: &[VersionSeries]) -> String {
         let mut text = self.handle.render();
+        for (family, help) in families::HISTOGRAMS {
+            self.histograms.write(&mut text, family, help);
+        }
         model::write_versions(&mut text, versions);
         text
     }
@@ -87,33 +84,15 @@ impl Metrics {
         counter
     }
 
-    pub(crate) fn seconds(&self, name: &'static str, labels: Vec<Label>) -> Seconds {
-        Seconds(
-            self.recorder
-                .register_histogram(&Key::from_parts(name, labels), &METADATA),
-        )
-    }
-}
-
-/// A histogram of durations.
-#[derive(Clone)]
-pub struct Seconds(Histogram);
-
-impl std::fmt::Debug for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seconds")
-    }
-}
-
-impl Seconds {
-    /// Adds a sample.
-    pub fn record(&self, duration: Duration) {
-        self.0.record(duration.as_secs_f64());
+    pub(crate) fn seconds(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Seconds {
+        self.histograms.series(name, labels)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn value(text: &str, series: &str) -> Option<f64> {
@@ -151,8 +130,8 @@ mod tests {
     fn a_duration_falls_into_the_bucket_of_its_edge_and_two_gateways_do_not_mix() {
         let (a, b) = (Metrics::new(), Metrics::new());
         let (http, other) = (a.http(), b.http());
-        http.answered(RouteName::Predict, 200, false, Duration::from_micros(60));
-        other.answered(RouteName::Predict, 200, true, Duration::from_micros(60));
+        http.answered(RouteName::Predict, 200, Role::Champion, Duration::from_micros(60));
+        other.answered(RouteName::Predict, 200, Role::Pinned, Duration::from_micros(60));
         let text = a.render(&[]);
         let bucket = |role: &str, le: &str| {
             format!(
@@ -163,21 +142,5 @@ mod tests {
         assert_eq!(value(&text, &bucket("champion", "0.0001")), Some(1.0));
         assert_ne!(value(&text, &bucket("pinned", "+Inf")), Some(1.0));
         assert_eq!(value(&b.render(&[]), &bucket("pinned", "+Inf")), Some(1.0));
-    }
-
-    #[test]
-    fn upkeep_without_a_scrape_loses_no_sample() {
-        let metrics = Metrics::new();
-        let http = metrics.http();
-        for batch in 0..100u64 {
-            for i in 0..10_000u64 {
-                http.overhead.record(Duration::from_micros(i % 100 + batch));
-            }
-            metrics.upkeep();
-        }
-        assert_eq!(
-            value(&metrics.render(&[]), "dethrone_overhead_seconds_count"),
-            Some(1e6)
-        );
     }
 }

@@ -37,7 +37,7 @@ pub struct Observation {
     /// One per row.
     pub rows: Vec<Observed>,
     /// The caller's own ids, one per row.
-    pub ids: Option<Vec<String>>,
+    pub ids: Option<Arc<Vec<String>>>,
     /// Entities, one per row.
     pub entities: Option<Vec<String>>,
     /// Context objects as JSON, one per row.

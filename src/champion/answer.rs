@@ -44,7 +44,10 @@ impl Champion {
         let broken = rows.iter().any(Result::is_err);
         if broken {
             let stand_in = self.previous.as_ref().map(|previous| {
-                let outputs = self::outputs(&previous.info, wanted).unwrap_or_default();
+                // It may not have the outputs that were named; it answers all the same.
+                let outputs = self::outputs(&previous.info, wanted)
+                    .or_else(|_| self::outputs(&previous.info, &Wanted::None))
+                    .unwrap_or_default();
                 (previous, outputs)
             });
             for (k, row) in rows.iter_mut().enumerate() {

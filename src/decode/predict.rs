@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -67,8 +68,8 @@ pub enum Source<'a> {
 /// What the caller said about each row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// The caller's own id per row.
-    pub ids: Option<Vec<String>>,
+    /// The caller's own id per row; shared, because both the reply and the record need it.
+    pub ids: Option<Arc<Vec<String>>>,
     /// The entity per row.
     pub entities: Option<Vec<String>>,
     /// A JSON object per row, as text.
@@ -151,7 +152,7 @@ impl<'a> PredictBody<'a> {
         let context = self.list::<Box<RawValue>>("context", self.context, rows)?;
         let context = context.map(|list| list.iter().enumerate().map(|(i, c)| object(i, c.get())).collect());
         Ok(Keys {
-            ids,
+            ids: ids.map(Arc::new),
             entities,
             context: context.transpose()?,
         })

@@ -1,9 +1,10 @@
 //! Reported labels: which row, which truth, then through the recorder.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Gateway;
-use crate::decode::FeedbackItem;
+use crate::decode::{FeedbackItem, Invalid, Item};
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
 use crate::protocol::ItemStatus;
@@ -13,31 +14,25 @@ use crate::time::now_ms;
 
 impl Gateway {
     /// One status per item, in order, after all are on disk.
-    pub(super) async fn take_labels(
-        &self,
-        model: Option<&str>,
-        items: Vec<FeedbackItem>,
-    ) -> Result<Vec<ItemStatus>, Error> {
+    pub(super) async fn take_labels(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
         let mut statuses: Vec<Option<ItemStatus>> = Vec::with_capacity(items.len());
         let mut sent = Vec::with_capacity(items.len());
         let mut places = Vec::with_capacity(items.len());
         for (place, item) in items.into_iter().enumerate() {
-            match self.resolve(item.model.as_deref().or(model)) {
-                Ok(served) => {
+            match self.whose(model, item)? {
+                Ok((item, served)) => {
                     statuses.push(None);
-                    places.push((place, item.id.clone(), Arc::clone(&served)));
                     sent.push(self.label(&served, &item));
+                    places.push((place, item.id, served));
                 }
-                // A body whose model does not exist is refused as a whole, a line that names none by itself.
-                Err(error) if item.model.is_none() => return Err(error),
-                Err(error) => statuses.push(Some(ItemStatus {
-                    id: Some(item.id),
-                    status: "invalid",
-                    error: Some(error.message),
-                })),
+                Err(bad) => statuses.push(Some(bad)),
             }
         }
-        let answers = self.recorder.labels(sent, now_ms()).await?;
+        let answers = if sent.is_empty() {
+            Vec::new()
+        } else {
+            self.recorder.labels(sent, now_ms()).await?
+        };
         for ((place, id, served), answer) in places.into_iter().zip(answers) {
             served.metrics.labels(answer.status.name(), 1);
             if let Some(status) = statuses.get_mut(place) {
@@ -54,6 +49,38 @@ impl Gateway {
                 "the ledger answered fewer labels than it was given: send them again",
             )
         })
+    }
+
+    /// The item with its model, or its status when it has none.
+    ///
+    /// # Errors
+    /// Nothing can be said yet: the client is to send all of it again.
+    fn whose(&self, model: Option<&str>, item: Item) -> Result<Result<(FeedbackItem, Arc<Served>), ItemStatus>, Error> {
+        let Invalid { id, error } = match item {
+            Err(bad) => {
+                if let Ok(served) = self.resolve(model) {
+                    served.metrics.labels("invalid", 1);
+                }
+                bad
+            }
+            Ok(item) => match self.resolve(item.model.as_deref().or(model)) {
+                // After a restart the ids of a model mean something before it answers again.
+                Ok(served) if served.view.load().is_none() && !self.restored.load(Ordering::Acquire) => {
+                    return Err(super::not_ready(&served));
+                }
+                Ok(served) => return Ok(Ok((item, served))),
+                Err(error) if error.kind == Kind::NotReady => return Err(error),
+                Err(error) => Invalid {
+                    id: Some(item.id),
+                    error: error.message,
+                },
+            },
+        };
+        Ok(Err(ItemStatus {
+            id,
+            status: "invalid",
+            error: Some(error),
+        }))
     }
 
     fn label(&self, served: &Served, item: &FeedbackItem) -> LabelItem {

@@ -67,7 +67,6 @@ pub struct Running {
     control: Control,
     recorder: Recorder,
     recorder_thread: JoinHandle<()>,
-    upkeep: tokio::task::JoinHandle<()>,
     grace: Duration,
     _lock: StateLock,
 }
@@ -107,15 +106,6 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let app = Arc::new(App::new(Arc::clone(&gateway), limits(&config), metrics.http()));
     let servers = Servers::new();
     let listeners = listen(&config, &servers, &app).await?;
-    // Raw samples of histograms are folded even when nobody scrapes.
-    #[expect(clippy::disallowed_methods, reason = "ended by hand in stop")]
-    let upkeep = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(Duration::from_secs(5));
-        loop {
-            tick.tick().await;
-            metrics.upkeep();
-        }
-    });
     let grace = config.shutdown_grace;
     Ok(Running {
         listeners,
@@ -124,7 +114,6 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         control,
         recorder,
         recorder_thread,
-        upkeep,
         grace,
         _lock: lock,
     })
@@ -193,13 +182,11 @@ impl Running {
             mut control,
             recorder,
             recorder_thread,
-            upkeep,
             grace,
             gateway,
             ..
         } = self;
         servers.shutdown(grace).await;
-        upkeep.abort();
         let ended = tokio::task::spawn_blocking(move || {
             control.stop();
             recorder.stop();

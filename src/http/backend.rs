@@ -7,8 +7,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::decode::{FeedbackItem, Form, Keys, Rules, Wanted};
+use crate::champion::VersionInfo;
+use crate::decode::{Form, Item, Keys, Rules, Wanted};
 use crate::error::Error;
+use crate::id::PredictionId;
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::protocol::{Action, ItemStatus, Order};
@@ -53,8 +55,6 @@ pub struct Ask {
 /// The answer for one row.
 #[derive(Debug)]
 pub struct RowReply {
-    /// The caller's id or the generated one.
-    pub id: String,
     /// Absent where the task is unknown.
     pub score: Option<Score>,
     /// Absent where the task is unknown or a regression.
@@ -63,13 +63,22 @@ pub struct RowReply {
     pub fallback: Option<Arc<str>>,
 }
 
+/// What the rows of a reply are called.
+#[derive(Debug)]
+pub enum Ids {
+    /// As the caller called them, one per row.
+    Caller(Arc<Vec<String>>),
+    /// By the request's id; its text is written straight into the reply.
+    Generated(PredictionId),
+}
+
 /// The answer for a request.
 #[derive(Debug)]
 pub struct Reply {
     /// The version that answered.
-    pub version: Arc<str>,
-    /// Its digest, `sha256:…`.
-    pub digest: Arc<str>,
+    pub version: Arc<VersionInfo>,
+    /// Names of the rows.
+    pub ids: Ids,
     /// One per row.
     pub rows: Vec<RowReply>,
     /// Raw outputs that were asked for, by name.
@@ -95,10 +104,11 @@ pub trait Backend: Send + Sync + 'static {
     fn answer(&self, model: &Arc<Self::Model>, ask: Ask) -> impl Future<Output = Result<Reply, Error>> + Send;
 
     /// Takes labels; returns one status per item, in order, when they are on disk. `model` is for items that name none.
+    /// An item that cannot be read, or whose model does not exist, is `invalid` by itself.
     fn feedback(
         &self,
         model: Option<&str>,
-        items: Vec<FeedbackItem>,
+        items: Vec<Item>,
     ) -> impl Future<Output = Result<Vec<ItemStatus>, Error>> + Send;
 
     /// Whether requests can be answered, or why not.

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Limits;
+use crate::metrics::Seconds;
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Watch {
     idle_since: AtomicU64,
     /// Microseconds after birth, plus one, at which a head began to arrive; 0: none is.
     head_since: AtomicU64,
+    /// Microseconds after birth, plus one, at which a prediction that is yet to be written was answered; 0: none is.
+    answered_at: AtomicU64,
     /// HTTP/2 frames are no heads: there only idleness counts.
     is_h2: AtomicBool,
     /// Told to go, to make room.
@@ -39,6 +42,7 @@ impl Watch {
             in_flight: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+            answered_at: AtomicU64::new(0),
             is_h2: AtomicBool::new(false),
             evicted: Notify::new(),
         })
@@ -91,6 +95,16 @@ pub(crate) fn period(limits: &Limits) -> Duration {
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Watch>);
 
+impl InFlight {
+    /// The request is done; a prediction's writing is timed from here. Answers of HTTP/2 leave interleaved: there no
+    /// single one can be timed.
+    pub(crate) fn answered(self, timed: bool) {
+        if timed && !self.0.is_h2.load(Relaxed) {
+            self.0.answered_at.store(self.0.now() + 1, Relaxed);
+        }
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.now().max(1), Relaxed);
@@ -103,6 +117,8 @@ impl Drop for InFlight {
 pub(crate) struct Watched {
     pub(crate) stream: TcpStream,
     pub(crate) watch: Arc<Watch>,
+    /// Time from a prediction's answer to its last byte in the socket's buffer.
+    pub(crate) write: Seconds,
 }
 
 impl AsyncRead for Watched {
@@ -124,7 +140,14 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let poll = Pin::new(&mut self.stream).poll_flush(cx);
+        let since = self.watch.answered_at.load(Relaxed);
+        if since != 0 && poll.is_ready() {
+            self.watch.answered_at.store(0, Relaxed);
+            let took = (self.watch.now() + 1).saturating_sub(since);
+            self.write.record(Duration::from_micros(took));
+        }
+        poll
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,5 @@
 //! From a request to its route and back.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::route::{self, Face, Route};
 use super::stack::{self, Call, Work};
 use super::{App, Backend, admin, body, feedback, health, predict, strict};
 use crate::error::Error;
-use crate::metrics::RouteName;
+use crate::metrics::{Role, RouteName};
 
 /// One listener's way in.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(crate) struct Edge<B, W> {
 
 impl<B: Backend, W: Work> Edge<B, W> {
     /// Answers a request; there is always an answer.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> (RouteName, Answer) {
         let start = Instant::now();
         let (parts, incoming) = request.into_parts();
         let (name, answer) = match self.route(&parts) {
@@ -39,11 +38,11 @@ impl<B: Backend, W: Work> Edge<B, W> {
             }
             Err(answer) => (RouteName::None, *answer),
         };
-        let pinned = answer.extensions().get::<predict::Pinned>().is_some();
+        let role = answer.extensions().get::<Role>().copied().unwrap_or_default();
         self.app
             .metrics
-            .answered(name, answer.status().as_u16(), pinned, start.elapsed());
-        Ok(answer)
+            .answered(name, answer.status().as_u16(), role, start.elapsed());
+        (name, answer)
     }
 
     fn route(&self, parts: &Parts) -> Result<Route, Box<Answer>> {
@@ -74,6 +73,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 self.work(Call::Feedback(feedback::Call { body })).await
             }
             Route::Server => health::server(),
+            Route::OpenApi => health::openapi(),
             Route::Live => health::live(backend),
             Route::Ready => health::ready(backend),
             Route::ModelReady(model) => health::model_ready(backend, &model),
@@ -99,7 +99,7 @@ fn name_of(route: &Route) -> RouteName {
     match route {
         Route::Predict(_) => RouteName::Predict,
         Route::Feedback => RouteName::Feedback,
-        Route::Server | Route::Live | Route::Ready | Route::ModelReady(_) => RouteName::Health,
+        Route::Server | Route::OpenApi | Route::Live | Route::Ready | Route::ModelReady(_) => RouteName::Health,
         Route::Metrics => RouteName::Metrics,
         Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Act(..) => RouteName::Admin,
     }

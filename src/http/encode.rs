@@ -1,8 +1,10 @@
 //! The `/predict` reply, written straight into one buffer.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::backend::{Reply, RowReply};
+use super::backend::{Ids, Reply, RowReply};
 use crate::each_data;
 use crate::model::tensor::{Data, Tensor};
 use crate::score::Score;
@@ -11,13 +13,29 @@ use crate::score::Score;
 /// not finite becomes `null`.
 #[must_use]
 pub(super) fn reply(model: &str, reply: &Reply) -> Vec<u8> {
+    let rows = Rows {
+        ids: &reply.ids,
+        rows: &reply.rows,
+        outputs: &reply.outputs,
+    };
+    write(model, &reply.version.name, &reply.version.digest, &rows)
+}
+
+/// What of a reply differs from row to row.
+struct Rows<'a> {
+    ids: &'a Ids,
+    rows: &'a [RowReply],
+    outputs: &'a [(Arc<str>, Tensor)],
+}
+
+fn write(model: &str, version: &str, digest: &str, reply: &Rows<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(192 + reply.rows.len() * 96);
     out.extend_from_slice(b"{\"model\":");
     json(&mut out, model);
     out.extend_from_slice(b",\"version\":");
-    json(&mut out, &*reply.version);
+    json(&mut out, version);
     out.extend_from_slice(b",\"digest\":");
-    json(&mut out, &*reply.digest);
+    json(&mut out, digest);
     out.extend_from_slice(b",\"predictions\":[");
     for (at, row) in reply.rows.iter().enumerate() {
         if at > 0 {
@@ -29,9 +47,22 @@ pub(super) fn reply(model: &str, reply: &Reply) -> Vec<u8> {
     out
 }
 
-fn row_reply(out: &mut Vec<u8>, reply: &Reply, at: usize, row: &RowReply) {
+fn id(out: &mut Vec<u8>, reply: &Rows<'_>, at: usize) {
+    match reply.ids {
+        Ids::Caller(ids) => json(out, ids.get(at).map_or("", String::as_str)),
+        Ids::Generated(id) => {
+            // Its letters need no escapes.
+            out.push(b'"');
+            let row = (reply.rows.len() > 1).then(|| u32::try_from(at).unwrap_or(u32::MAX));
+            id.write(row, out);
+            out.push(b'"');
+        }
+    }
+}
+
+fn row_reply(out: &mut Vec<u8>, reply: &Rows<'_>, at: usize, row: &RowReply) {
     out.extend_from_slice(b"{\"id\":");
-    json(out, &row.id);
+    id(out, reply, at);
     match &row.score {
         Some(Score::Binary(x) | Score::Value(x)) => {
             out.extend_from_slice(b",\"score\":");
@@ -126,52 +157,62 @@ fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::{Value, json};
 
     use super::*;
     use crate::model::head::LabelValue;
     use crate::model::tensor::Text;
 
-    fn row(id: &str, score: Option<Score>, label: Option<LabelValue>) -> RowReply {
+    fn row(score: Option<Score>, label: Option<LabelValue>) -> RowReply {
         RowReply {
-            id: id.into(),
             score,
             label,
             fallback: None,
         }
     }
 
-    fn written(rows: Vec<RowReply>, outputs: Vec<(&str, Tensor)>) -> Value {
-        let full = Reply {
-            version: "v\"1".into(),
-            digest: "sha256:00".into(),
+    fn written(rows: &[RowReply], ids: &Ids, outputs: Vec<(&str, Tensor)>) -> Value {
+        let outputs: Vec<(Arc<str>, Tensor)> = outputs.into_iter().map(|(n, t)| (n.into(), t)).collect();
+        let rows = Rows {
+            ids,
             rows,
-            outputs: outputs.into_iter().map(|(n, t)| (n.into(), t)).collect(),
-            queue: Duration::ZERO,
-            compute: Duration::ZERO,
+            outputs: &outputs,
         };
-        serde_json::from_slice(&reply("elec2", &full)).unwrap()
+        serde_json::from_slice(&write("elec2", "v\"1", "sha256:00", &rows)).unwrap()
+    }
+
+    fn called(names: &[&str]) -> Ids {
+        Ids::Caller(Arc::new(names.iter().map(|&n| n.to_owned()).collect()))
+    }
+
+    #[test]
+    fn generated_ids_are_written_as_the_labels_will_name_them() {
+        let id = crate::id::IdKey::new([7; 16]).id_of(1 << 40);
+        let ids = Ids::Generated(id);
+        let (one, two) = (vec![row(None, None)], vec![row(None, None), row(None, None)]);
+        let name = |rows: &[RowReply], at: usize| written(rows, &ids, vec![])["predictions"][at]["id"].clone();
+        assert_eq!(name(&one, 0), json!(id.to_string()));
+        assert_eq!(name(&two, 0), json!(format!("{id}.0")));
+        assert_eq!(name(&two, 1), json!(format!("{id}.1")));
     }
 
     #[test]
     fn a_reply_names_model_version_and_digest_and_has_a_row_per_row() {
-        let mut b = row("b", Some(Score::Binary(0.1 + 0.2)), Some(LabelValue::Text("UP".into())));
+        let mut b = row(Some(Score::Binary(0.1 + 0.2)), Some(LabelValue::Text("UP".into())));
         b.fallback = Some("old".into());
         let rows = vec![
-            row("a", Some(Score::Binary(0.81)), Some(LabelValue::Int(1))),
+            row(Some(Score::Binary(0.81)), Some(LabelValue::Int(1))),
             b,
-            row("c", Some(Score::Classes([0.25, 0.75].into())), Some(LabelValue::Int(2))),
-            row("d", Some(Score::Value(-1e300)), None),
+            row(Some(Score::Classes([0.25, 0.75].into())), Some(LabelValue::Int(2))),
+            row(Some(Score::Value(-1e300)), None),
         ];
         let expected = json!({"model": "elec2", "version": "v\"1", "digest": "sha256:00", "predictions": [
             {"id": "a", "score": 0.81, "label": 1},
-            {"id": "b", "score": 0.1 + 0.2, "label": "UP", "fallback": "old"},
+            {"id": "b\"", "score": 0.1 + 0.2, "label": "UP", "fallback": "old"},
             {"id": "c", "scores": [0.25, 0.75], "label": 2},
             {"id": "d", "score": -1e300},
         ]});
-        assert_eq!(written(rows, vec![]), expected);
+        assert_eq!(written(&rows, &called(&["a", "b\"", "c", "d"]), vec![]), expected);
     }
 
     #[test]
@@ -189,7 +230,7 @@ mod tests {
             ("t", tensor(&[2, 1], Data::Bytes(text))),
             ("all", tensor(&[1, 1], Data::Uint64(vec![u64::MAX]))),
         ];
-        let out = written(vec![row("a", None, None), row("b", None, None)], outputs);
+        let out = written(&[row(None, None), row(None, None)], &called(&["a", "b"]), outputs);
         let of = |row: usize| out["predictions"][row]["outputs"].clone();
         let text = serde_json::to_string(&of(0)["p"]).unwrap();
         assert_eq!(text, "[0.1,0.9]");

@@ -6,9 +6,9 @@ use hyper::body::Incoming;
 use super::body::{self, Body};
 use super::reply::{self, Answer};
 use super::{App, Backend, strict};
-use crate::decode::{self, FeedbackItem, Invalid, Item, Line, LineSplitter, MAX_LINE_BYTES};
+use crate::decode::{self, Invalid, Item, Line, LineSplitter, MAX_LINE_BYTES};
 use crate::error::{Error, Kind};
-use crate::protocol::{FeedbackReply, ItemStatus, StreamReply};
+use crate::protocol::{FeedbackReply, StreamReply};
 
 /// Lines that are handed to the ledger together.
 const CHUNK: usize = 1_000;
@@ -36,7 +36,11 @@ pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
 async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error> {
     let read = decode::feedback(bytes, app.limits.max_labels)?;
     let model = read.model.as_deref();
-    let results = store(&*app.backend, model, read.items).await?;
+    // A body whose own model does not exist is refused as a whole.
+    if model.is_some() || read.items.iter().flatten().any(|item| item.model.is_none()) {
+        app.backend.resolve(model)?;
+    }
+    let results = app.backend.feedback(model, read.items).await?;
     let accepted = results.iter().filter(|r| r.status == "accepted").count();
     Ok(reply::value(
         200,
@@ -46,37 +50,6 @@ async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error>
             results: &results,
         },
     ))
-}
-
-/// Hands the valid items on; all statuses in the order sent.
-async fn store<B: Backend>(backend: &B, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
-    let mut statuses: Vec<Option<ItemStatus>> = Vec::with_capacity(items.len());
-    let mut valid: Vec<FeedbackItem> = Vec::with_capacity(items.len());
-    for item in items {
-        match item {
-            Ok(item) => {
-                valid.push(item);
-                statuses.push(None);
-            }
-            Err(bad) => statuses.push(Some(invalid(bad))),
-        }
-    }
-    let mut stored = if valid.is_empty() {
-        Vec::new()
-    } else {
-        backend.feedback(model, valid).await?
-    }
-    .into_iter();
-    let all: Option<Vec<ItemStatus>> = statuses.into_iter().map(|s| s.or_else(|| stored.next())).collect();
-    all.ok_or_else(|| Error::new(Kind::Internal, "a label was left without a status"))
-}
-
-fn invalid(bad: Invalid) -> ItemStatus {
-    ItemStatus {
-        id: bad.id,
-        status: "invalid",
-        error: Some(bad.error),
-    }
 }
 
 /// Reads lines as they come, and answers when the last is on disk.
@@ -130,7 +103,7 @@ impl Lines {
             let rest = self.waiting.split_off(self.waiting.len().min(CHUNK));
             let group = std::mem::replace(&mut self.waiting, rest);
             let (numbers, items): (Vec<u64>, Vec<Item>) = group.into_iter().unzip();
-            let stored = store(backend, None, items).await.map_err(|e| self.broken(&e))?;
+            let stored = backend.feedback(None, items).await.map_err(|e| self.broken(&e))?;
             for (line, status) in numbers.into_iter().zip(stored) {
                 self.reply.add(line, status);
             }

@@ -13,6 +13,11 @@ pub(crate) fn server() -> Answer {
     reply::value(200, &json!({"name": "dethrone", "version": version, "extensions": []}))
 }
 
+/// `GET /openapi.json`: the data listener's routes, for people and their tools.
+pub(crate) fn openapi() -> Answer {
+    reply::json(200, include_bytes!("openapi.json").to_vec())
+}
+
 /// `GET /v2/health/live`: the process answers.
 pub(crate) fn live<B: Backend>(backend: &B) -> Answer {
     reply::value(200, &json!({"live": true, "ready": backend.ready().is_ok()}))

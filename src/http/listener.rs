@@ -1,6 +1,7 @@
 //! Sockets: bind, accept, serve, stop.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use super::connection::{Watch, Watched, period};
 use super::edge::Edge;
 use super::stack::{self, Work};
 use super::{App, Backend, Face};
+use crate::metrics::RouteName;
 
 /// Streams of one HTTP/2 connection at once.
 const MAX_H2_STREAMS: u32 = 256;
@@ -167,14 +169,15 @@ impl<B: Backend, W: Work> Door<B, W> {
             let io = TokioIo::new(Watched {
                 stream,
                 watch: Arc::clone(&watch),
+                write: edge.app.metrics.phases.write.clone(),
             });
             let (way, watched) = (edge, Arc::clone(&watch));
             let service = service_fn(move |request| {
                 let (edge, guard) = (Arc::clone(&way), watched.begin());
                 async move {
-                    let answer = edge.handle(request).await;
-                    drop(guard);
-                    answer
+                    let (route, answer) = edge.handle(request).await;
+                    guard.answered(route == RouteName::Predict);
+                    Ok::<_, Infallible>(answer)
                 }
             });
             let serving = builder.serve_connection(io, service);

@@ -3,12 +3,13 @@
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::backend::{Ask, Backend, Model, Reply};
+use super::backend::{Ask, Backend, Model};
 use super::body::Body;
 use super::reply::{self, Answer};
 use super::{App, encode, strict};
 use crate::decode::{PredictBody, clip};
 use crate::error::{Error, Kind};
+use crate::metrics::Role;
 
 /// A request whose head was fine.
 #[derive(Debug)]
@@ -35,25 +36,22 @@ impl Call {
     }
 }
 
-/// Marks the answer of a version that the client chose: its latency is not the champion's.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pinned;
-
-/// Decodes, asks, encodes.
+/// Decodes, asks, encodes. An answer that is not the champion's says so in its extensions: its latency is not the
+/// champion's either.
 pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
     match predict(app, call).await {
-        Ok((body, false)) => reply::json(200, body),
-        Ok((body, true)) => {
+        Ok((body, Role::Champion)) => reply::json(200, body),
+        Ok((body, role)) => {
             let mut answer = reply::json(200, body);
-            answer.extensions_mut().insert(Pinned);
+            answer.extensions_mut().insert(role);
             answer
         }
         Err(e) => reply::error(&e),
     }
 }
 
-/// The reply's body, and whether the request was pinned.
-async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, bool), Error> {
+/// The reply's body, and who answered.
+async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Role), Error> {
     let phases = &app.metrics.phases;
     let read = Instant::now();
     phases.read.record(read.duration_since(call.start));
@@ -61,6 +59,9 @@ async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, bool)
     let decoded = Instant::now();
     phases.decode.record(decoded.duration_since(read));
     let (deadline, pinned) = (ask.deadline, ask.version.is_some());
+    if deadline.is_some_and(|deadline| deadline <= decoded) {
+        return Err(late());
+    }
     let answering = app.backend.answer(&model, ask);
     let answer = match deadline {
         None => answering.await?,
@@ -74,10 +75,16 @@ async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, bool)
     phases.encode.record(done.duration_since(answered));
     phases.queue.record(answer.queue);
     phases.compute.record(answer.compute);
-    let Reply { queue, compute, .. } = answer;
     let total = done.duration_since(read);
-    app.metrics.overhead.record(total.saturating_sub(queue + compute));
-    Ok((body, pinned))
+    app.metrics
+        .overhead
+        .record(total.saturating_sub(answer.queue + answer.compute));
+    let role = match pinned {
+        true => Role::Pinned,
+        false if answer.rows.iter().any(|row| row.fallback.is_some()) => Role::Previous,
+        false => Role::Champion,
+    };
+    Ok((body, role))
 }
 
 fn late() -> Error {

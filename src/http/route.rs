@@ -34,6 +34,7 @@ pub(crate) enum Route {
     Predict(Option<String>),
     Feedback,
     Server,
+    OpenApi,
     Live,
     Ready,
     ModelReady(String),
@@ -82,6 +83,7 @@ fn data(path: &str) -> Result<(Route, &'static str), Error> {
         "/predict" => (Route::Predict(None), "POST"),
         "/feedback" => (Route::Feedback, "POST"),
         "/v2" | "/v2/" => (Route::Server, "GET"),
+        "/openapi.json" => (Route::OpenApi, "GET"),
         "/v2/health/live" => (Route::Live, "GET"),
         "/v2/health/ready" => (Route::Ready, "GET"),
         _ => match *segments(path) {
@@ -160,6 +162,7 @@ mod tests {
             (Method::GET, "/v2/health/live"),
             (Method::GET, "/v2/health/ready"),
             (Method::GET, "/v2/models/m/ready"),
+            (Method::GET, "/openapi.json"),
         ];
         let admin = [
             (Method::GET, "/api/models"),

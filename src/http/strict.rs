@@ -120,19 +120,49 @@ fn is_own(host: &str, bound: std::net::IpAddr) -> bool {
             .is_ok_and(|ip| ip.is_loopback() || ip == bound)
 }
 
-/// When the client stops waiting.
+/// When the client stops waiting: the nearer of the two headers. 0 is allowed: of a deadline passed on from hop to hop
+/// nothing may be left.
 pub(crate) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
-    let Some(value) = headers.get("x-dethrone-timeout-ms") else {
-        return Ok(None);
-    };
-    let ms = value.to_str().ok().and_then(|v| v.parse::<u64>().ok());
-    match ms.filter(|ms| (1..=MAX_TIMEOUT_MS).contains(ms)) {
-        Some(ms) => Ok(Some(now + Duration::from_millis(ms))),
-        None => Err(Error::new(
-            Kind::BadRequest,
-            format!("x-dethrone-timeout-ms is not a number of milliseconds: send 1 to {MAX_TIMEOUT_MS}"),
-        )),
+    let longest = Duration::from_millis(MAX_TIMEOUT_MS);
+    let own = headers.get("x-dethrone-timeout-ms").map(|value| {
+        let ms = value.to_str().ok().and_then(|v| v.parse::<u64>().ok());
+        ms.filter(|ms| *ms <= MAX_TIMEOUT_MS)
+            .map(Duration::from_millis)
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::BadRequest,
+                    format!("x-dethrone-timeout-ms is not a number of milliseconds: send 0 to {MAX_TIMEOUT_MS}"),
+                )
+            })
+    });
+    let grpc = headers.get("grpc-timeout").map(|value| {
+        value.to_str().ok().and_then(grpc_timeout).ok_or_else(|| {
+            Error::new(
+                Kind::BadRequest,
+                "grpc-timeout is not a time: send 1 to 8 digits and one of H M S m u n",
+            )
+        })
+    });
+    let spans = [own.transpose()?, grpc.transpose()?];
+    Ok(spans.into_iter().flatten().min().map(|span| now + span.min(longest)))
+}
+
+/// The gRPC protocol's `TimeoutValue TimeoutUnit`.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
 }
 
 /// True when the client keeps out of shadow, store and evidence.
@@ -150,6 +180,38 @@ pub(crate) fn opted_out(headers: &HeaderMap) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_deadlines_the_nearer_counts_and_nonsense_is_refused() {
+        let now = Instant::now();
+        let read = |own: &'static str, grpc: &'static str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("x-dethrone-timeout-ms", own), ("grpc-timeout", grpc)] {
+                if !value.is_empty() {
+                    headers.insert(name, http::HeaderValue::from_static(value));
+                }
+            }
+            deadline(&headers, now).map(|at| at.map(|at| at - now))
+        };
+        let ms = |ms| Ok(Some(Duration::from_millis(ms)));
+        assert_eq!(read("", ""), Ok(None));
+        assert_eq!(read("0", ""), ms(0));
+        assert_eq!(read("250", "1S"), ms(250));
+        assert_eq!(read("5000", "1S"), ms(1_000));
+        assert_eq!(read("", "20000u"), ms(20));
+        assert_eq!(read("", "99999999H"), ms(MAX_TIMEOUT_MS));
+        for (own, grpc) in [
+            ("-1", ""),
+            ("3600001", ""),
+            ("1.5", ""),
+            ("", "S"),
+            ("", "1"),
+            ("", "1s"),
+            ("", "123456789m"),
+        ] {
+            assert!(read(own, grpc).is_err(), "{own} {grpc}");
+        }
+    }
 
     #[test]
     fn only_own_names_pass_as_host() {

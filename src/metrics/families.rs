@@ -1,6 +1,6 @@
 //! Names and help of all families.
 
-use metrics::{KeyName, Recorder, SharedString, Unit};
+use metrics::{KeyName, Recorder, SharedString};
 use metrics_exporter_prometheus::PrometheusRecorder;
 
 pub(super) const DURATION: &str = "dethrone_request_duration_seconds";
@@ -31,7 +31,7 @@ pub(super) const LOG_WEALTH: (&str, &str) = (
     "Evidence that a challenger is better than the champion: natural logarithm of the betting wealth.",
 );
 
-const HISTOGRAMS: [(&str, &str); 3] = [
+pub(super) const HISTOGRAMS: [(&str, &str); 3] = [
     (
         DURATION,
         "From a request's head to its answer, by route, role and outcome.",
@@ -62,12 +62,8 @@ const COUNTERS: [(&str, &str); 10] = [
     (RUNNER_RESTARTS, "Runner processes started again after they ended."),
 ];
 
-/// Gives every family its help.
+/// Gives every counter its help.
 pub(super) fn describe(recorder: &PrometheusRecorder) {
-    for (name, help) in HISTOGRAMS {
-        let help = SharedString::const_str(help);
-        recorder.describe_histogram(KeyName::from_const_str(name), Some(Unit::Seconds), help);
-    }
     for (name, help) in COUNTERS {
         recorder.describe_counter(KeyName::from_const_str(name), None, SharedString::const_str(help));
     }

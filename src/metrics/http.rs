@@ -30,6 +30,20 @@ impl RouteName {
     ];
 }
 
+/// Who answered a prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// The champion, all rows.
+    #[default]
+    Champion,
+    /// The previous champion, at least one row.
+    Previous,
+    /// The version that the client named.
+    Pinned,
+}
+
+const ROLES: [&str; 3] = ["champion", "previous", "pinned"];
+
 /// How a request ended, coarsely enough for a histogram.
 const OUTCOMES: [&str; 4] = ["ok", "refused", "shed", "failed"];
 
@@ -56,8 +70,8 @@ pub struct HttpMetrics {
 #[derive(Clone, Debug)]
 struct RouteHandles {
     codes: Vec<(u16, Counter)>,
-    champion: Vec<Seconds>,
-    pinned: Vec<Seconds>,
+    /// By role, then by outcome; routes other than `predict` have one role.
+    durations: Vec<Vec<Seconds>>,
 }
 
 /// The phases that a listener sees.
@@ -69,11 +83,13 @@ pub struct Phases {
     pub queue: Seconds,
     pub compute: Seconds,
     pub encode: Seconds,
+    /// From the answer to its last byte in the socket's buffer; HTTP/1 only.
+    pub write: Seconds,
 }
 
 impl HttpMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let phase = |name: &'static str| metrics.seconds(families::PHASE, vec![Label::new("phase", name)]);
+        let phase = |name: &'static str| metrics.seconds(families::PHASE, &[("phase", name)]);
         Self {
             routes: RouteName::ALL
                 .iter()
@@ -85,21 +101,22 @@ impl HttpMetrics {
                 queue: phase("queue"),
                 compute: phase("compute"),
                 encode: phase("encode"),
+                write: phase("write"),
             },
-            overhead: metrics.seconds(families::OVERHEAD, Vec::new()),
+            overhead: metrics.seconds(families::OVERHEAD, &[]),
         }
     }
 
     /// Counts an answer.
-    pub fn answered(&self, route: RouteName, code: u16, pinned: bool, took: Duration) {
+    pub fn answered(&self, route: RouteName, code: u16, role: Role, took: Duration) {
         let Some(handles) = self.routes.get(route as usize) else {
             return;
         };
         if let Some((_, counter)) = handles.codes.iter().find(|(c, _)| *c == code) {
             counter.increment(1);
         }
-        let role = if pinned { &handles.pinned } else { &handles.champion };
-        if let Some(histogram) = role.get(outcome(code)) {
+        let durations = handles.durations.get(role as usize);
+        if let Some(histogram) = durations.and_then(|by_outcome| by_outcome.get(outcome(code))) {
             histogram.record(took);
         }
     }
@@ -116,23 +133,16 @@ impl RouteHandles {
             (code, metrics.counter(families::REQUESTS, labels))
         };
         let durations = |role: &'static str| -> Vec<Seconds> {
-            let labels = |outcome: &'static str| {
-                vec![
-                    Label::new("route", route),
-                    Label::new("role", role),
-                    Label::new("outcome", outcome),
-                ]
+            let one = |outcome| {
+                let labels = [("route", route), ("role", role), ("outcome", outcome)];
+                metrics.seconds(families::DURATION, &labels)
             };
-            OUTCOMES
-                .iter()
-                .map(|o| metrics.seconds(families::DURATION, labels(o)))
-                .collect()
+            OUTCOMES.into_iter().map(one).collect()
         };
-        let is_predict = route == "predict";
+        let roles: &[&'static str] = if route == "predict" { &ROLES } else { &["none"] };
         Self {
             codes: codes.into_iter().map(count).collect(),
-            champion: durations(if is_predict { "champion" } else { "none" }),
-            pinned: if is_predict { durations("pinned") } else { Vec::new() },
+            durations: roles.iter().map(|role| durations(role)).collect(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::judge::fold::{Decision, Judge};
 use crate::judge::pair::{ClosedRow, Pair, Pairing};
 use crate::judge::verdict::{Call, Verdict};
 use crate::ledger::{Ledger, LedgerError, ModelRow, OpenRow, Position, PredictionRow, Snapshot, Writer};
-use crate::metrics::ModelMetrics;
+use crate::metrics::{ModelMetrics, RecorderDrop};
 use crate::mirror::Observation;
 use crate::score::{ModelNo, Outcome, Shed, Truth, VersionNo};
 use crate::served::{Evidence, Served};
@@ -531,6 +531,9 @@ impl Core {
         if let Some(book) = self.books.get_mut(&seen.model) {
             let duplicates = book.observe(writer, seen)?;
             self.duplicates += duplicates;
+            book.attached
+                .metrics
+                .recorder_dropped(RecorderDrop::DuplicateId, duplicates);
         }
         Ok(())
     }

@@ -171,3 +171,20 @@ write(
     [SCORE],
     [("shape", np.array([7, 11], np.int64))],
 )
+
+# Not a number where a feature is negative, the mean of the roots elsewhere.
+write(
+    "root",
+    [h.make_node("Sqrt", ["x"], ["roots"]), h.make_node("ReduceMean", ["roots"], ["score"], axes=[1], keepdims=1)],
+    [X],
+    [SCORE],
+)
+
+# What an encoder gives: a matrix per row, in which no score can be told.
+write(
+    "hidden",
+    [h.make_node("Unsqueeze", ["x", "last"], ["hidden"])],
+    [X],
+    [f32("hidden", ["n", 3, 1])],
+    [("last", np.int64([2]))],
+)

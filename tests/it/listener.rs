@@ -75,11 +75,13 @@ fn a_connection_lives_on_between_requests_and_ends_when_it_idles() {
 fn a_full_house_sends_the_longest_idle_away() {
     let gateway = gateway_with("max_connections = 16\n");
     let ask = b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut idle: Vec<TcpStream> = (0..16).map(|_| connect(gateway.data, ask)).collect();
-    for stream in &mut idle {
-        let read = stream.read(&mut [0; 4096]).unwrap();
-        assert!(read > 0);
-    }
+    // One after the other, so that the first is the one that has idled longest.
+    let one = |_| {
+        let mut stream = connect(gateway.data, ask);
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream
+    };
+    let mut idle: Vec<TcpStream> = (0..16).map(one).collect();
     assert_eq!(get(gateway.data, "/v2/health/live").status, 200);
     let (_, took) = until_closed(idle.remove(0));
     assert!(took < Duration::from_secs(5), "{took:?}");

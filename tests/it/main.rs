@@ -10,10 +10,18 @@ mod config;
 #[cfg(test)]
 mod exports;
 #[cfg(test)]
+mod feedback;
+#[cfg(test)]
 mod intake;
 #[cfg(test)]
 mod judge_vectors;
 #[cfg(test)]
 mod listener;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod predict;
+#[cfg(test)]
+mod shadowing;
 #[cfg(test)]
 mod support;

@@ -286,3 +286,36 @@ pub(crate) fn gateway_with(settings: &str) -> Gateway {
     gateway._site = Some(site);
     gateway
 }
+
+/// Beside the shipped models: the small ones that the tests run.
+pub(crate) fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{name}.onnx"))
+}
+
+/// The shipped rows with the probability that each shipped model gives.
+pub(crate) fn probes() -> Vec<Value> {
+    let text = std::fs::read_to_string(elec2().join("stream/probes.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A row that every shipped model but the one that needs `date` can answer.
+pub(crate) fn elec2_row() -> Value {
+    json!({"period": 0.5, "nswprice": 0.06, "nswdemand": 0.4, "vicprice": 0.003, "vicdemand": 0.42,
+           "transfer": 0.41, "day": "2"})
+}
+
+/// One number from the ledger's file, read beside the running gateway as anybody may.
+pub(crate) fn ask_ledger<T: rusqlite::types::FromSql>(site: &Site, query: &str) -> Option<T> {
+    use rusqlite::OpenFlags;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let ledger = rusqlite::Connection::open_with_flags(site.state().join("ledger.sqlite"), flags).unwrap();
+    ledger.query_row(query, [], |row| row.get(0)).ok()
+}
+
+/// The ids of an answer's rows.
+pub(crate) fn ids(answer: &Value) -> Vec<String> {
+    let rows = answer["predictions"].as_array().cloned().unwrap_or_default();
+    rows.iter()
+        .map(|row| row["id"].as_str().unwrap_or("?").to_owned())
+        .collect()
+}

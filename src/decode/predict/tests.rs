@@ -16,7 +16,7 @@ fn the_top_level_borrows_its_parts_and_ignores_other_keys() {
     let keys = read.keys(1).unwrap();
     assert_eq!(keys.context.unwrap(), [r#"{"channel":"web"}"#]);
     assert_eq!(
-        (keys.ids.unwrap(), keys.entities.unwrap()),
+        (keys.ids.unwrap().to_vec(), keys.entities.unwrap()),
         (vec!["a".to_owned()], vec!["e".to_owned()])
     );
     let mut plain = PredictBody::parse(br#"{"inputs":{},"outputs":true,"ids":null}"#).unwrap();
