@@ -249,7 +249,7 @@ mod tests {
             deadline(&headers, now)
         };
         assert_eq!(read("250").unwrap(), Some(now + Duration::from_millis(250)));
-        for text in ["", "0", "-1", "1.5", "soon", "99999999999999999999", "3600001"] {
+        for text in ["", "-1", "1.5", "soon", "99999999999999999999", "3600001"] {
             assert!(read(text).is_err(), "{text}");
         }
         assert_eq!(deadline(&HeaderMap::new(), now).unwrap(), None);
