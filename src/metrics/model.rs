@@ -28,10 +28,12 @@ pub enum RecorderDrop {
     QueueFull,
     /// The ledger failed.
     LedgerFailed,
+    /// Its caller's id was seen before.
+    DuplicateId,
 }
 
 const SWAPS: [&str; 4] = ["first", "promotion", "rollback", "order"];
-const RECORDER_DROPS: [&str; 2] = ["queue_full", "ledger_failed"];
+const RECORDER_DROPS: [&str; 3] = ["queue_full", "ledger_failed", "duplicate_id"];
 
 /// Handles of one model.
 #[derive(Clone)]
