@@ -15,8 +15,6 @@ mod outcome;
 mod pairs;
 mod rows;
 mod schema;
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -11,9 +11,10 @@ mod core;
 mod inputs;
 mod journal;
 mod labels;
+mod thread;
+
 #[cfg(test)]
 mod tests;
-mod thread;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Models, versions, pairs, decisions: what the judging rests on and what it led to.
 
 use rusqlite::{OptionalExtension, Row, params};
+use sha2::Digest;
 
 use super::rows::Position;
 use super::{LedgerError, Writer};
@@ -74,6 +75,17 @@ pub struct Snapshot {
     pub entry: i64,
     /// The state as JSON.
     pub judge: String,
+}
+
+impl Snapshot {
+    fn digest(&self) -> Vec<u8> {
+        let place = [self.folded_row.to_le_bytes(), self.entry.to_le_bytes()].concat();
+        sha2::Sha256::new()
+            .chain_update(place)
+            .chain_update(&self.judge)
+            .finalize()
+            .to_vec()
+    }
 }
 
 /// How far a model's book has come.
@@ -334,35 +346,45 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn put_snapshot(&self, model: ModelNo, snapshot: &Snapshot) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![
                 model.0,
                 snapshot.folded_row.cast_signed(),
                 snapshot.entry,
-                snapshot.judge
+                snapshot.judge,
+                snapshot.digest()
             ])?;
         Ok(())
     }
 
-    /// The stored state of a model's judge.
+    /// The stored state of a model's judge, unless it was damaged.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn snapshot(&self, model: ModelNo) -> Result<Option<Snapshot>, LedgerError> {
-        Ok(self
+        let stored: Option<(Snapshot, Vec<u8>)> = self
             .connection
             .query_row(
-                "SELECT folded_row, entry_no, judge FROM snapshots WHERE model_no = ?1",
+                "SELECT folded_row, entry_no, judge, digest FROM snapshots WHERE model_no = ?1",
                 [model.0],
                 |row| {
-                    Ok(Snapshot {
+                    let snapshot = Snapshot {
                         folded_row: row.get::<_, i64>(0)?.cast_unsigned(),
                         entry: row.get(1)?,
                         judge: row.get(2)?,
-                    })
+                    };
+                    Ok((snapshot, row.get(3)?))
                 },
             )
-            .optional()?)
+            .optional()?;
+        let whole = stored.filter(|(snapshot, digest)| {
+            let whole = snapshot.digest() == *digest;
+            if !whole {
+                tracing::warn!("a judge's snapshot is damaged; folding all pairs again");
+            }
+            whole
+        });
+        Ok(whole.map(|(snapshot, _)| snapshot))
     }
 
     /// Stores how far a model's book has come, in place of what was stored before.

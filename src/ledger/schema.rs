@@ -80,7 +80,8 @@ CREATE TABLE verdicts (
   verdict_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, row INTEGER NOT NULL, version_no INTEGER NOT NULL,
   verdict TEXT NOT NULL);
 CREATE TABLE snapshots (
-  model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, entry_no INTEGER NOT NULL, judge TEXT NOT NULL);
+  model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, entry_no INTEGER NOT NULL, judge TEXT NOT NULL,
+  digest BLOB NOT NULL);
 CREATE TABLE cursors (
   model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, last_time INTEGER NOT NULL, pairing TEXT NOT NULL);
 CREATE TABLE outages (

@@ -212,6 +212,16 @@ impl Book {
         self.lineup
     }
 
+    /// Everything that a verdict rests on.
+    #[cfg(test)]
+    pub(super) fn evidence(&self) -> String {
+        let mut coverage: Vec<String> = self.coverage.iter().map(|(v, c)| format!("{v:?} {c:?}")).collect();
+        coverage.sort();
+        let (judge, pairing) = (&self.judge, &self.pairing);
+        let place = (self.last, self.folded, self.entry, &self.pending);
+        format!("{judge:?}\n{pairing:?}\n{coverage:?}\n{place:?}")
+    }
+
     /// What was decided and not carried out yet.
     #[must_use]
     pub fn pending(&self) -> Option<&Decision> {

@@ -85,8 +85,8 @@ pub(super) struct Thread {
     // Declared, and so dropped, before `core`: a challenger whose last handle is in there ends by reporting into a
     // queue that must not be full and unread then.
     queues: Queues,
-    ledger: Ledger,
-    core: Core,
+    pub(super) ledger: Ledger,
+    pub(super) core: Core,
     decisions: Sender<Verdicted>,
     fault: Fault,
     stopping: Arc<AtomicBool>,
@@ -178,7 +178,7 @@ impl Thread {
     }
 
     /// One transaction. True when there is more to write or to fold.
-    fn commit(&mut self, drained: &mut Drained) -> Result<bool, LedgerError> {
+    pub(super) fn commit(&mut self, drained: &mut Drained) -> Result<bool, LedgerError> {
         let durable = !drained.labels.is_empty() || !drained.commands.is_empty();
         let core = &mut self.core;
         let undecided = core.outbox.len();
