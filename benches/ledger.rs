@@ -147,7 +147,12 @@ impl Rig {
                     fallback: None,
                 }],
                 // Spread like the hashes that callers use.
-                ids: own_ids.then(|| vec![format!("{:016x}", self.next.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15))]),
+                ids: own_ids.then(|| {
+                    vec![format!(
+                        "{:016x}",
+                        self.next.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                    )]
+                }),
                 entities: None,
                 context: None,
             };
@@ -183,7 +188,9 @@ impl Rig {
 fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("recorded rows");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(4));
+    group
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(4));
     const ROWS: u64 = 50_000;
     group.throughput(Throughput::Elements(ROWS));
     for (name, own_ids, challengers) in [
@@ -207,8 +214,13 @@ fn rows(c: &mut Criterion) {
 fn labels(c: &mut Criterion) {
     let mut group = c.benchmark_group("durable labels");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(4));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    group
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(4));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
     // So many clients at once, each with requests of so many labels.
     for (clients, size) in [(64_i64, 1_i64), (512, 1), (16, 100)] {
         const REQUESTS: i64 = 20;
@@ -224,7 +236,11 @@ fn labels(c: &mut Criterion) {
                     rig.record(count.unsigned_abs(), false);
                     let requests: Vec<Vec<Vec<LabelItem>>> = (0..clients)
                         .map(|client| {
-                            let one = |r: i64| (0..size).map(|k| rig.label(first + (client * REQUESTS + r) * size + k)).collect();
+                            let one = |r: i64| {
+                                (0..size)
+                                    .map(|k| rig.label(first + (client * REQUESTS + r) * size + k))
+                                    .collect()
+                            };
                             (0..REQUESTS).map(one).collect()
                         })
                         .collect();

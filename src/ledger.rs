@@ -55,7 +55,9 @@ pub enum LedgerError {
         source: std::io::Error,
     },
     /// The log could not be moved into the file, because somebody reads it.
-    #[error("ledger: after a failed write the log must be written anew, and another process holds it: close its reader")]
+    #[error(
+        "ledger: after a failed write the log must be written anew, and another process holds it: close its reader"
+    )]
     LogInUse,
     /// SQLite refused.
     #[error("ledger: {0}")]
@@ -177,4 +179,25 @@ impl Ledger {
 #[derive(Debug)]
 pub struct Writer<'a> {
     connection: &'a Connection,
+}
+
+#[cfg(test)]
+impl Writer<'_> {
+    /// From now on the file cannot grow, as on a full disk.
+    pub(crate) fn fill_the_disk(&self) -> Result<(), LedgerError> {
+        let pages: i64 = self
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))?;
+        self.connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Deferred constraints may fail a commit from now on.
+    pub(crate) fn enforce_references(&self) -> Result<(), LedgerError> {
+        // SQLite ignores it inside a transaction.
+        self.connection
+            .execute_batch("COMMIT; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
+        Ok(())
+    }
 }

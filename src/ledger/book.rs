@@ -147,9 +147,7 @@ impl Writer<'_> {
         }
         self.connection
             .execute("INSERT INTO models (name) VALUES (?1)", [name])?;
-        Ok(self
-            .known_model(name)?
-            .ok_or(rusqlite::Error::QueryReturnedNoRows)?)
+        Ok(self.known_model(name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }
 
     /// The model of this name.

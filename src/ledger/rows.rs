@@ -95,8 +95,7 @@ impl Recording<'_> {
             row.context,
             row.lineup
         ])?;
-        self.record
-            .execute(params![row.position.key(), row.id, row.time_ms])?;
+        self.record.execute(params![row.position.key(), row.id, row.time_ms])?;
         Ok(true)
     }
 }

@@ -35,7 +35,6 @@ const FORMAT: i64 = 1;
 /// How long a commit waits for another program that writes to the file, before that counts as a failure.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
-
 const TABLES: &str = "
 CREATE TABLE models (
   model_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, interface TEXT,
@@ -112,7 +111,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     match found {
         FORMAT => Ok(()),
         0 => {
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT"))?;
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT"
+            ))?;
             Ok(())
         }
         found => Err(LedgerError::Newer { found, known: FORMAT }),

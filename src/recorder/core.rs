@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::book::{Book, Lineup};
 use super::Verdicted;
+use super::book::{Book, Lineup};
 use crate::arena::{Challenger, ShadowReport, ShadowWork};
 use crate::ledger::{Ledger, LedgerError, Writer};
 use crate::mirror::Observation;

@@ -115,7 +115,10 @@ mod tests {
         let mut columns = Columns::default();
         let dropped = ["secret".to_owned()];
         let first = text(&columns.encode(&batch, 0, &dropped));
-        assert_eq!(first, "{\"x\":0.1,\"na\\\"me\":\"a\\n\u{e9}\",\"n\":-9223372036854775808}");
+        assert_eq!(
+            first,
+            "{\"x\":0.1,\"na\\\"me\":\"a\\n\u{e9}\",\"n\":-9223372036854775808}"
+        );
         assert_eq!(text(&columns.encode(&batch, 1, &dropped)), "{\"x\":null}");
         assert_eq!(text(&columns.encode(&batch, 2, &dropped)), "{\"x\":null,\"n\":1}");
         let kept = text(&columns.encode(&batch, 0, &[]));

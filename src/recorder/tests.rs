@@ -265,7 +265,10 @@ impl Lab {
     /// Row numbers of the pairs, and who has an entry.
     fn folded(&self) -> Vec<(u64, Vec<u32>)> {
         let entries = |pair: &Pair| pair.entries.iter().map(|e| e.version.0).collect();
-        self.pairs().iter().map(|pair| (pair.clock.row, entries(pair))).collect()
+        self.pairs()
+            .iter()
+            .map(|pair| (pair.clock.row, entries(pair)))
+            .collect()
     }
 
     fn count(&self, version: VersionNo, reason: &str) -> u64 {

@@ -26,7 +26,7 @@ impl Book {
             return Ok(false);
         }
         let (before, mut left, mut more) = (self.folded, limit, false);
-        let mut pairs = false;
+        let mut evidence = false;
         let from = Position {
             model: self.row.no,
             row: self.folded + 1,
@@ -44,12 +44,14 @@ impl Book {
                 return Ok(false);
             };
             if let Closed::Evidence(closed) = closed {
-                pairs |= self.fold_row(writer, &closed, outbox)?;
+                evidence = true;
+                self.fold_row(writer, &closed, outbox)?;
             }
             self.folded = row.clock.row;
             Ok(true)
         })?;
-        if pairs {
+        // Rows that made no pair may have changed the pairing stage's memory too.
+        if evidence {
             self.pairing_text = json("label counts", &self.pairing)?;
             self.record_verdicts(writer)?;
         }
@@ -120,18 +122,17 @@ impl Book {
         Ok(read)
     }
 
-    /// True when the row made a pair.
     fn fold_row(
         &mut self,
         writer: &Writer<'_>,
         closed: &ClosedRow,
         outbox: &mut Vec<Verdicted>,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<(), LedgerError> {
         let Some(judge) = &mut self.judge else {
-            return Ok(false);
+            return Ok(());
         };
         let Some(pair) = self.pairing.pair(judge, closed) else {
-            return Ok(false);
+            return Ok(());
         };
         writer.insert_pair(self.row.no, &pair)?;
         if let Some(decision) = judge.fold(&pair) {
@@ -142,7 +143,7 @@ impl Book {
             });
         }
         self.count_labelled(&pair);
-        Ok(true)
+        Ok(())
     }
 
     fn count_labelled(&mut self, pair: &Pair) {

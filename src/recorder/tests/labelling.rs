@@ -59,7 +59,7 @@ fn ids_are_told_apart() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_order_of_labels_and_outcomes_before_closing_changes_nothing(
