@@ -75,6 +75,9 @@ impl Book {
         let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
             return Ok(None);
         };
+        if truth.is_none() {
+            return Ok(Some(Closed::PassedOver));
+        }
         Ok(Some(Closed::Evidence(ClosedRow {
             clock: row.clock,
             epoch: answered.epoch,

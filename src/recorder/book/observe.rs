@@ -98,6 +98,9 @@ impl Book {
         version: VersionNo,
         outcomes: &[(i64, Outcome)],
     ) -> Result<(), LedgerError> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
         let coverage = self.coverage.entry(version).or_default();
         let metrics = &self.attached.metrics;
         let mut executed = 0;
