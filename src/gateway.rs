@@ -324,6 +324,13 @@ impl Backend for Gateway {
         })
     }
 
+    fn degraded(&self) -> Option<String> {
+        let fault = self.recorder.fault()?;
+        Some(format!(
+            "ledger: labels are refused, rows are not recorded, promotions wait: {fault}"
+        ))
+    }
+
     fn model_ready(&self, model: &str) -> Result<(), Error> {
         let model = self.resolve(Some(model))?;
         if model.slot.load().is_some() {

@@ -2,20 +2,35 @@
 //!
 //! Always holds: one process writes to it (the lock is a file of its own, taken apart from opening it, so that a
 //! successor can read before its predecessor lets go); the generated prediction id is the primary key of a row, its
-//! order is the order of time; what must survive a power cut is committed with a sync, the rest with the next one.
+//! order is the order of time; what must survive a power cut is committed with a sync, the rest with the next one; a
+//! failed sync is not tried again on the same log, it is followed by a new log ([`Ledger::heal`]).
 //! Leaves to others: when to write and what it means (`recorder`), and the judging (`judge`).
 
 mod book;
+mod heal;
+mod labels;
+mod lock;
+mod open;
+mod outcome;
+mod pairs;
 mod rows;
 mod schema;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
-pub use book::{DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
-pub use rows::{LabelRow, OpenRow, Position, PredictionRow};
+pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
+pub use labels::LabelRow;
+pub use lock::StateLock;
+pub use open::{AnsweredRow, OpenRow};
+pub use outcome::Outcomes;
+pub use rows::{Position, PredictionRow, Recording};
+
+/// Pages in the log before they are moved into the file: 16 MiB.
+const CHECKPOINT_PAGES: u64 = 4_000;
 
 /// What went wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +54,11 @@ pub enum LedgerError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The log could not be moved into the file, because somebody reads it.
+    #[error(
+        "ledger: after a failed write the log must be written anew, and another process holds it: close its reader"
+    )]
+    LogInUse,
     /// SQLite refused.
     #[error("ledger: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -52,54 +72,46 @@ pub enum LedgerError {
     },
 }
 
-/// Exclusive hold of a state directory, let go on drop and by the system when the process ends.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
-}
-
-impl StateLock {
-    /// Takes the lock of `state`, creating the directory if needed.
-    ///
-    /// # Errors
-    /// [`LedgerError::Locked`] when another process holds it.
-    pub fn take(state: &Path) -> Result<Self, LedgerError> {
-        let wrap = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| LedgerError::File { path, source }
-        };
-        std::fs::create_dir_all(state).map_err(wrap(state))?;
-        let path = state.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(wrap(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(LedgerError::Locked(state.to_path_buf())),
-            Err(std::fs::TryLockError::Error(source)) => Err(LedgerError::File { path, source }),
-        }
-    }
-}
-
 /// An open ledger.
 #[derive(Debug)]
 pub struct Ledger {
     connection: Connection,
+    /// How commits sync at present.
+    durable: Option<bool>,
+    /// Pages in the log after the last commit.
+    log_pages: Arc<AtomicU64>,
+    /// Pages in the log from which on the next checkpoint is due.
+    checkpoint_at: u64,
 }
 
 impl Ledger {
-    /// Opens `state/ledger.sqlite`, creating it if there is none.
+    /// Opens `state/ledger.sqlite`, creating it, readable by its owner alone, if there is none.
     ///
     /// # Errors
-    /// A file from a newer program, or what SQLite says.
+    /// A file from a newer program, or what the system or SQLite says.
     pub fn open(state: &Path) -> Result<Self, LedgerError> {
-        let connection = Connection::open(state.join("ledger.sqlite"))?;
+        let path = state.join("ledger.sqlite");
+        // SQLite gives its log and its index the mode of the file.
+        lock::create(&path).map_err(|source| LedgerError::File {
+            path: path.clone(),
+            source,
+        })?;
+        let mut connection = Connection::open(path)?;
         schema::prepare(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
-        Ok(Self { connection })
+        let log_pages = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&log_pages);
+        // In place of SQLite's own checkpoint, which would run inside a commit.
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            counted.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(Self {
+            connection,
+            durable: None,
+            log_pages,
+            checkpoint_at: CHECKPOINT_PAGES,
+        })
     }
 
     /// Runs `work` in one transaction. `durable` makes the commit wait for the disk; without it the commit reaches
@@ -112,9 +124,12 @@ impl Ledger {
         durable: bool,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
-        // In WAL mode FULL syncs the log at each commit, NORMAL at checkpoints only.
-        self.connection
-            .pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
+        if self.durable != Some(durable) {
+            // In WAL mode FULL syncs the log at each commit, NORMAL at checkpoints only.
+            self.connection
+                .pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
+            self.durable = Some(durable);
+        }
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let done = work(&mut Writer {
             connection: &self.connection,
@@ -131,6 +146,26 @@ impl Ledger {
         done
     }
 
+    /// Moves the log into the file when enough of it has come together. Call it when nobody waits for a commit.
+    ///
+    /// # Errors
+    /// What SQLite says; the log stays as it is, and is whole.
+    pub fn checkpoint(&mut self) -> Result<(), LedgerError> {
+        let pages = self.log_pages.load(Ordering::Relaxed);
+        if pages < CHECKPOINT_PAGES {
+            // The log began anew.
+            self.checkpoint_at = CHECKPOINT_PAGES;
+        }
+        if pages < self.checkpoint_at {
+            return Ok(());
+        }
+        // While somebody reads an old state the log cannot begin anew: then it is tried again when it has grown.
+        self.checkpoint_at = pages + CHECKPOINT_PAGES;
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     /// Reads outside a transaction.
     #[must_use]
     pub fn reader(&self) -> Writer<'_> {
@@ -144,4 +179,25 @@ impl Ledger {
 #[derive(Debug)]
 pub struct Writer<'a> {
     connection: &'a Connection,
+}
+
+#[cfg(test)]
+impl Writer<'_> {
+    /// From now on the file cannot grow, as on a full disk.
+    pub(crate) fn fill_the_disk(&self) -> Result<(), LedgerError> {
+        let pages: i64 = self
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))?;
+        self.connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Deferred constraints may fail a commit from now on.
+    pub(crate) fn enforce_references(&self) -> Result<(), LedgerError> {
+        // SQLite ignores it inside a transaction.
+        self.connection
+            .execute_batch("COMMIT; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
+        Ok(())
+    }
 }

@@ -93,6 +93,8 @@ pub enum Outcome {
     Failed,
     /// The row lacks a feature that the version needs. A pair of difference 0.
     Uncovered,
+    /// It answered, but which of its numbers is the score is not known. No pair.
+    Unread,
     /// Not the version's fault. No pair.
     Shed(Shed),
 }

@@ -288,9 +288,7 @@ fn read(info: &VersionInfo, results: &[Tensor], count: usize, outputs: &Outputs)
     let answer = |(k, score): (usize, Result<Option<Score>, String>)| match score {
         Ok(score) => Ok(RowAnswer {
             label: score.as_ref().map(|score| head.label(score)),
-            outcome: score
-                .clone()
-                .map_or(Outcome::Shed(crate::score::Shed::Left), Outcome::Scored),
+            outcome: score.clone().map_or(Outcome::Unread, Outcome::Scored),
             score,
             fallback: None,
             outputs: raw(k),

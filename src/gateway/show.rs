@@ -54,7 +54,7 @@ impl Gateway {
 
     async fn moment(&self, served: &Arc<Served>) -> Result<Moment, Error> {
         let (name, no) = (served.name.clone(), served.no);
-        let moment = self.recorder.call(move |core, writer| {
+        let moment = self.recorder.look(move |core, writer| {
             let versions = writer.versions(no)?;
             let Some(book) = core.books.get(&no) else {
                 let row = writer.model(&name)?;
@@ -101,7 +101,7 @@ impl Gateway {
         let no = self.resolve(Some(name))?.no;
         let decisions: Vec<DecisionRow> = self
             .recorder
-            .call(move |_, writer| writer.decisions(no, DECISIONS))
+            .look(move |_, writer| writer.decisions(no, DECISIONS))
             .await
             .map_err(Error::from)?;
         Ok(json!({"decisions": decisions}))

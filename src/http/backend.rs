@@ -117,6 +117,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Why not.
     fn ready(&self) -> Result<(), String>;
 
+    /// What does not work though requests can be answered.
+    fn degraded(&self) -> Option<String> {
+        None
+    }
+
     /// Whether this model can answer.
     ///
     /// # Errors

@@ -26,7 +26,10 @@ pub(crate) fn live<B: Backend>(backend: &B) -> Answer {
 /// `GET /v2/health/ready`: requests can be answered.
 pub(crate) fn ready<B: Backend>(backend: &B) -> Answer {
     match backend.ready() {
-        Ok(()) => reply::value(200, &json!({"live": true, "ready": true})),
+        Ok(()) => match backend.degraded() {
+            Some(why) => reply::value(200, &json!({"live": true, "ready": true, "degraded": why})),
+            None => reply::value(200, &json!({"live": true, "ready": true})),
+        },
         Err(why) => {
             let code = Kind::NotReady.code();
             reply::value(503, &json!({"live": true, "ready": false, "error": why, "code": code}))

@@ -190,7 +190,7 @@ fn loss(metric: &Metric, outcome: &Outcome, truth: &Truth) -> Option<Option<f64>
         Outcome::Scored(score) => Some(Some(metric.loss(score, truth))),
         Outcome::Failed => Some(Some(metric.bound())),
         Outcome::Uncovered => Some(None),
-        Outcome::Shed(_) => None,
+        Outcome::Unread | Outcome::Shed(_) => None,
     }
 }
 

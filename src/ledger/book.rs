@@ -1,12 +1,11 @@
 //! Models, versions, pairs, decisions: what the judging rests on and what it led to.
 
 use rusqlite::{OptionalExtension, Row, params};
+use sha2::Digest;
 
 use super::rows::Position;
 use super::{LedgerError, Writer};
-use crate::judge::pair::{Classes, Entry, Kind, Pair};
 use crate::score::{ModelNo, VersionNo};
-use crate::span::Clock;
 
 /// A model as the ledger knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +77,28 @@ pub struct Snapshot {
     pub judge: String,
 }
 
+impl Snapshot {
+    fn digest(&self) -> Vec<u8> {
+        let place = [self.folded_row.to_le_bytes(), self.entry.to_le_bytes()].concat();
+        sha2::Sha256::new()
+            .chain_update(place)
+            .chain_update(&self.judge)
+            .finalize()
+            .to_vec()
+    }
+}
+
+/// How far a model's book has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cursor {
+    /// Last row that was folded or passed over.
+    pub folded_row: u64,
+    /// Latest request time of all recorded rows.
+    pub last_time_ms: i64,
+    /// The pairing stage's memory, as JSON: counts of labels per class.
+    pub pairing: String,
+}
+
 /// A change of champion, or a person's word.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct DecisionRow {
@@ -121,26 +142,37 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn model(&self, name: &str) -> Result<ModelRow, LedgerError> {
+        if let Some(known) = self.known_model(name)? {
+            return Ok(known);
+        }
         self.connection
-            .execute("INSERT OR IGNORE INTO models (name) VALUES (?1)", [name])?;
-        Ok(self.connection.query_row(
+            .execute("INSERT INTO models (name) VALUES (?1)", [name])?;
+        Ok(self.known_model(name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
+    }
+
+    /// The model of this name.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn known_model(&self, name: &str) -> Result<Option<ModelRow>, LedgerError> {
+        let mut statement = self.connection.prepare_cached(
             "SELECT model_no, name, interface, champion_no, previous_no, epoch, champion_since, hold, settings
              FROM models WHERE name = ?1",
-            [name],
-            |row| {
-                Ok(ModelRow {
-                    no: ModelNo(row.get(0)?),
-                    name: row.get(1)?,
-                    interface: row.get(2)?,
-                    champion: row.get::<_, Option<u32>>(3)?.map(VersionNo),
-                    previous: row.get::<_, Option<u32>>(4)?.map(VersionNo),
-                    epoch: row.get::<_, i64>(5)?.cast_unsigned(),
-                    champion_since: row.get(6)?,
-                    hold: row.get(7)?,
-                    settings: row.get(8)?,
-                })
-            },
-        )?)
+        )?;
+        let read = |row: &Row<'_>| {
+            Ok(ModelRow {
+                no: ModelNo(row.get(0)?),
+                name: row.get(1)?,
+                interface: row.get(2)?,
+                champion: row.get::<_, Option<u32>>(3)?.map(VersionNo),
+                previous: row.get::<_, Option<u32>>(4)?.map(VersionNo),
+                epoch: row.get::<_, i64>(5)?.cast_unsigned(),
+                champion_since: row.get(6)?,
+                hold: row.get(7)?,
+                settings: row.get(8)?,
+            })
+        };
+        Ok(statement.query_row([name], read).optional()?)
     }
 
     /// Names of all models that ever had a version.
@@ -312,134 +344,79 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn put_snapshot(&self, model: ModelNo, snapshot: &Snapshot) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![
                 model.0,
                 snapshot.folded_row.cast_signed(),
                 snapshot.entry,
-                snapshot.judge
+                snapshot.judge,
+                snapshot.digest()
             ])?;
         Ok(())
     }
 
-    /// The stored state of a model's judge.
+    /// The stored state of a model's judge, unless it was damaged.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn snapshot(&self, model: ModelNo) -> Result<Option<Snapshot>, LedgerError> {
-        Ok(self
+        let stored: Option<(Snapshot, Vec<u8>)> = self
             .connection
             .query_row(
-                "SELECT folded_row, entry_no, judge FROM snapshots WHERE model_no = ?1",
+                "SELECT folded_row, entry_no, judge, digest FROM snapshots WHERE model_no = ?1",
                 [model.0],
                 |row| {
-                    Ok(Snapshot {
+                    let snapshot = Snapshot {
                         folded_row: row.get::<_, i64>(0)?.cast_unsigned(),
                         entry: row.get(1)?,
                         judge: row.get(2)?,
-                    })
+                    };
+                    Ok((snapshot, row.get(3)?))
                 },
             )
-            .optional()?)
+            .optional()?;
+        let whole = stored.filter(|(snapshot, digest)| {
+            let whole = snapshot.digest() == *digest;
+            if !whole {
+                tracing::warn!("a judge's snapshot is damaged; folding all pairs again");
+            }
+            whole
+        });
+        Ok(whole.map(|(snapshot, _)| snapshot))
     }
 
-    /// Stores the pairing stage's memory of a model: counts of labels per class.
+    /// Stores how far a model's book has come, in place of what was stored before.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn put_pairing(&self, model: ModelNo, pairing: &str) -> Result<(), LedgerError> {
+    pub fn put_cursor(&self, model: ModelNo, cursor: &Cursor) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO pairings VALUES (?1, ?2)")?
-            .execute(params![model.0, pairing])?;
-        Ok(())
-    }
-
-    /// The stored memory of the pairing stage.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn pairing(&self, model: ModelNo) -> Result<Option<String>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT pairing FROM pairings WHERE model_no = ?1")?;
-        Ok(statement.query_row([model.0], |row| row.get(0)).optional()?)
-    }
-
-    /// Stores one pair record: no id, features or label in it.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn insert_pair(&self, model: ModelNo, pair: &Pair) -> Result<(), LedgerError> {
-        let key = Position {
-            model,
-            row: pair.clock.row,
-        }
-        .key();
-        self.connection
-            .prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![
-                key,
-                pair.clock.time_ms,
-                pair.epoch.cast_signed(),
-                pair.weight,
-                pair.champion_loss
+                model.0,
+                cursor.folded_row.cast_signed(),
+                cursor.last_time_ms,
+                cursor.pairing
             ])?;
-        let mut statement = self
-            .connection
-            .prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        for entry in &pair.entries {
-            statement.execute(params![
-                key,
-                entry.version.0,
-                entry.difference,
-                kind_code(entry.kind),
-                classes_code(entry.classes)
-            ])?;
-        }
         Ok(())
     }
 
-    /// Calls `each` with every pair record of a model after row `after`, in row order.
+    /// How far a model's book has come.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn pairs(&self, model: ModelNo, after: u64, mut each: impl FnMut(Pair)) -> Result<(), LedgerError> {
-        let (first, last) = (
-            Position {
-                model,
-                row: after.saturating_add(1),
-            },
-            Position { model, row: u64::MAX },
-        );
-        let mut folded = self
+    pub fn cursor(&self, model: ModelNo) -> Result<Option<Cursor>, LedgerError> {
+        let mut statement = self
             .connection
-            .prepare("SELECT key, time, epoch, weight, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2")?;
-        let mut entries = self
-            .connection
-            .prepare("SELECT version_no, difference, kind, classes FROM pairs WHERE key = ?1 ORDER BY version_no")?;
-        let mut rows = folded.query(params![first.key(), last.key()])?;
-        while let Some(row) = rows.next()? {
-            let key: i64 = row.get(0)?;
-            let read = entries.query_map([key], |e| {
-                Ok(Entry {
-                    version: VersionNo(e.get(0)?),
-                    difference: e.get(1)?,
-                    kind: kind_of(e.get(2)?),
-                    classes: classes_of(e.get(3)?),
-                })
-            })?;
-            each(Pair {
-                clock: Clock {
-                    row: Position::row_of(key),
-                    time_ms: row.get(1)?,
-                },
-                epoch: row.get::<_, i64>(2)?.cast_unsigned(),
-                weight: row.get(3)?,
-                champion_loss: row.get(4)?,
-                entries: read.collect::<Result<_, _>>()?,
-            });
-        }
-        Ok(())
+            .prepare("SELECT folded_row, last_time, pairing FROM cursors WHERE model_no = ?1")?;
+        let read = |row: &Row<'_>| {
+            Ok(Cursor {
+                folded_row: row.get::<_, i64>(0)?.cast_unsigned(),
+                last_time_ms: row.get(1)?,
+                pairing: row.get(2)?,
+            })
+        };
+        Ok(statement.query_row([model.0], read).optional()?)
     }
 
     /// Appends a decision: kind, from and to; author, reason and why. `basis` is what it was decided from, as JSON.
@@ -541,37 +518,5 @@ impl Writer<'_> {
             ))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
-    }
-}
-
-fn kind_code(kind: Kind) -> u8 {
-    match kind {
-        Kind::Scored => 0,
-        Kind::Failed => 1,
-        Kind::Uncovered => 2,
-    }
-}
-
-fn kind_of(code: u8) -> Kind {
-    match code {
-        0 => Kind::Scored,
-        1 => Kind::Failed,
-        _ => Kind::Uncovered,
-    }
-}
-
-fn classes_code(classes: Classes) -> u8 {
-    match classes {
-        Classes::OneClass => 0,
-        Classes::Few => 1,
-        Classes::Enough => 2,
-    }
-}
-
-fn classes_of(code: u8) -> Classes {
-    match code {
-        0 => Classes::OneClass,
-        1 => Classes::Few,
-        _ => Classes::Enough,
     }
 }

@@ -1,4 +1,30 @@
 //! The tables, and the one place that knows the file's format.
+//!
+//! For whoever opens the file (any SQLite tool will do; reading never disturbs the gateway, but close the tool again:
+//! while it holds a transaction the log beside the file cannot begin anew):
+//!
+//! | table | one row is | made |
+//! |---|---|---|
+//! | `models` | a model: interface and settings as JSON and TOML, who is champion, which tenure (`epoch`), who holds it | when its directory is first seen |
+//! | `versions` | a file that was dropped: role, reason, what admission found, lineage | when it is first seen |
+//! | `predictions` | a recorded row as it was answered: champion asked, who stood in, score, inputs, context | with the answer |
+//! | `record` | the order of recording: `key = model_no << 40 \| row` to `id`; a second key, but one that only grows | with `predictions` |
+//! | `caller_ids` | an id of the caller's own | with `predictions`, where there is one |
+//! | `lineups` | a set of challengers (`3,4,7`) that rows are offered to | when it is new |
+//! | `outcomes` | what one challenger made of one row: a score, or why there is none | when it reports, or at the offer if it refuses |
+//! | `labels`, `corrections` | the first label of a row, and later ones that differ | when they arrive |
+//! | `folded`, `pairs` | a row that became evidence: loss of the champion, difference per version; no id, no features, no label | when the row closes |
+//! | `cursors` | how far a model's rows have been folded, with counts of labels per class | with each fold |
+//! | `journal` | what happened to the judge between two rows: versions coming and going, swaps, policies, holds | when it happens |
+//! | `decisions`, `verdicts` | promotions, rollbacks, people's orders; every change of a version's verdict | when they happen |
+//! | `snapshots` | the judge's state, to start faster; may be deleted | every so many rows |
+//! | `coverage` | counters behind each verdict | with each commit |
+//! | `outages` | a time in which the ledger could not be written, and the rows it cost | when it is over |
+//!
+//! The views `rows` and `evidence` show names for numbers and dates for times. Times are Unix milliseconds, `*_no` are
+//! numbers of models and versions, `label` is JSON as the client sent it, `inputs` JSON (or, for tensors, bytes as a
+//! runner gets them), `score` of several classes 8 bytes each, least first. `folded`, `pairs` and `journal` are enough to
+//! reach every verdict again; rows can be erased without changing one.
 
 use rusqlite::Connection;
 
@@ -6,11 +32,9 @@ use super::LedgerError;
 
 /// Format of the file, in SQLite's `user_version`.
 const FORMAT: i64 = 1;
+/// How long a commit waits for another program that writes to the file, before that counts as a failure.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Times are Unix milliseconds; `*_no` are numbers of models and versions; labels are JSON as the client sent them.
-///
-/// `record` keeps the order in which rows were recorded: `key = model_no << 40 | row`. It is a second key, but one
-/// that only grows, which costs a fifth of what a random one does.
 const TABLES: &str = "
 CREATE TABLE models (
   model_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, interface TEXT,
@@ -25,7 +49,7 @@ CREATE TABLE predictions (
   id INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, row INTEGER NOT NULL, time INTEGER NOT NULL,
   epoch INTEGER NOT NULL, version_no INTEGER NOT NULL, fallback_no INTEGER, outcome TEXT NOT NULL, score REAL,
   inputs BLOB, entity TEXT, context TEXT, lineup_no INTEGER NOT NULL);
-CREATE TABLE record (key INTEGER PRIMARY KEY, id INTEGER NOT NULL);
+CREATE TABLE record (key INTEGER PRIMARY KEY, id INTEGER NOT NULL, time INTEGER NOT NULL);
 CREATE TABLE caller_ids (
   model_no INTEGER NOT NULL, caller_id TEXT NOT NULL, id INTEGER NOT NULL,
   PRIMARY KEY (model_no, caller_id)) WITHOUT ROWID;
@@ -55,24 +79,41 @@ CREATE TABLE verdicts (
   verdict_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, row INTEGER NOT NULL, version_no INTEGER NOT NULL,
   verdict TEXT NOT NULL);
 CREATE TABLE snapshots (
-  model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, entry_no INTEGER NOT NULL, judge TEXT NOT NULL);
-CREATE TABLE pairings (model_no INTEGER PRIMARY KEY, pairing TEXT NOT NULL);
+  model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, entry_no INTEGER NOT NULL, judge TEXT NOT NULL,
+  digest BLOB NOT NULL);
+CREATE TABLE cursors (
+  model_no INTEGER PRIMARY KEY, folded_row INTEGER NOT NULL, last_time INTEGER NOT NULL, pairing TEXT NOT NULL);
+CREATE TABLE outages (
+  outage_no INTEGER PRIMARY KEY, began INTEGER NOT NULL, ended INTEGER NOT NULL, cause TEXT NOT NULL,
+  dropped_rows INTEGER NOT NULL, room BLOB);
 CREATE TABLE coverage (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, counter TEXT NOT NULL, value INTEGER NOT NULL,
   PRIMARY KEY (model_no, version_no, counter)) WITHOUT ROWID;
+CREATE VIEW rows AS
+SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, v.name AS champion, p.epoch,
+  f.name AS fallback, p.outcome, p.score, l.label, l.weight, l.late, p.inputs, p.entity, p.context
+FROM predictions p JOIN models m USING (model_no) JOIN versions v ON v.version_no = p.version_no
+  LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN labels l ON l.id = p.id;
+CREATE VIEW evidence AS
+SELECT m.name AS model, f.key & 0xffffffffff AS row, datetime(f.time / 1000, 'unixepoch') AS at, f.epoch,
+  v.name AS version, p.difference,
+  CASE p.kind WHEN 0 THEN 'scored' WHEN 1 THEN 'failed' ELSE 'uncovered' END AS kind, f.champion_loss, f.weight
+FROM folded f JOIN models m ON m.model_no = f.key >> 40 JOIN pairs p USING (key)
+  JOIN versions v ON v.version_no = p.version_no;
 ";
 
 /// Sets the connection up and creates or checks the tables.
 pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "cache_size", -32_000)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
         FORMAT => Ok(()),
         0 => {
-            connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT"))?;
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT"
+            ))?;
             Ok(())
         }
         found => Err(LedgerError::Newer { found, known: FORMAT }),

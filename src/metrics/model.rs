@@ -28,7 +28,7 @@ pub enum RecorderDrop {
     QueueFull,
     /// The ledger failed.
     LedgerFailed,
-    /// The caller's id was seen before.
+    /// Its caller's id was seen before.
     DuplicateId,
 }
 
@@ -214,14 +214,12 @@ mod tests {
         model.labels("no such status", 2);
         model.swapped(SwapKind::Order);
         model.recorder_dropped(RecorderDrop::LedgerFailed, 4);
-        model.recorder_dropped(RecorderDrop::DuplicateId, 5);
         let text = metrics.render(&[]);
         for series in [
             "dethrone_shadow_dropped_total{model=\"m\",reason=\"starved\"} 3\n",
             "dethrone_labels_total{model=\"m\",status=\"late\"} 2\n",
             "dethrone_swaps_total{model=\"m\",kind=\"order\"} 1\n",
             "dethrone_recorder_dropped_total{model=\"m\",reason=\"ledger_failed\"} 4\n",
-            "dethrone_recorder_dropped_total{model=\"m\",reason=\"duplicate_id\"} 5\n",
         ] {
             assert!(text.contains(series), "{series}");
         }

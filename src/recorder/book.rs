@@ -1,29 +1,31 @@
 //! One model's book: its record, its open rows, its judge.
 //!
-//! Always holds: rows are numbered in the order in which they are recorded; a row folds when it is closed and every
-//! challenger that it was offered to has an outcome; rows fold in record order. Open rows wait on disk, not in memory.
+//! Always holds: rows are numbered in the order in which they are recorded; a row folds when it is closed and, where it
+//! can be evidence, every challenger that it was offered to has an outcome; rows fold in record order. Open rows wait on
+//! disk, not in memory.
 
-use std::collections::{BTreeMap, HashMap};
+mod coverage;
+mod fold;
+mod observe;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::types::Value;
-
+pub use self::coverage::Coverage;
+use super::core::Shadow;
+use super::inputs::Columns;
 use super::journal::{self, Event};
-use super::{Core, Verdicted};
-use crate::arena::{Challenger, ShadowReport, ShadowWork};
-use crate::batch::{Batch, Cell, Rows};
 use crate::judge::fold::{Decision, Judge};
-use crate::judge::pair::{ClosedRow, Pair, Pairing};
+use crate::judge::pair::Pairing;
 use crate::judge::verdict::{Call, Verdict};
-use crate::ledger::{Ledger, LedgerError, ModelRow, OpenRow, Position, PredictionRow, Snapshot, Writer};
-use crate::metrics::{ModelMetrics, RecorderDrop};
-use crate::mirror::Observation;
-use crate::score::{ModelNo, Outcome, Shed, Truth, VersionNo};
+use crate::ledger::{Cursor, LedgerError, ModelRow, Snapshot, Writer};
+use crate::metrics::ModelMetrics;
+use crate::score::{Truth, VersionNo};
 use crate::served::{Evidence, Served};
 use crate::span::{Clock, Span};
 
-/// Folded rows between two snapshots of a judge.
-const SNAPSHOT_EVERY: u64 = 20_000;
+/// The challengers that rows are offered to.
+pub(super) type Lineup = Arc<[(VersionNo, Arc<dyn Shadow>)]>;
 
 /// When rows close and what silence means.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,23 +38,6 @@ pub struct Closing {
     pub absent: Option<Truth>,
     /// Features that are not recorded.
     pub dropped: Vec<String>,
-}
-
-/// What a version's verdict rests on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Coverage {
-    /// Rows that were to be shadowed.
-    pub offered: u64,
-    /// Rows with a score.
-    pub scored: u64,
-    /// Rows without one, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
-    /// Pairs folded.
-    pub labelled: u64,
-    /// Labels that came after maturity, on any row of the model.
-    pub late: u64,
-    #[serde(skip)]
-    changed: bool,
 }
 
 /// Where a book shows what happens to those who do not read the ledger.
@@ -73,6 +58,13 @@ impl Attached {
     }
 }
 
+/// What a book knows and the ledger does not, as of the last commit.
+#[derive(Debug)]
+struct Settled {
+    closing: Closing,
+    lineup: Lineup,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Book {
@@ -86,23 +78,31 @@ pub struct Book {
     /// Coverage per version since it joined.
     pub coverage: HashMap<VersionNo, Coverage>,
     pairing: Pairing,
+    /// The pairing stage's memory as it is stored.
+    pairing_text: String,
     /// Decided, and not carried out yet: no snapshot is taken meanwhile, because a snapshot forgets it.
     pending: Option<Decision>,
-    challengers: Vec<(VersionNo, Arc<Challenger>)>,
-    lineup: i64,
-    lineups: HashMap<i64, Vec<VersionNo>>,
+    lineup: Lineup,
+    lineup_no: i64,
+    lineups: HashMap<i64, Arc<[VersionNo]>>,
+    /// `None` until the transaction that made the book is on disk.
+    settled: Option<Settled>,
     /// Last recorded row, and the latest request time.
     last: Clock,
     /// Last row that was folded or passed over.
     folded: u64,
+    /// What was stored of the two before.
+    saved: (Clock, u64),
     /// Last journal entry that the judge has seen.
     entry: i64,
     /// Rows up to here were recorded by an earlier run: outcomes that they lack will never come.
     orphans: u64,
     /// Folded rows since the last snapshot.
     unsaved: u64,
+    /// Rows recorded and not yet counted as offered.
+    uncounted: u64,
     shown: HashMap<VersionNo, (Call, bool)>,
-    late: u64,
+    columns: Columns,
 }
 
 impl Book {
@@ -112,40 +112,62 @@ impl Book {
     /// What the ledger says.
     pub fn load(writer: &Writer<'_>, row: ModelRow, closing: Closing, attached: Attached) -> Result<Self, LedgerError> {
         let restored = journal::restore(writer, row.no)?;
-        let (last_row, last_time) = writer.last_row(row.no)?;
-        let pairing = match writer.pairing(row.no)? {
-            Some(text) => serde_json::from_str(&text).map_err(|source| LedgerError::Json {
-                what: "label counts",
-                source,
-            })?,
-            None => Pairing::new(),
+        let cursor = writer.cursor(row.no)?.unwrap_or_else(|| Cursor {
+            folded_row: 0,
+            last_time_ms: 0,
+            pairing: "{\"era\":0,\"counts\":[]}".into(),
+        });
+        let pairing = serde_json::from_str(&cursor.pairing).map_err(|source| LedgerError::Json {
+            what: "label counts",
+            source,
+        })?;
+        let last = Clock {
+            row: writer.last_row(row.no)?,
+            time_ms: cursor.last_time_ms,
         };
-        let mut coverage: HashMap<VersionNo, Coverage> = HashMap::new();
-        for (version, counter, value) in writer.coverage(row.no)? {
-            coverage.entry(version).or_default().set(&counter, value);
-        }
+        let folded = restored.folded.max(cursor.folded_row);
         Ok(Self {
             attached,
-            late: coverage.values().map(|c| c.late).max().unwrap_or(0),
+            coverage: Coverage::load(writer, row.no)?,
             row,
             closing,
             judge: restored.judge,
-            coverage,
             pairing,
+            pairing_text: cursor.pairing,
             pending: restored.pending,
-            challengers: Vec::new(),
-            lineup: writer.insert_lineup(&[])?,
+            lineup: Arc::new([]),
+            lineup_no: writer.insert_lineup(&[])?,
             lineups: HashMap::new(),
-            last: Clock {
-                row: last_row,
-                time_ms: last_time,
-            },
-            folded: restored.folded,
+            settled: None,
+            last,
+            folded,
+            saved: (last, folded),
             entry: restored.entry,
-            orphans: last_row,
+            orphans: last.row,
             unsaved: 0,
+            uncounted: 0,
             shown: HashMap::new(),
+            columns: Columns::default(),
         })
+    }
+
+    /// The book as the ledger and the last commit know it; `None` for one whose making was never committed.
+    pub(super) fn reload(&self, reader: &Writer<'_>) -> Result<Option<Self>, LedgerError> {
+        let (Some(settled), Some(row)) = (&self.settled, reader.known_model(&self.row.name)?) else {
+            return Ok(None);
+        };
+        let mut book = Self::load(reader, row, settled.closing.clone(), self.attached.clone())?;
+        book.set_challengers(reader, Arc::clone(&settled.lineup))?;
+        book.settle();
+        Ok(Some(book))
+    }
+
+    /// What was changed is on disk.
+    pub(super) fn settle(&mut self) {
+        self.settled = Some(Settled {
+            closing: self.closing.clone(),
+            lineup: Arc::clone(&self.lineup),
+        });
     }
 
     /// The last recorded row and the latest request time.
@@ -160,6 +182,10 @@ impl Book {
         self.last.row.saturating_sub(self.folded)
     }
 
+    pub(super) fn metrics(&self) -> &ModelMetrics {
+        &self.attached.metrics
+    }
+
     /// Writes an event to the journal and applies it.
     ///
     /// # Errors
@@ -171,25 +197,29 @@ impl Book {
         })?;
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
         event.apply(&mut self.judge);
-        if event.settles() {
-            self.pending = None;
-        }
+        journal::forget_answered(&mut self.pending, self.judge.as_ref());
         Ok(())
     }
 
-    /// From now on rows are offered to these challengers.
-    ///
-    /// # Errors
-    /// What the ledger says.
-    pub(super) fn set_challengers(
-        &mut self,
-        writer: &Writer<'_>,
-        challengers: Vec<(VersionNo, Arc<Challenger>)>,
-    ) -> Result<(), LedgerError> {
-        let numbers: Vec<VersionNo> = challengers.iter().map(|(no, _)| *no).collect();
-        self.lineup = writer.insert_lineup(&numbers)?;
-        self.challengers = challengers;
-        Ok(())
+    /// From now on rows are offered to these challengers; gives back who it was before.
+    pub(super) fn set_challengers(&mut self, writer: &Writer<'_>, lineup: Lineup) -> Result<Lineup, LedgerError> {
+        let numbers: Vec<VersionNo> = lineup.iter().map(|(no, _)| *no).collect();
+        self.lineup_no = writer.insert_lineup(&numbers)?;
+        Ok(std::mem::replace(&mut self.lineup, lineup))
+    }
+
+    pub(super) fn into_lineup(self) -> Lineup {
+        self.lineup
+    }
+
+    /// Everything that a verdict rests on.
+    #[cfg(test)]
+    pub(super) fn evidence(&self) -> String {
+        let mut coverage: Vec<String> = self.coverage.iter().map(|(v, c)| format!("{v:?} {c:?}")).collect();
+        coverage.sort();
+        let (judge, pairing) = (&self.judge, &self.pairing);
+        let place = (self.last, self.folded, self.entry, &self.pending);
+        format!("{judge:?}\n{pairing:?}\n{coverage:?}\n{place:?}")
     }
 
     /// What was decided and not carried out yet.
@@ -234,246 +264,27 @@ impl Book {
         }
     }
 
-    /// Counts a label that came after maturity.
-    pub(super) fn count_late(&mut self) {
-        self.late += 1;
-        for coverage in self.coverage.values_mut() {
-            coverage.late += 1;
-            coverage.changed = true;
+    /// Stores what changed since it was stored last: coverage, and how far the rows have come.
+    pub(super) fn save(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
+        Coverage::save(&mut self.coverage, writer, self.row.no)?;
+        if self.saved == (self.last, self.folded) {
+            return Ok(());
         }
-    }
-
-    fn coverage(&mut self, version: VersionNo) -> &mut Coverage {
-        let coverage = self.coverage.entry(version).or_default();
-        coverage.changed = true;
-        coverage
-    }
-
-    fn lineup(&mut self, writer: &Writer<'_>, no: i64) -> Result<Vec<VersionNo>, LedgerError> {
-        if let Some(known) = self.lineups.get(&no) {
-            return Ok(known.clone());
-        }
-        let read = writer.lineup(no)?;
-        self.lineups.insert(no, read.clone());
-        Ok(read)
-    }
-
-    /// Records the rows of one request and offers them to the challengers.
-    fn observe(&mut self, writer: &Writer<'_>, seen: &Observation) -> Result<u64, LedgerError> {
-        let mut duplicates = 0;
-        let mut offered_from = None;
-        for (k, observed) in seen.rows.iter().enumerate() {
-            let row = PredictionRow {
-                id: seen.first_id + i64::try_from(k).unwrap_or(0),
-                position: Position {
-                    model: self.row.no,
-                    row: self.last.row + 1,
-                },
-                time_ms: seen.time_ms,
-                epoch: seen.epoch,
-                version: seen.version,
-                fallback: observed.fallback,
-                outcome: &observed.outcome,
-                inputs: inputs(&seen.batch, k, &self.closing.dropped),
-                entity: seen.entities.as_ref().and_then(|e| e.get(k)).map(String::as_str),
-                context: seen.context.as_ref().and_then(|c| c.get(k)).map(String::as_str),
-                lineup: self.lineup,
-            };
-            let caller_id = seen.ids.as_ref().and_then(|ids| ids.get(k)).map(String::as_str);
-            if writer.insert_prediction(&row, caller_id)? {
-                self.last.row += 1;
-                self.last.time_ms = self.last.time_ms.max(seen.time_ms);
-                offered_from.get_or_insert(k);
-            } else {
-                duplicates += 1;
-                if let Some(from) = offered_from.take() {
-                    self.offer(writer, seen, from, k)?;
-                }
-            }
-        }
-        if let Some(from) = offered_from {
-            self.offer(writer, seen, from, seen.rows.len())?;
-        }
-        Ok(duplicates)
-    }
-
-    fn offer(&mut self, writer: &Writer<'_>, seen: &Observation, from: usize, to: usize) -> Result<(), LedgerError> {
-        let count = u64::try_from(to - from).unwrap_or(0);
-        for i in 0..self.challengers.len() {
-            let Some((version, challenger)) = self.challengers.get(i) else {
-                break;
-            };
-            let version = *version;
-            let work = ShadowWork {
-                first_id: seen.first_id,
-                batch: Arc::clone(&seen.batch),
-                rows: from..to,
-            };
-            let taken = challenger.offer(work);
-            self.coverage(version).offered += count;
-            self.attached.metrics.shadow_offered.increment(count);
-            if let Err(why) = taken {
-                for k in from..to {
-                    let id = seen.first_id + i64::try_from(k).unwrap_or(0);
-                    self.outcome(writer, id, version, &Outcome::Shed(why))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn outcome(
-        &mut self,
-        writer: &Writer<'_>,
-        id: i64,
-        version: VersionNo,
-        outcome: &Outcome,
-    ) -> Result<(), LedgerError> {
-        writer.insert_outcome(id, version, outcome)?;
-        let metrics = &self.attached.metrics;
-        match outcome {
-            Outcome::Scored(_) | Outcome::Failed => metrics.shadow_executed.increment(1),
-            Outcome::Uncovered => {}
-            Outcome::Shed(reason) => metrics.shadow_dropped(*reason, 1),
-        }
-        let coverage = self.coverage(version);
-        match outcome {
-            Outcome::Scored(_) => coverage.scored += 1,
-            Outcome::Failed => *coverage.dropped.entry("failed").or_default() += 1,
-            Outcome::Uncovered => *coverage.dropped.entry("uncovered").or_default() += 1,
-            Outcome::Shed(reason) => *coverage.dropped.entry(reason.name()).or_default() += 1,
-        }
-        Ok(())
-    }
-
-    /// Folds up to `limit` closed rows; decisions go to `outbox`. True when more are ready.
-    fn fold(&mut self, writer: &Writer<'_>, limit: usize, outbox: &mut Vec<Verdicted>) -> Result<bool, LedgerError> {
-        let before = self.folded;
-        let mut more = true;
-        for _ in 0..limit {
-            let next = Position {
-                model: self.row.no,
-                row: self.folded + 1,
-            };
-            if next.row > self.last.row {
-                more = false;
-                break;
-            }
-            let Some(row) = writer.open_row(next)? else {
-                more = false;
-                break;
-            };
-            if !self.is_closed(Clock {
-                row: row.row,
-                time_ms: row.time_ms,
-            }) || !self.fold_row(writer, &row, outbox)?
-            {
-                more = false;
-                break;
-            }
-            self.folded = row.row;
-        }
-        self.unsaved += self.folded - before;
-        if self.folded > before {
-            self.record_verdicts(writer)?;
-            let pairing = serde_json::to_string(&self.pairing).map_err(|source| LedgerError::Json {
-                what: "label counts",
-                source,
-            })?;
-            writer.put_pairing(self.row.no, &pairing)?;
-        }
-        if self.unsaved >= SNAPSHOT_EVERY {
-            self.save_snapshot(writer)?;
-        }
-        Ok(more)
-    }
-
-    /// Folds one closed row. False when an outcome is still to come.
-    fn fold_row(
-        &mut self,
-        writer: &Writer<'_>,
-        row: &OpenRow,
-        outbox: &mut Vec<Verdicted>,
-    ) -> Result<bool, LedgerError> {
-        let offered = self.lineup(writer, row.lineup)?;
-        let mut others = writer.outcomes(row.id)?;
-        for version in offered {
-            if others.iter().any(|(no, _)| *no == version) {
-                continue;
-            }
-            if row.row > self.orphans {
-                return Ok(false);
-            }
-            self.outcome(writer, row.id, version, &Outcome::Shed(Shed::Restart))?;
-            others.push((version, Outcome::Shed(Shed::Restart)));
-        }
-        let label = writer.label(row.id)?.filter(|label| !label.late);
-        let closed = ClosedRow {
-            clock: Clock {
-                row: row.row,
-                time_ms: row.time_ms,
-            },
-            epoch: row.epoch,
-            truth: label.as_ref().map(|l| l.truth).or(self.closing.absent),
-            weight: label.map_or(1.0, |l| l.weight),
-            champion: row.outcome.clone(),
-            others,
+        let cursor = Cursor {
+            folded_row: self.folded,
+            last_time_ms: self.last.time_ms,
+            pairing: std::mem::take(&mut self.pairing_text),
         };
-        let Some(judge) = &mut self.judge else { return Ok(true) };
-        let Some(pair) = self.pairing.pair(judge, &closed) else {
-            return Ok(true);
-        };
-        writer.insert_pair(self.row.no, &pair)?;
-        if let Some(decision) = judge.fold(&pair) {
-            self.pending = Some(decision.clone());
-            outbox.push(Verdicted {
-                model: self.row.no,
-                decision,
-            });
-        }
-        self.count_labelled(&pair);
-        Ok(true)
-    }
-
-    fn count_labelled(&mut self, pair: &Pair) {
-        for entry in &pair.entries {
-            self.coverage(entry.version).labelled += 1;
-        }
-    }
-
-    /// Keeps each version's verdict whenever it, or being armed, changes.
-    fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        let verdicts = self.verdicts();
-        let wealth = verdicts.iter().map(|v| (v.version, v.numbers.log_wealth)).collect();
-        self.attached.evidence.store(Arc::new(wealth));
-        for verdict in verdicts {
-            let now = (verdict.verdict, verdict.numbers.armed_since.is_some());
-            if self.shown.get(&verdict.version) == Some(&now) {
-                continue;
-            }
-            let text = serde_json::to_string(&verdict).map_err(|source| LedgerError::Json {
-                what: "a verdict",
-                source,
-            })?;
-            writer.insert_verdict(
-                Position {
-                    model: self.row.no,
-                    row: self.folded,
-                },
-                verdict.version,
-                &text,
-            )?;
-            self.shown.insert(verdict.version, now);
-        }
+        writer.put_cursor(self.row.no, &cursor)?;
+        self.pairing_text = cursor.pairing;
+        self.saved = (self.last, self.folded);
         Ok(())
     }
 
-    fn save_snapshot(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
+    /// Stores the judge's state, so that the next start folds fewer pairs.
+    pub(super) fn save_snapshot(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
         if let (Some(judge), None) = (&self.judge, &self.pending) {
-            let judge = serde_json::to_string(judge).map_err(|source| LedgerError::Json {
-                what: "a judge",
-                source,
-            })?;
+            let judge = json("a judge", judge)?;
             writer.put_snapshot(
                 self.row.no,
                 &Snapshot {
@@ -486,133 +297,8 @@ impl Book {
         }
         Ok(())
     }
-
-    fn save_coverage(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        let model = self.row.no;
-        for (&version, coverage) in self.coverage.iter_mut().filter(|(_, c)| c.changed) {
-            for (counter, value) in coverage.counters() {
-                writer.put_coverage(model, version, counter, value)?;
-            }
-            coverage.changed = false;
-        }
-        Ok(())
-    }
 }
 
-impl Coverage {
-    fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let totals = [
-            ("offered", self.offered),
-            ("scored", self.scored),
-            ("labelled", self.labelled),
-            ("late", self.late),
-        ];
-        totals.into_iter().chain(self.dropped.iter().map(|(k, v)| (*k, *v)))
-    }
-
-    fn set(&mut self, counter: &str, value: u64) {
-        match counter {
-            "offered" => self.offered = value,
-            "scored" => self.scored = value,
-            "labelled" => self.labelled = value,
-            "late" => self.late = value,
-            other => {
-                let reasons = Shed::ALL.map(Shed::name).into_iter().chain(["failed", "uncovered"]);
-                if let Some(reason) = reasons.into_iter().find(|r| *r == other) {
-                    self.dropped.insert(reason, value);
-                }
-            }
-        }
-    }
-}
-
-impl Core {
-    pub(super) fn observe(&mut self, writer: &Writer<'_>, seen: &Observation) -> Result<(), LedgerError> {
-        if let Some(book) = self.books.get_mut(&seen.model) {
-            let duplicates = book.observe(writer, seen)?;
-            self.duplicates += duplicates;
-            book.attached
-                .metrics
-                .recorder_dropped(RecorderDrop::DuplicateId, duplicates);
-        }
-        Ok(())
-    }
-
-    pub(super) fn report(&mut self, writer: &Writer<'_>, report: &ShadowReport) -> Result<(), LedgerError> {
-        let model = self.models.get(&report.version);
-        if let Some(book) = model.and_then(|model| self.books.get_mut(model)) {
-            for (id, outcome) in &report.outcomes {
-                book.outcome(writer, *id, report.version, outcome)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn fold(&mut self, writer: &Writer<'_>, limit: usize) -> Result<bool, LedgerError> {
-        let mut more = false;
-        for book in self.books.values_mut() {
-            more |= book.fold(writer, limit, &mut self.outbox)?;
-        }
-        Ok(more)
-    }
-
-    pub(super) fn save_coverage(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        self.books.values_mut().try_for_each(|book| book.save_coverage(writer))
-    }
-
-    pub(super) fn snapshot_all(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        self.books.values_mut().try_for_each(|book| book.save_snapshot(writer))
-    }
-
-    /// Reads all books again; the challengers stay, what they still owe counts as lost.
-    pub(super) fn reload(&mut self, ledger: &Ledger) -> Result<(), LedgerError> {
-        let writer = ledger.reader();
-        let models: Vec<ModelNo> = self.books.keys().copied().collect();
-        for model in models {
-            let Some(old) = self.books.get(&model) else { continue };
-            let row = writer.model(&old.row.name)?;
-            let mut book = Book::load(&writer, row, old.closing.clone(), old.attached.clone())?;
-            book.set_challengers(&writer, old.challengers.clone())?;
-            self.books.insert(model, book);
-        }
-        Ok(())
-    }
-}
-
-/// One row's inputs as they are recorded: named features as JSON, tensors as the runner's wire form.
-fn inputs(batch: &Batch, row: usize, dropped: &[String]) -> Value {
-    match batch {
-        Batch::Features(rows) => Value::Text(features(rows, row, dropped)),
-        Batch::Tensors { inputs, rows } => {
-            let mut bytes = Vec::new();
-            for tensor in inputs {
-                let part = if *rows > 1 {
-                    tensor.slice_rows(row, row + 1)
-                } else {
-                    None
-                };
-                crate::arena::wire::encode_tensors(&mut bytes, std::slice::from_ref(part.as_ref().unwrap_or(tensor)));
-            }
-            Value::Blob(bytes)
-        }
-    }
-}
-
-fn features(rows: &Rows, row: usize, dropped: &[String]) -> String {
-    let mut object = serde_json::Map::new();
-    for (number, feature) in rows.schema().features().iter().enumerate() {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        if dropped.contains(&feature.name) {
-            continue;
-        }
-        let value = match (rows.presence(row, number), rows.get(row, number)) {
-            (crate::batch::Presence::Absent, _) => continue,
-            (_, Some(Cell::Float(x))) => x.into(),
-            (_, Some(Cell::Int(x))) => x.into(),
-            (_, Some(Cell::Text(x))) => x.into(),
-            (_, None) => serde_json::Value::Null,
-        };
-        object.insert(feature.name.clone(), value);
-    }
-    serde_json::Value::Object(object).to_string()
+fn json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, LedgerError> {
+    serde_json::to_string(value).map_err(|source| LedgerError::Json { what, source })
 }

@@ -69,14 +69,6 @@ pub enum Event {
 const FIRST_EPOCH: u64 = 1;
 
 impl Event {
-    /// True when it answers a decision: nothing is pending after it.
-    pub(super) fn settles(&self) -> bool {
-        matches!(
-            self,
-            Self::Start { .. } | Self::Swap { .. } | Self::Hold { .. } | Self::Decline { .. }
-        )
-    }
-
     /// Applies the event; before [`Event::Start`] there is no judge to apply anything to.
     pub fn apply(&self, judge: &mut Option<Judge>) {
         if let Self::Start {
@@ -101,6 +93,13 @@ impl Event {
             Self::Hold { on } => judge.hold(*on),
             Self::Decline { version } => judge.decline(*version),
         }
+    }
+}
+
+/// A decision is pending as long as its judge awaits an answer.
+pub(super) fn forget_answered(pending: &mut Option<Decision>, judge: Option<&Judge>) {
+    if judge.and_then(Judge::awaits).is_none() {
+        *pending = None;
     }
 }
 
@@ -169,9 +168,7 @@ pub(super) fn restore(writer: &Writer<'_>, model: ModelNo) -> Result<Restored, L
 impl Restored {
     fn apply(&mut self, no: i64, event: &Event) {
         event.apply(&mut self.judge);
-        if event.settles() {
-            self.pending = None;
-        }
+        forget_answered(&mut self.pending, self.judge.as_ref());
         self.entry = no;
     }
 }

@@ -16,6 +16,8 @@ mod intake;
 #[cfg(test)]
 mod judge_vectors;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod metrics;

@@ -1,0 +1,125 @@
+//! Labels: the first one of a row counts, what differs from it is a correction.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::rows::{Position, unsigned};
+use super::{LedgerError, Writer};
+use crate::score::{ModelNo, Truth};
+
+/// A stored label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelRow {
+    /// The label as JSON, as the client sent it.
+    pub label: String,
+    /// What it means in the model's interface.
+    pub truth: Truth,
+    /// Weight of the row, in (0, 1].
+    pub weight: f64,
+    /// It came after maturity.
+    pub late: bool,
+}
+
+pub(super) fn truth(class: Option<u32>, value: Option<f64>) -> Option<Truth> {
+    class.map(Truth::Class).or(value.map(Truth::Value))
+}
+
+fn label(row: &Row<'_>) -> rusqlite::Result<LabelRow> {
+    Ok(LabelRow {
+        label: row.get(0)?,
+        truth: truth(row.get(1)?, row.get(2)?).unwrap_or(Truth::Value(f64::NAN)),
+        weight: row.get(3)?,
+        late: row.get(4)?,
+    })
+}
+
+impl Writer<'_> {
+    /// Model, row number and request time of a recorded row.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn position(&self, id: i64) -> Result<Option<(Position, i64)>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT model_no, row, time FROM predictions WHERE id = ?1")?;
+        Ok(statement
+            .query_row([id], |row| {
+                let position = Position {
+                    model: ModelNo(row.get(0)?),
+                    row: unsigned(row.get(1)?),
+                };
+                Ok((position, row.get(2)?))
+            })
+            .optional()?)
+    }
+
+    /// The generated id's number for a caller's own id.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn id_of_caller(&self, model: ModelNo, caller_id: &str) -> Result<Option<i64>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id FROM caller_ids WHERE model_no = ?1 AND caller_id = ?2")?;
+        Ok(statement
+            .query_row(params![model.0, caller_id], |row| row.get(0))
+            .optional()?)
+    }
+
+    /// The label of a row.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn label(&self, id: i64) -> Result<Option<LabelRow>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT label, class, value, weight, late FROM labels WHERE id = ?1")?;
+        Ok(statement.query_row([id], label).optional()?)
+    }
+
+    /// Stores the first label of a row; `extra` is what came with it (rewards) as JSON.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_label(
+        &self,
+        id: i64,
+        received_ms: i64,
+        label: &LabelRow,
+        extra: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        let (class, value) = match label.truth {
+            Truth::Class(class) => (Some(class), None),
+            Truth::Value(value) => (None, Some(value)),
+        };
+        self.connection
+            .prepare_cached("INSERT INTO labels VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .execute(params![
+                id,
+                received_ms,
+                label.label,
+                class,
+                value,
+                label.weight,
+                label.late,
+                extra
+            ])?;
+        Ok(())
+    }
+
+    /// Stores a label that differs from the row's first one.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert_correction(
+        &self,
+        id: i64,
+        received_ms: i64,
+        label: &LabelRow,
+        extra: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached("INSERT INTO corrections (id, received, label, weight, extra) VALUES (?1,?2,?3,?4,?5)")?
+            .execute(params![id, received_ms, label.label, label.weight, extra])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Closed rows become pairs, in record order.
+//!
+//! A row is looked at once: those without a truth are passed over without a look at what was predicted or scored,
+//! because they make no pair whatever that was.
+
+use std::sync::Arc;
+
+use super::{Book, json};
+use crate::judge::pair::{ClosedRow, Pair};
+use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
+use crate::recorder::Verdicted;
+use crate::score::{Outcome, Shed, VersionNo};
+
+/// Folded rows between two snapshots of a judge.
+const SNAPSHOT_EVERY: u64 = 20_000;
+
+impl Book {
+    /// Folds up to `limit` closed rows; decisions go to `outbox`. True when more are ready.
+    pub(in crate::recorder) fn fold(
+        &mut self,
+        writer: &Writer<'_>,
+        limit: usize,
+        outbox: &mut Vec<Verdicted>,
+    ) -> Result<bool, LedgerError> {
+        if self.open_rows() == 0 {
+            return Ok(false);
+        }
+        let (before, mut left, mut more) = (self.folded, limit, false);
+        let mut evidence = false;
+        let from = Position {
+            model: self.row.no,
+            row: self.folded + 1,
+        };
+        writer.open_rows(from, |row| {
+            if !self.is_closed(row.clock) {
+                return Ok(false);
+            }
+            if left == 0 {
+                more = true;
+                return Ok(false);
+            }
+            left -= 1;
+            let Some(closed) = self.close(writer, row)? else {
+                return Ok(false);
+            };
+            if let Closed::Evidence(closed) = closed {
+                evidence = true;
+                self.fold_row(writer, &closed, outbox)?;
+            }
+            self.folded = row.clock.row;
+            Ok(true)
+        })?;
+        // Rows that made no pair may have changed the pairing stage's memory too.
+        if evidence {
+            self.pairing_text = json("label counts", &self.pairing)?;
+            self.record_verdicts(writer)?;
+        }
+        self.unsaved += self.folded - before;
+        if self.unsaved >= SNAPSHOT_EVERY {
+            self.save_snapshot(writer)?;
+        }
+        Ok(more)
+    }
+
+    /// `None` while an outcome is still to come.
+    fn close(&mut self, writer: &Writer<'_>, row: &OpenRow) -> Result<Option<Closed>, LedgerError> {
+        let truth = row.label.map(|(truth, _)| truth).or(self.closing.absent);
+        let is_orphan = row.clock.row <= self.orphans;
+        if truth.is_none() && !is_orphan {
+            return Ok(Some(Closed::PassedOver));
+        }
+        let Some(answered) = writer.answered(row.id)? else {
+            return Ok(Some(Closed::PassedOver));
+        };
+        let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
+            return Ok(None);
+        };
+        if truth.is_none() {
+            return Ok(Some(Closed::PassedOver));
+        }
+        Ok(Some(Closed::Evidence(ClosedRow {
+            clock: row.clock,
+            epoch: answered.epoch,
+            truth,
+            weight: row.label.map_or(1.0, |(_, weight)| weight),
+            champion: answered.outcome,
+            others,
+        })))
+    }
+
+    /// The outcomes of all versions that the row was offered to, or `None` while one is to come. An orphan's never
+    /// come: they were lost with the process, or the transaction, that they were on their way to.
+    fn outcomes(
+        &mut self,
+        writer: &Writer<'_>,
+        row: &OpenRow,
+        answered: &AnsweredRow,
+        is_orphan: bool,
+    ) -> Result<Option<Vec<(VersionNo, Outcome)>>, LedgerError> {
+        let offered = self.offered_to(writer, answered.lineup)?;
+        if offered.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let mut others = writer.outcomes(row.id)?;
+        for &version in offered.iter() {
+            if others.iter().any(|(no, _)| *no == version) {
+                continue;
+            }
+            if !is_orphan {
+                return Ok(None);
+            }
+            let lost = [(row.id, Outcome::Shed(Shed::Restart))];
+            self.report(&mut writer.outcomes_in()?, version, &lost)?;
+            others.push((version, Outcome::Shed(Shed::Restart)));
+        }
+        Ok(Some(others))
+    }
+
+    fn offered_to(&mut self, writer: &Writer<'_>, lineup: i64) -> Result<Arc<[VersionNo]>, LedgerError> {
+        if let Some(known) = self.lineups.get(&lineup) {
+            return Ok(Arc::clone(known));
+        }
+        let read: Arc<[VersionNo]> = writer.lineup(lineup)?.into();
+        self.lineups.insert(lineup, Arc::clone(&read));
+        Ok(read)
+    }
+
+    fn fold_row(
+        &mut self,
+        writer: &Writer<'_>,
+        closed: &ClosedRow,
+        outbox: &mut Vec<Verdicted>,
+    ) -> Result<(), LedgerError> {
+        let Some(judge) = &mut self.judge else {
+            return Ok(());
+        };
+        let Some(pair) = self.pairing.pair(judge, closed) else {
+            return Ok(());
+        };
+        writer.insert_pair(self.row.no, &pair)?;
+        if let Some(decision) = judge.fold(&pair) {
+            self.pending = Some(decision.clone());
+            outbox.push(Verdicted {
+                model: self.row.no,
+                decision,
+            });
+        }
+        self.count_labelled(&pair);
+        Ok(())
+    }
+
+    fn count_labelled(&mut self, pair: &Pair) {
+        for entry in &pair.entries {
+            let coverage = self.coverage.entry(entry.version).or_default();
+            coverage.labelled += 1;
+            coverage.changed = true;
+        }
+    }
+
+    /// Keeps each version's verdict whenever it, or being armed, changes.
+    fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
+        let verdicts = self.verdicts();
+        let wealth = verdicts.iter().map(|v| (v.version, v.numbers.log_wealth)).collect();
+        self.attached.evidence.store(Arc::new(wealth));
+        for verdict in verdicts {
+            let now = (verdict.verdict, verdict.numbers.armed_since.is_some());
+            if self.shown.get(&verdict.version) == Some(&now) {
+                continue;
+            }
+            let text = json("a verdict", &verdict)?;
+            writer.insert_verdict(
+                Position {
+                    model: self.row.no,
+                    row: self.folded,
+                },
+                verdict.version,
+                &text,
+            )?;
+            self.shown.insert(verdict.version, now);
+        }
+        Ok(())
+    }
+}
+
+enum Closed {
+    PassedOver,
+    Evidence(ClosedRow),
+}

@@ -1,0 +1,129 @@
+//! Rows come in: recorded, queued for the challengers; outcomes come back.
+
+use std::sync::Arc;
+
+use super::Book;
+use crate::arena::ShadowWork;
+use crate::ledger::{LedgerError, Outcomes, Position, PredictionRow, Recording};
+use crate::mirror::Observation;
+use crate::recorder::core::Offer;
+use crate::score::{Outcome, VersionNo};
+
+/// Row `k` of a request.
+fn id_of(first: i64, k: usize) -> i64 {
+    first + i64::try_from(k).unwrap_or(0)
+}
+
+impl Book {
+    /// Records the rows of one request and puts them up for the challengers. A row whose caller's id was seen before is
+    /// neither recorded nor offered.
+    pub(in crate::recorder) fn observe(
+        &mut self,
+        recording: &mut Recording<'_>,
+        seen: &Observation,
+        offers: &mut Vec<Offer>,
+    ) -> Result<(), LedgerError> {
+        let mut offered_from = None;
+        for (k, observed) in seen.rows.iter().enumerate() {
+            let text = |list: &'_ Option<Vec<String>>| list.as_ref().and_then(|all| all.get(k)).cloned();
+            let (entity, context) = (text(&seen.entities), text(&seen.context));
+            let row = PredictionRow {
+                id: id_of(seen.first_id, k),
+                position: Position {
+                    model: self.row.no,
+                    row: self.last.row + 1,
+                },
+                time_ms: seen.time_ms,
+                epoch: seen.epoch,
+                version: seen.version,
+                fallback: observed.fallback,
+                outcome: &observed.outcome,
+                inputs: self.columns.encode(&seen.batch, k, &self.closing.dropped),
+                entity: entity.as_deref(),
+                context: context.as_deref(),
+                lineup: self.lineup_no,
+            };
+            let caller_id = seen.ids.as_ref().and_then(|ids| ids.get(k)).map(String::as_str);
+            if recording.insert(&row, caller_id)? {
+                self.last.row += 1;
+                self.last.time_ms = self.last.time_ms.max(seen.time_ms);
+                offered_from.get_or_insert(k);
+            } else {
+                let why = crate::metrics::RecorderDrop::DuplicateId;
+                self.attached.metrics.recorder_dropped(why, 1);
+                if let Some(from) = offered_from.take() {
+                    self.put_up(seen, from, k, offers);
+                }
+            }
+        }
+        if let Some(from) = offered_from {
+            self.put_up(seen, from, seen.rows.len(), offers);
+        }
+        Ok(())
+    }
+
+    fn put_up(&mut self, seen: &Observation, from: usize, to: usize, offers: &mut Vec<Offer>) {
+        if self.lineup.is_empty() {
+            return;
+        }
+        self.uncounted += u64::try_from(to - from).unwrap_or(0);
+        offers.push(Offer {
+            model: self.row.no,
+            lineup: Arc::clone(&self.lineup),
+            work: ShadowWork {
+                first_id: id_of(seen.first_id, from),
+                batch: Arc::clone(&seen.batch),
+                rows: from..to,
+            },
+        });
+    }
+
+    /// Counts the rows of this transaction as offered.
+    pub(in crate::recorder) fn count_offered(&mut self) {
+        let rows = std::mem::take(&mut self.uncounted);
+        if rows == 0 {
+            return;
+        }
+        for (version, _) in self.lineup.iter() {
+            let coverage = self.coverage.entry(*version).or_default();
+            coverage.offered += rows;
+            coverage.changed = true;
+        }
+    }
+
+    /// Records what became of rows at a challenger. An outcome that is there already stands.
+    pub(in crate::recorder) fn report(
+        &mut self,
+        store: &mut Outcomes<'_>,
+        version: VersionNo,
+        outcomes: &[(i64, Outcome)],
+    ) -> Result<(), LedgerError> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        let coverage = self.coverage.entry(version).or_default();
+        let metrics = &self.attached.metrics;
+        let mut executed = 0;
+        for (id, outcome) in outcomes {
+            if !store.insert(*id, version, outcome)? {
+                continue;
+            }
+            coverage.count(outcome);
+            match outcome {
+                Outcome::Scored(_) | Outcome::Failed | Outcome::Unread => executed += 1,
+                Outcome::Uncovered => {}
+                Outcome::Shed(reason) => metrics.shadow_dropped(*reason, 1),
+            }
+        }
+        metrics.shadow_executed.increment(executed);
+        Ok(())
+    }
+
+    /// Counts a label that came after maturity.
+    pub(in crate::recorder) fn count_late(&mut self) {
+        for coverage in self.coverage.values_mut() {
+            coverage.late += 1;
+            coverage.changed = true;
+        }
+    }
+}

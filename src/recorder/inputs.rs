@@ -1,0 +1,145 @@
+//! One row's inputs as they are recorded: named features as JSON, tensors as the runner's wire form.
+
+use std::sync::Arc;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use crate::batch::{Batch, Cell, Presence, Rows, Schema};
+
+/// Writes rows of one schema, one after the other, into one buffer.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    schema: Option<Arc<Schema>>,
+    dropped: Vec<String>,
+    /// `"name":` per feature; `None` for those that are not recorded.
+    keys: Vec<Option<Vec<u8>>>,
+    buffer: Vec<u8>,
+}
+
+impl Columns {
+    /// Row `row` of the batch, without the features in `dropped`.
+    pub(super) fn encode(&mut self, batch: &Batch, row: usize, dropped: &[String]) -> ToSqlOutput<'_> {
+        self.buffer.clear();
+        match batch {
+            Batch::Features(rows) => {
+                self.follow(rows.schema(), dropped);
+                self.features(rows, row);
+                ToSqlOutput::Borrowed(ValueRef::Text(&self.buffer))
+            }
+            Batch::Tensors { inputs, rows } => {
+                for tensor in inputs {
+                    let part = if *rows > 1 {
+                        tensor.slice_rows(row, row + 1)
+                    } else {
+                        None
+                    };
+                    let part = std::slice::from_ref(part.as_ref().unwrap_or(tensor));
+                    crate::arena::wire::encode_tensors(&mut self.buffer, part);
+                }
+                ToSqlOutput::Borrowed(ValueRef::Blob(&self.buffer))
+            }
+        }
+    }
+
+    fn follow(&mut self, schema: &Arc<Schema>, dropped: &[String]) {
+        if self.schema.as_ref().is_some_and(|known| Arc::ptr_eq(known, schema)) && self.dropped == dropped {
+            return;
+        }
+        let key = |name: &String| {
+            let mut key = serde_json::to_vec(name).unwrap_or_default();
+            key.push(b':');
+            (!dropped.contains(name)).then_some(key)
+        };
+        self.keys = schema.features().iter().map(|feature| key(&feature.name)).collect();
+        self.schema = Some(Arc::clone(schema));
+        self.dropped = dropped.to_vec();
+    }
+
+    fn features(&mut self, rows: &Rows, row: usize) {
+        let buffer = &mut self.buffer;
+        buffer.push(b'{');
+        for (number, key) in (0_u32..).zip(&self.keys) {
+            let (Some(key), presence) = (key, rows.presence(row, number)) else {
+                continue;
+            };
+            if presence == Presence::Absent {
+                continue;
+            }
+            if buffer.len() > 1 {
+                buffer.push(b',');
+            }
+            buffer.extend_from_slice(key);
+            // Writing to memory does not fail.
+            let _ = match rows.get(row, number) {
+                Some(Cell::Float(x)) => serde_json::to_writer(&mut *buffer, &x),
+                Some(Cell::Int(x)) => serde_json::to_writer(&mut *buffer, &x),
+                Some(Cell::Text(x)) => serde_json::to_writer(&mut *buffer, x),
+                None => serde_json::to_writer(&mut *buffer, &()),
+            };
+        }
+        buffer.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Feature;
+    use crate::model::tensor::{Data, Datatype, Tensor};
+
+    fn text(output: &ToSqlOutput<'_>) -> String {
+        match output {
+            ToSqlOutput::Borrowed(ValueRef::Text(bytes)) => String::from_utf8(bytes.to_vec()).unwrap(),
+            _ => panic!("not text"),
+        }
+    }
+
+    #[test]
+    fn features_are_recorded_as_they_were_sent() {
+        let feature = |name: &str, datatype| Feature {
+            name: name.into(),
+            datatype,
+        };
+        let schema = Arc::new(Schema::new([
+            feature("x", Datatype::Fp64),
+            feature("na\"me", Datatype::Bytes),
+            feature("n", Datatype::Int64),
+            feature("secret", Datatype::Fp32),
+        ]));
+        let mut rows = Rows::new(schema, 3);
+        assert!(rows.set(0, 0, Cell::Float(0.1)) && rows.set(0, 1, Cell::Text("a\n\u{e9}")));
+        assert!(rows.set(0, 2, Cell::Int(i64::MIN)) && rows.set(0, 3, Cell::Float(7.0)));
+        assert!(rows.set(2, 0, Cell::Float(f64::NAN)) && rows.set(2, 2, Cell::Int(1)));
+        rows.set_missing(1, 0);
+        let batch = Batch::Features(rows);
+        let mut columns = Columns::default();
+        let dropped = ["secret".to_owned()];
+        let first = text(&columns.encode(&batch, 0, &dropped));
+        assert_eq!(
+            first,
+            "{\"x\":0.1,\"na\\\"me\":\"a\\n\u{e9}\",\"n\":-9223372036854775808}"
+        );
+        assert_eq!(text(&columns.encode(&batch, 1, &dropped)), "{\"x\":null}");
+        assert_eq!(text(&columns.encode(&batch, 2, &dropped)), "{\"x\":null,\"n\":1}");
+        let kept = text(&columns.encode(&batch, 0, &[]));
+        let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!(kept["secret"], 7.0, "the list has changed, the columns follow");
+    }
+
+    #[test]
+    fn a_row_of_tensors_is_recorded_alone() {
+        let tensor = Tensor::new(vec![2, 1], Data::Int64(vec![5, 6])).unwrap();
+        let one = Tensor::new(vec![1, 1], Data::Int64(vec![6])).unwrap();
+        let batch = Batch::Tensors {
+            inputs: vec![tensor],
+            rows: 2,
+        };
+        let mut expected = Vec::new();
+        crate::arena::wire::encode_tensors(&mut expected, &[one]);
+        let mut columns = Columns::default();
+        let ToSqlOutput::Borrowed(ValueRef::Blob(bytes)) = columns.encode(&batch, 1, &[]) else {
+            panic!("not bytes")
+        };
+        assert_eq!(bytes, expected);
+    }
+}

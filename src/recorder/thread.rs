@@ -1,0 +1,276 @@
+//! The recorder's thread: waits, drains, commits; and what it does while the ledger cannot be written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
+use tokio::sync::oneshot;
+
+use super::labels::{ItemStatus, LabelItem};
+use super::{AfterCommit, Command, Core, Fault, LABEL_REQUESTS, Look, OBSERVATIONS, REPORTS, Verdicted};
+use crate::arena::ShadowReport;
+use crate::ledger::{Ledger, LedgerError};
+use crate::mirror::Observation;
+use crate::time::now_ms;
+
+/// Observations in one transaction: long enough to pay for a commit, short enough for a label to wait behind.
+const DRAIN: usize = 4_096;
+/// Closed rows folded in one transaction.
+const FOLD: usize = 8_192;
+/// Between two looks whether the ledger can be written again.
+const PROBE: Duration = Duration::from_millis(500);
+/// Between two offers of a decision that found no room.
+const RETRY: Duration = Duration::from_millis(20);
+
+pub(super) struct LabelRequest {
+    pub(super) items: Vec<LabelItem>,
+    pub(super) received_ms: i64,
+    pub(super) reply: oneshot::Sender<Vec<ItemStatus>>,
+}
+
+pub(super) struct Queues {
+    pub(super) observations: Receiver<Observation>,
+    pub(super) labels: Receiver<LabelRequest>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) looks: Receiver<Look>,
+    pub(super) reports: Receiver<ShadowReport>,
+    pub(super) woken: Receiver<()>,
+}
+
+/// What one transaction takes in.
+#[derive(Default)]
+pub(super) struct Drained {
+    pub(super) commands: Vec<Command>,
+    pub(super) looks: Vec<Look>,
+    pub(super) labels: Vec<LabelRequest>,
+    pub(super) observations: Vec<Observation>,
+    pub(super) reports: Vec<ShadowReport>,
+}
+
+impl Drained {
+    fn writes_nothing(&self) -> bool {
+        self.commands.is_empty() && self.labels.is_empty() && self.observations.is_empty() && self.reports.is_empty()
+    }
+}
+
+impl Queues {
+    /// The first message to come by `until`, if there is an end to the waiting. False: all handles are gone.
+    fn wait(&self, drained: &mut Drained, until: Option<Instant>) -> bool {
+        let timeout = until.map_or_else(never, |end| after(end.saturating_duration_since(Instant::now())));
+        select! {
+            recv(self.commands) -> one => one.map(|command| drained.commands.push(command)).is_ok(),
+            recv(self.looks) -> one => one.map(|look| drained.looks.push(look)).is_ok(),
+            recv(self.labels) -> one => one.map(|labels| drained.labels.push(labels)).is_ok(),
+            recv(self.observations) -> one => one.map(|seen| drained.observations.push(seen)).is_ok(),
+            recv(self.reports) -> one => one.map(|report| drained.reports.push(report)).is_ok(),
+            recv(self.woken) -> one => one.is_ok(),
+            recv(timeout) -> _ => true,
+        }
+    }
+
+    /// Labels and commands first, then the observations that were there by then: every row that a label can speak of
+    /// was offered before it.
+    fn drain(&self, drained: &mut Drained) {
+        drained.looks.extend(self.looks.try_iter().take(64));
+        drained.commands.extend(self.commands.try_iter().take(64));
+        drained.labels.extend(self.labels.try_iter().take(LABEL_REQUESTS));
+        let waiting = if drained.labels.is_empty() { DRAIN } else { OBSERVATIONS };
+        drained.observations.extend(self.observations.try_iter().take(waiting));
+        drained.reports.extend(self.reports.try_iter().take(REPORTS));
+    }
+}
+
+pub(super) struct Thread {
+    // Declared, and so dropped, before `core`: a challenger whose last handle is in there ends by reporting into a
+    // queue that must not be full and unread then.
+    queues: Queues,
+    pub(super) ledger: Ledger,
+    pub(super) core: Core,
+    decisions: Sender<Verdicted>,
+    fault: Fault,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Thread {
+    pub(super) fn new(
+        ledger: Ledger,
+        queues: Queues,
+        decisions: Sender<Verdicted>,
+        fault: Fault,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            queues,
+            ledger,
+            core: Core::default(),
+            decisions,
+            fault,
+            stopping,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn run(&mut self) {
+        let mut backlog = false;
+        while !self.is_stopping() {
+            let mut drained = Drained::default();
+            if !backlog {
+                // Decisions that found no room are offered again soon.
+                let until = (!self.core.outbox.is_empty()).then(|| Instant::now() + RETRY);
+                if !self.queues.wait(&mut drained, until) {
+                    self.stopping.store(true, Ordering::Release);
+                }
+            }
+            self.queues.drain(&mut drained);
+            backlog = self.step(drained, backlog);
+            self.send_decisions();
+        }
+        self.finish(backlog);
+    }
+
+    /// True when there is more to do at once.
+    fn step(&mut self, mut drained: Drained, backlog: bool) -> bool {
+        let mut more = backlog;
+        if backlog || !drained.writes_nothing() {
+            more = match self.commit(&mut drained) {
+                Ok(more) => more,
+                Err(error) => {
+                    self.outage(&error, drained);
+                    return true;
+                }
+            };
+        }
+        self.show(drained.looks);
+        more
+    }
+
+    fn show(&self, looks: Vec<Look>) {
+        for look in looks {
+            look(&self.core, &self.ledger.reader());
+        }
+    }
+
+    /// Writes what was offered before the stop, folds what is closed, and keeps the judges' states.
+    fn finish(&mut self, mut backlog: bool) {
+        loop {
+            let mut drained = Drained::default();
+            self.queues.drain(&mut drained);
+            if drained.writes_nothing() && !backlog {
+                break;
+            }
+            match self.commit(&mut drained) {
+                Ok(more) => backlog = more,
+                Err(error) => {
+                    let rows = self.core.count_dropped(&drained.observations);
+                    tracing::error!(%error, rows, "the last rows were not written");
+                    return;
+                }
+            }
+        }
+        let core = &mut self.core;
+        if let Err(error) = self.ledger.transaction(true, |writer| core.save_snapshots(writer)) {
+            tracing::error!(%error, "the last snapshot was not written; the next start folds more pairs again");
+        }
+    }
+
+    /// One transaction. True when there is more to write or to fold.
+    pub(super) fn commit(&mut self, drained: &mut Drained) -> Result<bool, LedgerError> {
+        let durable = !drained.labels.is_empty() || !drained.commands.is_empty();
+        let core = &mut self.core;
+        let undecided = core.outbox.len();
+        let mut statuses = Vec::with_capacity(drained.labels.len());
+        let mut acks: Vec<AfterCommit> = Vec::with_capacity(drained.commands.len());
+        let done = self.ledger.transaction(durable, |writer| {
+            core.observe(writer, &drained.observations)?;
+            core.report(writer, &drained.reports)?;
+            for request in &drained.labels {
+                statuses.push(core.label(writer, &request.items, request.received_ms)?);
+            }
+            for command in drained.commands.drain(..) {
+                acks.push(command(core, writer)?);
+            }
+            let more = core.fold(writer, FOLD)?;
+            core.save(writer)?;
+            Ok(more)
+        });
+        let more = match done {
+            Ok(more) => more,
+            Err(error) => {
+                core.outbox.truncate(undecided);
+                return Err(error);
+            }
+        };
+        if !acks.is_empty() {
+            core.settle();
+        }
+        for (request, statuses) in drained.labels.drain(..).zip(statuses) {
+            // Whoever asked may have given up.
+            let _ = request.reply.send(statuses);
+        }
+        for ack in acks {
+            ack();
+        }
+        let refused = core.offer();
+        core.let_go();
+        if let Err(error) = self.ledger.checkpoint() {
+            tracing::warn!(%error, "the ledger's log could not be moved into its file; it grows until it can");
+        }
+        Ok(more || refused)
+    }
+
+    /// Until the ledger can be written: labels and orders are refused, rows dropped and counted. Then the books agree
+    /// with the disk again.
+    fn outage(&mut self, cause: &LedgerError, drained: Drained) {
+        tracing::error!(error = %cause, "the ledger cannot be written: nothing is acknowledged, promotions wait");
+        let mut why = cause.to_string();
+        self.fault.store(Some(Arc::new(why.clone())));
+        let began_ms = now_ms();
+        let mut rows = self.refuse(drained);
+        while !self.is_stopping() {
+            let healed = self
+                .ledger
+                .heal(cause, began_ms, now_ms(), rows)
+                .and_then(|()| self.core.reload(&self.ledger));
+            match healed {
+                Ok(()) => {
+                    tracing::info!(rows_dropped = rows, "the ledger can be written again");
+                    self.fault.store(None);
+                    return;
+                }
+                Err(error) if error.to_string() != why => {
+                    why = error.to_string();
+                    tracing::error!(%error, "the ledger still cannot be written");
+                    self.fault.store(Some(Arc::new(why.clone())));
+                }
+                Err(_) => {}
+            }
+            let next = Instant::now() + PROBE;
+            while Instant::now() < next && !self.is_stopping() {
+                let mut drained = Drained::default();
+                if !self.queues.wait(&mut drained, Some(next)) {
+                    self.stopping.store(true, Ordering::Release);
+                }
+                self.queues.drain(&mut drained);
+                rows += self.refuse(drained);
+            }
+        }
+    }
+
+    /// Counts the rows, answers looks, and lets the rest know by dropping it.
+    fn refuse(&mut self, drained: Drained) -> u64 {
+        let rows = self.core.count_dropped(&drained.observations);
+        self.show(drained.looks);
+        rows
+    }
+
+    fn send_decisions(&mut self) {
+        // Full: later. Closed: nobody will ever carry it out; the next start sends it again.
+        self.core
+            .outbox
+            .retain(|decision| matches!(self.decisions.try_send(decision.clone()), Err(TrySendError::Full(_))));
+    }
+}
