@@ -27,6 +27,22 @@ pub struct Champion {
     pub previous: Option<Arc<Loaded>>,
 }
 
+impl Champion {
+    /// Epoch of answers that a stand-in gives because the recorded champion could not be loaded. No tenure has it,
+    /// so that they never become evidence on the champion.
+    pub const STAND_IN: u64 = 0;
+
+    /// Who is loaded here: the one that answers first.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<Arc<Loaded>> {
+        [Some(&self.version), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+}
+
 /// One model's slot.
 #[derive(Debug, Default)]
 pub struct Slot {

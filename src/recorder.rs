@@ -287,7 +287,8 @@ impl Thread {
         loop {
             let Some(mut drained) = self.wait(backlog) else { break };
             self.drain(&mut drained);
-            if drained.is_empty() && !backlog {
+            if drained.is_empty() && !backlog && self.is_healthy() {
+                self.send_decisions();
                 continue;
             }
             match self.commit(drained) {
@@ -316,11 +317,11 @@ impl Thread {
         if backlog {
             return Some(drained);
         }
-        // Decisions that found no room are offered again soon.
-        let retry = if self.core.outbox.is_empty() {
-            never()
-        } else {
-            crossbeam_channel::after(Duration::from_millis(20))
+        // Decisions that found no room are offered again soon; a disk that failed is tried again without traffic.
+        let retry = match (self.is_healthy(), self.core.outbox.is_empty()) {
+            (true, true) => never(),
+            (true, false) => crossbeam_channel::after(Duration::from_millis(20)),
+            (false, _) => crossbeam_channel::after(Duration::from_millis(500)),
         };
         select! {
             recv(self.commands) -> command => match command {
@@ -369,6 +370,9 @@ impl Thread {
     fn commit(&mut self, drained: Drained) -> Result<bool, LedgerError> {
         let durable = !drained.labels.is_empty() || !drained.commands.is_empty();
         let core = &mut self.core;
+        if !drained.commands.is_empty() {
+            core.keep();
+        }
         let mut acks: Vec<AfterCommit> = Vec::new();
         let more = self.ledger.transaction(durable, |writer| {
             for observation in &drained.observations {
@@ -388,6 +392,7 @@ impl Thread {
             core.save_coverage(writer)?;
             Ok(more)
         })?;
+        core.forget();
         if !self.healthy.swap(true, Ordering::Relaxed) {
             tracing::info!("the ledger can be written again");
         }
@@ -407,7 +412,15 @@ impl Thread {
         }
     }
 
+    fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Sends what was decided, unless the disk fails: promotion is frozen then.
     fn send_decisions(&mut self) {
+        if !self.is_healthy() {
+            return;
+        }
         self.core
             .outbox
             .retain(|decision| self.decisions.try_send(decision.clone()).is_err());

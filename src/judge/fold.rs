@@ -197,6 +197,12 @@ impl Judge {
         self.hold
     }
 
+    /// The version of the decision that was given and not yet answered.
+    #[must_use]
+    pub fn pending(&self) -> Option<VersionNo> {
+        self.pending
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> &Policy {

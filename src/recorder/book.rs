@@ -89,6 +89,8 @@ pub struct Book {
     /// Decided, and not carried out yet: no snapshot is taken meanwhile, because a snapshot forgets it.
     pending: Option<Decision>,
     challengers: Vec<(VersionNo, Arc<Challenger>)>,
+    /// What the running transaction may change beside the ledger: a failed one must leave it as it was.
+    kept: Option<(Vec<(VersionNo, Arc<Challenger>)>, Closing)>,
     lineup: i64,
     lineups: HashMap<i64, Vec<VersionNo>>,
     /// Last recorded row, and the latest request time.
@@ -134,6 +136,7 @@ impl Book {
             pairing,
             pending: restored.pending,
             challengers: Vec::new(),
+            kept: None,
             lineup: writer.insert_lineup(&[])?,
             lineups: HashMap::new(),
             last: Clock {
@@ -171,9 +174,7 @@ impl Book {
         })?;
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
         event.apply(&mut self.judge);
-        if event.settles() {
-            self.pending = None;
-        }
+        self.pending = journal::still_pending(self.judge.as_ref(), self.pending.take());
         Ok(())
     }
 
@@ -568,11 +569,34 @@ impl Core {
         for model in models {
             let Some(old) = self.books.get(&model) else { continue };
             let row = writer.model(&old.row.name)?;
-            let mut book = Book::load(&writer, row, old.closing.clone(), old.attached.clone())?;
-            book.set_challengers(&writer, old.challengers.clone())?;
+            let now = || (old.challengers.clone(), old.closing.clone());
+            let (challengers, closing) = old.kept.clone().unwrap_or_else(now);
+            let mut book = Book::load(&writer, row, closing, old.attached.clone())?;
+            book.set_challengers(&writer, challengers)?;
             self.books.insert(model, book);
         }
+        // What a judge decided in the failed transaction was never decided; what it had decided before stands.
+        self.outbox.clear();
+        let pending = self.books.values().filter_map(|book| {
+            let (model, decision) = (book.row.no, book.pending()?.clone());
+            Some(Verdicted { model, decision })
+        });
+        self.outbox.extend(pending);
         Ok(())
+    }
+
+    /// Remembers what commands may change beside the ledger, until [`Core::forget`].
+    pub(super) fn keep(&mut self) {
+        for book in self.books.values_mut() {
+            book.kept = Some((book.challengers.clone(), book.closing.clone()));
+        }
+    }
+
+    /// The transaction was committed.
+    pub(super) fn forget(&mut self) {
+        for book in self.books.values_mut() {
+            book.kept = None;
+        }
     }
 }
 
@@ -613,3 +637,6 @@ fn features(rows: &Rows, row: usize, dropped: &[String]) -> String {
     }
     serde_json::Value::Object(object).to_string()
 }
+
+#[cfg(test)]
+mod tests;

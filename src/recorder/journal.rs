@@ -69,14 +69,6 @@ pub enum Event {
 const FIRST_EPOCH: u64 = 1;
 
 impl Event {
-    /// True when it answers a decision: nothing is pending after it.
-    pub(super) fn settles(&self) -> bool {
-        matches!(
-            self,
-            Self::Start { .. } | Self::Swap { .. } | Self::Hold { .. } | Self::Decline { .. }
-        )
-    }
-
     /// Applies the event; before [`Event::Start`] there is no judge to apply anything to.
     pub fn apply(&self, judge: &mut Option<Judge>) {
         if let Self::Start {
@@ -169,9 +161,12 @@ pub(super) fn restore(writer: &Writer<'_>, model: ModelNo) -> Result<Restored, L
 impl Restored {
     fn apply(&mut self, no: i64, event: &Event) {
         event.apply(&mut self.judge);
-        if event.settles() {
-            self.pending = None;
-        }
+        self.pending = still_pending(self.judge.as_ref(), self.pending.take());
         self.entry = no;
     }
+}
+
+/// What is left of a decision after an event: the judge alone knows whether it still waits for the answer.
+pub(super) fn still_pending(judge: Option<&Judge>, decision: Option<Decision>) -> Option<Decision> {
+    decision.filter(|decision| judge.and_then(Judge::pending) == Some(decision.version))
 }
