@@ -61,3 +61,29 @@ impl Slot {
         self.champion.swap(Some(champion))
     }
 }
+
+/// Champions that the slot no longer names and that requests may still hold. Kept until they are alone, so that the
+/// thread that sweeps frees their sessions and never a request's.
+#[derive(Debug, Default)]
+pub struct Released {
+    waiting: Vec<Arc<Champion>>,
+}
+
+impl Released {
+    /// Takes what [`Slot::store`] gave back.
+    pub fn take(&mut self, champion: Option<Arc<Champion>>) {
+        self.waiting.extend(champion);
+    }
+
+    /// Frees what no request holds any more; gives how many are still held.
+    pub fn sweep(&mut self) -> usize {
+        self.waiting.retain(|champion| Arc::strong_count(champion) > 1);
+        self.waiting.len()
+    }
+
+    /// True when nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}

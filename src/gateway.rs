@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 pub use parts::{Running, StartError, start};
 
 use crate::batch::Batch;
-use crate::champion::{Answer, Champion, RowAnswer};
+use crate::champion::{Answer, Champion, RowAnswer, VersionInfo};
 use crate::control::{self, Act, Models};
-use crate::decode::{FeedbackItem, Keys};
+use crate::decode::{FeedbackItem, Keys, Wanted};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
@@ -109,21 +109,16 @@ impl Gateway {
             return Err(Error::new(Kind::Forbidden, "pins = false: leave 'version' out"));
         }
         let start = Instant::now();
-        let own = [Some(&champion.version), champion.previous.as_ref()];
         let batch = Arc::new(ask.batch);
-        let (info, answer) = if let Some(loaded) = own.into_iter().flatten().find(|v| v.info.name == name) {
-            let answer = loaded.answer(&batch, &ask.outputs)?;
-            (Arc::clone(&loaded.info), answer)
-        } else {
-            let challengers = model.challengers.load_full();
-            let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
-                let own = own.into_iter().flatten().map(|v| v.info.name.as_str());
-                let names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
-                let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
-                Error::new(Kind::UnknownVersion, text)
-            })?;
-            let answer = crate::champion::ask_runner(info, challenger, &batch, &ask.outputs).await?;
-            (Arc::clone(info), answer)
+        let (info, answer) = match pinned_answer(model, champion, name, &batch, &ask.outputs).await {
+            Ok(answer) => answer,
+            // A swap takes the runner of whoever is crowned: its new place is the slot.
+            Err(error) => match model.slot.load() {
+                Some(now) if !Arc::ptr_eq(&now, champion) => {
+                    pinned_answer(model, &now, name, &batch, &ask.outputs).await?
+                }
+                _ => return Err(error),
+            },
         };
         let compute = start.elapsed();
         let id = self
@@ -139,6 +134,29 @@ impl Gateway {
             compute,
         })
     }
+}
+
+/// The answer of a version by name: the champion and the previous one here, a challenger in its runner.
+async fn pinned_answer(
+    model: &Served,
+    champion: &Champion,
+    name: &str,
+    batch: &Arc<Batch>,
+    wanted: &Wanted,
+) -> Result<(Arc<VersionInfo>, Answer), Error> {
+    let own = champion.loaded();
+    if let Some(loaded) = own.iter().find(|v| v.info.name == name) {
+        return Ok((Arc::clone(&loaded.info), loaded.answer(batch, wanted)?));
+    }
+    let challengers = model.challengers.load_full();
+    let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
+        let own = own.iter().map(|v| v.info.name.as_str());
+        let names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
+        let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
+        Error::new(Kind::UnknownVersion, text)
+    })?;
+    let answer = crate::champion::ask_runner(info, challenger, batch, wanted).await?;
+    Ok((Arc::clone(info), answer))
 }
 
 /// What the mirror takes of an answered request.

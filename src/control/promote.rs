@@ -148,7 +148,7 @@ impl Thread {
         if let Some(runner) = runner {
             runner.stop();
         }
-        self.released.extend(before);
+        self.released.take(before);
         Ok(())
     }
 
@@ -350,7 +350,7 @@ impl Thread {
         let before = keeper.served.slot.store(Arc::new(champion));
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         keeper.served.stand_in.store(Arc::default());
-        self.released.extend(before);
+        self.released.take(before);
     }
 
     /// The running challenger of a version, started if there is none.

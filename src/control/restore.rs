@@ -78,7 +78,7 @@ impl Thread {
                 version,
                 previous: None,
             };
-            self.released.extend(served.slot.store(Arc::new(stand_in)));
+            self.released.take(served.slot.store(Arc::new(stand_in)));
         }
     }
 

@@ -2,6 +2,8 @@
 // `cfg(test)` holds always here; it tells clippy that the helpers of the tests are tests too.
 
 #[cfg(test)]
+mod acts;
+#[cfg(test)]
 mod arena;
 #[cfg(test)]
 mod bad_input;
@@ -10,10 +12,16 @@ mod config;
 #[cfg(test)]
 mod exports;
 #[cfg(test)]
+mod hot_swap;
+#[cfg(test)]
 mod intake;
 #[cfg(test)]
 mod judge_vectors;
 #[cfg(test)]
 mod listener;
+#[cfg(test)]
+mod promotion;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod support;

@@ -286,3 +286,104 @@ pub(crate) fn gateway_with(settings: &str) -> Gateway {
     gateway._site = Some(site);
     gateway
 }
+
+impl Site {
+    /// Starts the gateway where it must refuse to start: exit code, and what it said.
+    pub(crate) fn refused(&self) -> (Option<i32>, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dethrone"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--grpc-listen", "127.0.0.1:0", "--models"])
+            .arg(self.models())
+            .arg("--state")
+            .arg(self.state())
+            .current_dir(self.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let code = until("a refusal", || child.try_wait().unwrap()).code();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+        (code, said)
+    }
+}
+
+/// Rows `from..from + count` of the shipped stream: features as clients send them, and the label.
+pub(crate) fn stream(from: usize, count: usize) -> Vec<(Value, u8)> {
+    let text = std::fs::read_to_string(elec2().join("stream/stream.csv")).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let row = |line: &str| {
+        let mut row = serde_json::Map::new();
+        let mut label = 0;
+        for (name, cell) in names.iter().zip(line.split(',')) {
+            match *name {
+                "date" => {}
+                "label" => label = cell.parse().unwrap(),
+                "day" => drop(row.insert("day".into(), cell.into())),
+                _ => drop(row.insert((*name).into(), cell.parse::<f64>().unwrap().into())),
+            }
+        }
+        (Value::Object(row), label)
+    };
+    lines.skip(from).take(count).map(row).collect()
+}
+
+/// The shipped probes: features, and what each version must answer.
+pub(crate) fn probes() -> Vec<(Value, Value)> {
+    let text = std::fs::read_to_string(elec2().join("stream/probes.json")).unwrap();
+    let probes: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let probe = |p: Value| {
+        let mut inputs = p["inputs"].clone();
+        inputs.as_object_mut().unwrap().remove("date");
+        (inputs, p["probability_of_class_1"].clone())
+    };
+    probes.into_iter().map(probe).collect()
+}
+
+impl Gateway {
+    /// Sends rows in requests of 40 and their labels right after; gives the ids, in order.
+    pub(crate) fn feed(&self, model: &str, rows: &[(Value, u8)]) -> Vec<String> {
+        let mut all = Vec::new();
+        for rows in rows.chunks(40) {
+            let instances: Vec<&Value> = rows.iter().map(|(row, _)| row).collect();
+            let (status, answer) = self.predict(&json!({"model": model, "instances": instances}));
+            assert_eq!(status, 200, "{answer}");
+            let ids: Vec<String> = answer["predictions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|p| p["id"].as_str().unwrap().to_owned())
+                .collect();
+            let labels: Vec<(&str, Value)> = ids.iter().zip(rows).map(|(id, (_, l))| (id.as_str(), json!(l))).collect();
+            for status in self.label(model, &labels) {
+                assert_eq!(status, "accepted");
+            }
+            all.extend(ids);
+        }
+        all
+    }
+
+    /// Stands where a gateway was: a process that has ended.
+    pub(crate) fn nobody() -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            data: nowhere,
+            admin: nowhere,
+            child: Command::new("true").spawn().unwrap(),
+            _site: None,
+        }
+    }
+
+    /// The processes whose parent is the gateway.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let parent = format!("PPid:\t{}", self.pid());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+        let ours = |pid: &u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line == parent)
+        };
+        processes.filter_map(number).filter(ours).collect()
+    }
+}
