@@ -302,7 +302,10 @@ impl Thread {
             }
             self.send_decisions();
             if self.core.stopping {
-                self.finish();
+                if !self.finish() {
+                    // The books hold what the disk does not: no snapshot of them may be taken.
+                    return;
+                }
                 break;
             }
         }
@@ -337,14 +340,15 @@ impl Thread {
         Some(drained)
     }
 
-    /// Writes what was offered before the stop.
-    fn finish(&mut self) {
+    /// Writes what was offered before the stop. False when that failed.
+    fn finish(&mut self) -> bool {
         while let Some(drained) = self.rest() {
             if let Err(error) = self.commit(drained) {
                 tracing::error!(%error, "the last rows were not written");
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// What is left after the last handle went.

@@ -154,12 +154,7 @@ impl Thread {
 
     /// The outgoing champion is shadowed from its first row out of office. Without that a promotion could not be
     /// taken back by the mirrored test, so that the judge's waits for it; a person's word and a rollback do not.
-    fn outgoing_runner(
-        &mut self,
-        model: &str,
-        from: VersionNo,
-        kind: Swap,
-    ) -> Result<Option<Arc<Challenger>>, String> {
+    fn outgoing_runner(&mut self, model: &str, from: VersionNo, kind: Swap) -> Result<Option<Arc<Challenger>>, String> {
         match self.start_runner(model, from) {
             Ok(runner) => Ok(Some(runner)),
             Err(why) if kind == Swap::Promotion => Err(format!("the outgoing champion cannot be shadowed: {why}")),

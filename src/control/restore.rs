@@ -67,7 +67,11 @@ impl Thread {
             Ok(version) => return self.seat(model, version, previous),
             Err(why) => format!("its champion '{name}' could not be loaded: {why}"),
         };
-        tracing::error!(model, stand_in = previous.as_ref().map(|p| p.info.name.as_str()), "{why}");
+        tracing::error!(
+            model,
+            stand_in = previous.as_ref().map(|p| p.info.name.as_str()),
+            "{why}"
+        );
         served.given_up.store(true, std::sync::atomic::Ordering::Relaxed);
         served.waiting_for.store(Arc::new(why.clone()));
         if let Some(version) = previous {

@@ -25,6 +25,9 @@ use crate::span::{Clock, Span};
 /// Folded rows between two snapshots of a judge.
 const SNAPSHOT_EVERY: u64 = 20_000;
 
+/// The challengers that rows are offered to.
+type Shadows = Vec<(VersionNo, Arc<Challenger>)>;
+
 /// When rows close and what silence means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Closing {
@@ -88,9 +91,9 @@ pub struct Book {
     pairing: Pairing,
     /// Decided, and not carried out yet: no snapshot is taken meanwhile, because a snapshot forgets it.
     pending: Option<Decision>,
-    challengers: Vec<(VersionNo, Arc<Challenger>)>,
+    challengers: Shadows,
     /// What the running transaction may change beside the ledger: a failed one must leave it as it was.
-    kept: Option<(Vec<(VersionNo, Arc<Challenger>)>, Closing)>,
+    kept: Option<(Shadows, Closing)>,
     lineup: i64,
     lineups: HashMap<i64, Vec<VersionNo>>,
     /// Last recorded row, and the latest request time.
@@ -182,11 +185,7 @@ impl Book {
     ///
     /// # Errors
     /// What the ledger says.
-    pub(super) fn set_challengers(
-        &mut self,
-        writer: &Writer<'_>,
-        challengers: Vec<(VersionNo, Arc<Challenger>)>,
-    ) -> Result<(), LedgerError> {
+    pub(super) fn set_challengers(&mut self, writer: &Writer<'_>, challengers: Shadows) -> Result<(), LedgerError> {
         let numbers: Vec<VersionNo> = challengers.iter().map(|(no, _)| *no).collect();
         self.lineup = writer.insert_lineup(&numbers)?;
         self.challengers = challengers;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::support::{Gateway, Site, shipped, stream, until};
+use super::support::{Gateway, Site, shipped, stream, swaps_cannot_be_recorded, until};
 
 /// Spans of a few rows: each half-hour of the stream would take as long otherwise.
 fn settings(champion: &str, mode: &str) -> String {
@@ -24,7 +24,11 @@ fn why(entry: &Value) -> &str {
 
 #[test]
 fn evidence_alone_promotes_in_mode_auto_and_in_no_other() {
-    let modes = [("auto", "next"), ("recommend", "waits for a person"), ("off", "mode = off: nothing follows")];
+    let modes = [
+        ("auto", "next"),
+        ("recommend", "waits for a person"),
+        ("off", "mode = off: nothing follows"),
+    ];
     let site = Site::new("");
     for (mode, _) in modes {
         site.model_toml(mode, &settings("e06_flipped", mode));
@@ -38,19 +42,27 @@ fn evidence_alone_promotes_in_mode_auto_and_in_no_other() {
     }
     let rows = stream(20_000, 4_000);
     let mut auto = rows.chunks(80);
-    let answers = until("the judge promotes", || {
+    until("the judge promotes", || {
         gateway.feed("auto", auto.next().unwrap());
         (champion(&gateway, "auto") == "e01_logreg").then_some(())
     });
-    drop(answers);
     let decision = gateway.decisions("auto").pop().unwrap();
-    assert_eq!((&decision["kind"], &decision["author"]), (&"promotion".into(), &"judge".into()));
+    assert_eq!(
+        (&decision["kind"], &decision["author"]),
+        (&"promotion".into(), &"judge".into())
+    );
     let sentence = decision["why"].as_str().unwrap();
-    assert!(sentence.contains("ln wealth") && sentence.contains("labels"), "{sentence}");
+    assert!(
+        sentence.contains("ln wealth") && sentence.contains("labels"),
+        "{sentence}"
+    );
     assert_eq!(gateway.version("auto", "e06_flipped")["role"], "previous");
     assert_eq!(gateway.view("auto")["champion"]["epoch"], 2);
     assert_eq!(gateway.view("auto")["hold"], Value::Null);
-    assert_eq!(gateway.metric("dethrone_swaps_total{model=\"auto\",kind=\"promotion\"}"), Some(1.0));
+    assert_eq!(
+        gateway.metric("dethrone_swaps_total{model=\"auto\",kind=\"promotion\"}"),
+        Some(1.0)
+    );
 
     for (mode, says) in &modes[1..] {
         let mut rows = rows.chunks(80);
@@ -85,7 +97,11 @@ fn a_champion_that_disappoints_is_rolled_back_by_the_judge_and_waits() {
     });
     assert!(alarm.as_str().unwrap().contains("loses more"), "{alarm}");
     gateway.feed("elec2", rows.next().unwrap());
-    assert_eq!(champion(&gateway, "elec2"), "e06_flipped", "a hold lets the mirrored test only alarm");
+    assert_eq!(
+        champion(&gateway, "elec2"),
+        "e06_flipped",
+        "a hold lets the mirrored test only alarm"
+    );
 
     assert_eq!(gateway.act("elec2", "resume", None).0, 200);
     until("the judge takes the crown back", || {
@@ -93,9 +109,15 @@ fn a_champion_that_disappoints_is_rolled_back_by_the_judge_and_waits() {
         (champion(&gateway, "elec2") == "e01_logreg").then_some(())
     });
     let decision = gateway.decisions("elec2").pop().unwrap();
-    assert!(decision["kind"] == "rollback" && decision["author"] == "judge", "{decision}");
+    assert!(
+        decision["kind"] == "rollback" && decision["author"] == "judge",
+        "{decision}"
+    );
     assert!(decision["why"].as_str().unwrap().contains("ln wealth"), "{decision}");
-    assert_eq!(gateway.metric("dethrone_swaps_total{model=\"elec2\",kind=\"rollback\"}"), Some(1.0));
+    assert_eq!(
+        gateway.metric("dethrone_swaps_total{model=\"elec2\",kind=\"rollback\"}"),
+        Some(1.0)
+    );
 
     for _ in 0..4 {
         gateway.feed("elec2", rows.next().unwrap());
@@ -106,4 +128,30 @@ fn a_champion_that_disappoints_is_rolled_back_by_the_judge_and_waits() {
     });
     assert!(why(&entry).contains("rolled back once"), "{entry}");
     assert_eq!(entry["evidence"]["labels"], 0, "{entry}");
+}
+
+#[test]
+fn a_decision_that_cannot_be_recorded_is_declined_and_taken_again_when_it_can_be() {
+    let site = Site::new("");
+    site.model_toml("elec2", &settings("e06_flipped", "auto"));
+    for name in ["e06_flipped", "e01_logreg"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e01_logreg", "challenger");
+    swaps_cannot_be_recorded(&site, true);
+    let rows = stream(20_000, 6_000);
+    let mut rows = rows.chunks(80);
+    until("a decision that could not be carried out", || {
+        gateway.feed("elec2", rows.next().unwrap());
+        site.log().contains("could not be carried out").then_some(())
+    });
+    assert_eq!(champion(&gateway, "elec2"), "e06_flipped");
+    assert_eq!(gateway.decisions("elec2").len(), 1);
+    swaps_cannot_be_recorded(&site, false);
+    until("the judge promotes", || {
+        gateway.feed("elec2", rows.next().unwrap());
+        (champion(&gateway, "elec2") == "e01_logreg").then_some(())
+    });
+    assert_eq!(gateway.view("elec2")["champion"]["epoch"], 2);
 }

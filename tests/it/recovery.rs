@@ -55,7 +55,10 @@ fn standing(view: &Value) -> Value {
 }
 
 fn labels<'a>(ids: &'a [String], rows: &[(Value, u8)]) -> Vec<(&'a str, Value)> {
-    ids.iter().zip(rows).map(|(id, (_, l))| (id.as_str(), json!(l))).collect()
+    ids.iter()
+        .zip(rows)
+        .map(|(id, (_, l))| (id.as_str(), json!(l)))
+        .collect()
 }
 
 #[test]
@@ -83,12 +86,19 @@ fn kill_9_after_an_order_changes_nothing_that_was_said() {
     assert_eq!(gateway.label("elec2", &[("order-1", json!(rows[0].1))]), ["accepted"]);
     let recorded = settled(&gateway)["rows"]["recorded"].clone();
     assert_eq!(gateway.predict(&own).0, 200, "a known caller's id is answered");
-    assert_eq!(settled(&gateway)["rows"]["recorded"], recorded, "and not recorded again");
+    assert_eq!(
+        settled(&gateway)["rows"]["recorded"],
+        recorded,
+        "and not recorded again"
+    );
 
     let later = gateway.feed("elec2", &rows[600..800]);
     let issued: HashSet<&String> = ids.iter().chain(&later).collect();
     assert_eq!(issued.len(), ids.len() + later.len(), "no id is issued twice");
-    assert!(later.iter().min() > ids.iter().max(), "ids continue in the order of time");
+    assert!(
+        later.iter().min() > ids.iter().max(),
+        "ids continue in the order of time"
+    );
     for name in ["e01_logreg", "e06_flipped"] {
         until("challengers shadow again", || {
             let entry = gateway.version("elec2", name);
@@ -133,7 +143,10 @@ fn kill_9_after_the_judges_promotion_keeps_it_and_a_decision_not_carried_out_is_
         (gateway.view("elec2")["champion"]["version"] == "e01_logreg").then_some(())
     });
     let decision = gateway.decisions("elec2").pop().unwrap();
-    assert!(decision["kind"] == "promotion" && decision["author"] == "judge", "{decision}");
+    assert!(
+        decision["kind"] == "promotion" && decision["author"] == "judge",
+        "{decision}"
+    );
     assert_eq!(gateway.view("elec2")["champion"]["epoch"], 2);
 }
 
@@ -150,7 +163,9 @@ fn try_post(to: std::net::SocketAddr, path: &str, body: &Value) -> Option<Value>
     let headers = "content-type: application/json\r\n";
     let request = client::request("POST", path, headers, body.to_string().as_bytes());
     let answer = client::raw(to, &request).ok()?;
-    (answer.status == 200).then(|| answer.json()).filter(|json| !json.is_null())
+    (answer.status == 200)
+        .then(|| answer.json())
+        .filter(|json| !json.is_null())
 }
 
 #[test]
@@ -173,14 +188,21 @@ fn at_whatever_moment_it_is_killed_what_was_acknowledged_is_there() {
             scope.spawn(|| {
                 while !killed.load(Ordering::Relaxed) {
                     let instances: Vec<&Value> = rows.iter().map(|(row, _)| row).collect();
-                    let Some(answer) = try_post(data, "/predict", &json!({"instances": instances})) else { continue };
+                    let Some(answer) = try_post(data, "/predict", &json!({"instances": instances})) else {
+                        continue;
+                    };
                     let ids = answer["predictions"].as_array().unwrap().iter();
                     let ids: Vec<String> = ids.map(|p| p["id"].as_str().unwrap().to_owned()).collect();
                     answered.lock().unwrap().extend(ids.clone());
-                    let labels: Vec<Value> =
-                        ids.iter().zip(&rows).map(|(id, (_, label))| json!({"id": id, "label": label})).collect();
+                    let labels: Vec<Value> = ids
+                        .iter()
+                        .zip(&rows)
+                        .map(|(id, (_, label))| json!({"id": id, "label": label}))
+                        .collect();
                     let body = json!({"model": "elec2", "labels": labels});
-                    let Some(answer) = try_post(data, "/feedback", &body) else { continue };
+                    let Some(answer) = try_post(data, "/feedback", &body) else {
+                        continue;
+                    };
                     let results = answer["results"].as_array().unwrap().iter().zip(ids.iter().zip(&rows));
                     for (result, (id, (_, label))) in results {
                         if result["status"] == "accepted" {
@@ -212,9 +234,16 @@ fn at_whatever_moment_it_is_killed_what_was_acknowledged_is_there() {
         let view = gateway.view("elec2");
         let now = view["champion"]["version"].as_str().unwrap().to_owned();
         let (last, under_way) = orders.into_inner().unwrap();
-        assert!(now == last || now == under_way, "round {round}: {now}, not {last} or {under_way}");
+        assert!(
+            now == last || now == under_way,
+            "round {round}: {now}, not {last} or {under_way}"
+        );
         let (_, answer) = gateway.predict(&json!({"instances": [probes()[0].0]}));
-        assert_eq!(answer["version"], now.as_str(), "round {round}: the register's champion answers");
+        assert_eq!(
+            answer["version"],
+            now.as_str(),
+            "round {round}: the register's champion answers"
+        );
         champion = now;
         let acknowledged = acknowledged.into_inner().unwrap();
         for part in acknowledged.chunks(1_000) {
@@ -252,8 +281,15 @@ fn a_state_directory_in_use_or_of_a_newer_format_is_refused() {
     let site = site("e01_logreg", &["e01_logreg"]);
     let gateway = site.start().ready();
     let (code, said) = site.refused();
-    assert!(code != Some(0) && said.contains("in use by another dethrone process"), "{code:?} {said}");
-    assert_eq!(gateway.predict(&json!({"instances": [probes()[0].0]})).0, 200, "the first one goes on");
+    assert!(
+        code != Some(0) && said.contains("in use by another dethrone process"),
+        "{code:?} {said}"
+    );
+    assert_eq!(
+        gateway.predict(&json!({"instances": [probes()[0].0]})).0,
+        200,
+        "the first one goes on"
+    );
     gateway.kill();
     let ledger = Connection::open(site.state().join("ledger.sqlite")).unwrap();
     ledger.execute_batch("PRAGMA user_version = 99").unwrap();
@@ -302,14 +338,26 @@ fn a_champion_that_cannot_be_loaded_is_stood_in_for_until_its_file_is_back_or_a_
     let (status, answer) = gateway.predict(&one);
     assert_eq!((status, &answer["version"]), (200, &json!("e01_logreg")), "{answer}");
     let view = gateway.view("elec2");
-    assert_eq!(view["champion"]["version"], "e05_forest", "the register keeps naming it");
+    assert_eq!(
+        view["champion"]["version"], "e05_forest",
+        "the register keeps naming it"
+    );
     assert_eq!(view["stand_in"]["version"], "e01_logreg");
-    assert!(view["stand_in"]["why"].as_str().unwrap().contains("drop the file again"), "{view}");
+    assert!(
+        view["stand_in"]["why"]
+            .as_str()
+            .unwrap()
+            .contains("drop the file again"),
+        "{view}"
+    );
     gateway.feed("elec2", &stream(20_000, 400));
     let entry = until("rows pass", || {
         (settled(&gateway)["rows"]["recorded"] == 401).then(|| gateway.version("elec2", "e06_flipped"))
     });
-    assert_eq!(entry["evidence"]["labels"], 0, "a stand-in's answers say nothing of the champion");
+    assert_eq!(
+        entry["evidence"]["labels"], 0,
+        "a stand-in's answers say nothing of the champion"
+    );
 
     site.drop_file("elec2", "e05_forest", &shipped("e05_forest"));
     until("the champion is back", || {

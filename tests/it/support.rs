@@ -355,9 +355,21 @@ impl Gateway {
                 .iter()
                 .map(|p| p["id"].as_str().unwrap().to_owned())
                 .collect();
-            let labels: Vec<(&str, Value)> = ids.iter().zip(rows).map(|(id, (_, l))| (id.as_str(), json!(l))).collect();
-            for status in self.label(model, &labels) {
-                assert_eq!(status, "accepted");
+            let labels: Vec<(&str, Value)> = ids
+                .iter()
+                .zip(rows)
+                .map(|(id, (_, l))| (id.as_str(), json!(l)))
+                .collect();
+            let items: Vec<Value> = labels.iter().map(|(id, l)| json!({"id": id, "label": l})).collect();
+            let body = json!({"model": model, "labels": items});
+            // 503: nothing of it was stored, send it again.
+            let answer = until("labels are taken", || {
+                let answer = client::post(self.data, "/feedback", &body);
+                (answer.status != 503).then_some(answer)
+            });
+            let results = answer.json()["results"].clone();
+            for result in results.as_array().unwrap() {
+                assert_eq!(result["status"], "accepted", "{result}");
             }
             all.extend(ids);
         }
@@ -386,4 +398,17 @@ impl Gateway {
         };
         processes.filter_map(number).filter(ours).collect()
     }
+}
+
+/// Makes every swap fail in the middle of its transaction, or lets them pass again.
+pub(crate) fn swaps_cannot_be_recorded(site: &Site, cannot: bool) {
+    let ledger = rusqlite::Connection::open(site.state().join("ledger.sqlite")).unwrap();
+    ledger.busy_timeout(PATIENCE).unwrap();
+    let sql = if cannot {
+        "CREATE TRIGGER full BEFORE INSERT ON journal WHEN json_extract(new.event, '$.event') = 'swap'
+         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    } else {
+        "DROP TRIGGER full"
+    };
+    ledger.execute_batch(sql).unwrap();
 }
