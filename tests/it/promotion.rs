@@ -22,6 +22,12 @@ fn why(entry: &Value) -> &str {
     entry["evidence"]["why"].as_str().unwrap_or("")
 }
 
+/// A swap is recorded first and counted last.
+fn counted(gateway: &Gateway, model: &str, kind: &str) {
+    let series = format!("dethrone_swaps_total{{model=\"{model}\",kind=\"{kind}\"}}");
+    until(&series, || (gateway.metric(&series) == Some(1.0)).then_some(()));
+}
+
 #[test]
 fn evidence_alone_promotes_in_mode_auto_and_in_no_other() {
     let modes = [
