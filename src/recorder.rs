@@ -430,3 +430,6 @@ impl Thread {
             .retain(|decision| self.decisions.try_send(decision.clone()).is_err());
     }
 }
+
+#[cfg(test)]
+mod tests;

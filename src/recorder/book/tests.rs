@@ -330,7 +330,7 @@ impl History {
 #[test]
 fn a_book_that_is_reloaded_at_random_points_judges_as_one_that_never_was() {
     let mut decisions = 0;
-    for seed in 0..12 {
+    for seed in 0..8 {
         let mut random = Random(seed);
         let closing = Closing {
             maturity: [Span::Rows(20), "25s".parse().unwrap()][usize::from(random.below(2) == 0)],
@@ -361,7 +361,7 @@ fn a_book_that_is_reloaded_at_random_points_judges_as_one_that_never_was() {
         }
         decisions += history.decisions;
     }
-    assert!(decisions > 10, "hardly anything was decided: {decisions}");
+    assert!(decisions > 5, "hardly anything was decided: {decisions}");
 }
 
 #[test]
