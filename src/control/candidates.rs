@@ -293,7 +293,7 @@ impl Thread {
         let served = Arc::clone(&keeper.served);
         match choice {
             Ok(no) => {
-                if let Err(reason) = self.crown_first(model, no) {
+                if let Err(reason) = self.crown_first(model, no)? {
                     served
                         .waiting_for
                         .store(Arc::new(format!("its first champion does not fit: {reason}")));

@@ -14,6 +14,7 @@ use crate::judge::fold::Action as JudgeAction;
 use crate::judge::tenure::Swap;
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::SwapKind;
+use crate::model::interface::Interface;
 use crate::recorder::{Attached, Book, Event, Verdicted};
 use crate::score::VersionNo;
 use crate::time::now_ms;
@@ -239,17 +240,34 @@ impl Thread {
         Ok(())
     }
 
-    /// The first champion takes its place: its interface becomes the model's.
+    /// The first champion takes its place: its interface becomes the model's. The inner error says why it does not
+    /// fit.
     ///
     /// # Errors
-    /// What stood in the way; nothing has changed then.
-    pub(super) fn crown_first(&mut self, model: &str, no: VersionNo) -> Result<(), String> {
+    /// The ledger; nothing has changed then, and nothing is held against the version.
+    pub(super) fn crown_first(&mut self, model: &str, no: VersionNo) -> Result<Result<(), String>, Fault> {
+        let (interface, loaded) = match self.prepare_first(model, no) {
+            Ok(prepared) => prepared,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        self.record_first(model, no, &interface)?;
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(Ok(()));
+        };
+        keeper.interface = Some(interface);
+        keeper.refresh_view(self.config.max_rows);
+        self.seat(model, loaded, None);
+        tracing::info!(model, version = ?no, "first champion");
+        Ok(Ok(()))
+    }
+
+    fn prepare_first(&self, model: &str, no: VersionNo) -> Result<(Interface, Arc<Loaded>), String> {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         let version = keeper.version(no).ok_or("no such version")?;
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
         let head = keeper.head(version)?;
         let named = keeper.wants_features()?;
-        let interface = crate::model::interface::Interface::of_first(facts, named, head.task, head.classes.clone());
+        let interface = Interface::of_first(facts, named, head.task, head.classes.clone());
         if keeper.config.interface == crate::config::Interface::Features && !interface.is_features() {
             return Err(
                 "interface = \"features\", and the file does not name its features: add features = [\"…\"]".into(),
@@ -257,25 +275,10 @@ impl Thread {
         }
         let info = keeper.info(version, &interface)?;
         let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
-        self.record_first(model, no, &interface)
-            .map_err(|fault| fault.to_string())?;
-
-        let Some(keeper) = self.keepers.get_mut(model) else {
-            return Ok(());
-        };
-        keeper.interface = Some(interface);
-        keeper.refresh_view(self.config.max_rows);
-        self.seat(model, loaded, None);
-        tracing::info!(model, version = ?no, "first champion");
-        Ok(())
+        Ok((interface, loaded))
     }
 
-    fn record_first(
-        &mut self,
-        model: &str,
-        no: VersionNo,
-        interface: &crate::model::interface::Interface,
-    ) -> Result<(), Fault> {
+    fn record_first(&mut self, model: &str, no: VersionNo, interface: &Interface) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Gateway, Site, client, probes, shipped, stream, swaps_cannot_be_recorded, until};
+use super::support::{Gateway, Site, cannot_be_recorded, client, probes, shipped, stream, until};
 
 const FAST: &str = "champion = \"e06_flipped\"
 metric = \"brier\"
@@ -180,7 +180,7 @@ fn an_order_that_cannot_be_recorded_changes_nothing_and_can_be_given_again() {
     until("two shadows run", || (gateway.children().len() == 2).then_some(()));
     let (before, had) = (gateway.decisions("elec2"), roles(&gateway));
 
-    swaps_cannot_be_recorded(&site, true);
+    cannot_be_recorded(&site, "swap", true);
     let (status, answer) = gateway.act("elec2", "promote", Some("e05_forest"));
     assert!(
         status == 503 && answer["error"].as_str().unwrap().contains("was not changed"),
@@ -202,7 +202,7 @@ fn an_order_that_cannot_be_recorded_changes_nothing_and_can_be_given_again() {
         (scored("e05_forest") >= had + 80).then_some(())
     });
 
-    swaps_cannot_be_recorded(&site, false);
+    cannot_be_recorded(&site, "swap", false);
     assert_eq!(gateway.act("elec2", "promote", Some("e05_forest")).0, 200);
     assert_eq!(version_of_the_next_answer(&gateway), "e05_forest");
 }

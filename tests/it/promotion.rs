@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::support::{Gateway, Site, shipped, stream, swaps_cannot_be_recorded, until};
+use super::support::{Gateway, Site, cannot_be_recorded, shipped, stream, until};
 
 /// Spans of a few rows: each half-hour of the stream would take as long otherwise.
 fn settings(champion: &str, mode: &str) -> String {
@@ -65,10 +65,7 @@ fn evidence_alone_promotes_in_mode_auto_and_in_no_other() {
     assert_eq!(gateway.version("auto", "e06_flipped")["role"], "previous");
     assert_eq!(gateway.view("auto")["champion"]["epoch"], 2);
     assert_eq!(gateway.view("auto")["hold"], Value::Null);
-    assert_eq!(
-        gateway.metric("dethrone_swaps_total{model=\"auto\",kind=\"promotion\"}"),
-        Some(1.0)
-    );
+    counted(&gateway, "auto", "promotion");
 
     for (mode, says) in &modes[1..] {
         let mut rows = rows.chunks(80);
@@ -120,10 +117,7 @@ fn a_champion_that_disappoints_is_rolled_back_by_the_judge_and_waits() {
         "{decision}"
     );
     assert!(decision["why"].as_str().unwrap().contains("ln wealth"), "{decision}");
-    assert_eq!(
-        gateway.metric("dethrone_swaps_total{model=\"elec2\",kind=\"rollback\"}"),
-        Some(1.0)
-    );
+    counted(&gateway, "elec2", "rollback");
 
     for _ in 0..4 {
         gateway.feed("elec2", rows.next().unwrap());
@@ -145,7 +139,7 @@ fn a_decision_that_cannot_be_recorded_is_declined_and_taken_again_when_it_can_be
     }
     let gateway = site.start().ready();
     gateway.until_role("elec2", "e01_logreg", "challenger");
-    swaps_cannot_be_recorded(&site, true);
+    cannot_be_recorded(&site, "swap", true);
     let rows = stream(20_000, 6_000);
     let mut rows = rows.chunks(80);
     until("a decision that could not be carried out", || {
@@ -154,7 +148,7 @@ fn a_decision_that_cannot_be_recorded_is_declined_and_taken_again_when_it_can_be
     });
     assert_eq!(champion(&gateway, "elec2"), "e06_flipped");
     assert_eq!(gateway.decisions("elec2").len(), 1);
-    swaps_cannot_be_recorded(&site, false);
+    cannot_be_recorded(&site, "swap", false);
     until("the judge promotes", || {
         gateway.feed("elec2", rows.next().unwrap());
         (champion(&gateway, "elec2") == "e01_logreg").then_some(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::support::{Gateway, Site, client, probes, shipped, stream, until};
+use super::support::{Gateway, Site, cannot_be_recorded, client, probes, shipped, stream, until};
 
 const MATURITY: u64 = 60;
 
@@ -399,4 +399,31 @@ fn a_champion_that_cannot_be_loaded_is_stood_in_for_until_its_file_is_back_or_a_
     let (status, answer) = gateway.act("elec2", "promote", Some("e06_flipped"));
     assert_eq!(status, 200, "{answer}");
     assert_eq!(gateway.predict(&one).1["version"], "e06_flipped");
+}
+
+#[test]
+fn a_first_champion_or_an_edit_that_cannot_be_recorded_is_tried_again_and_held_against_nobody() {
+    let site = Site::new("poll = \"50ms\"\n");
+    let gateway = site.start();
+    cannot_be_recorded(&site, "start", true);
+    site.drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    until("a failed record", || {
+        site.log().contains("the disk is full").then_some(())
+    });
+    assert_ne!(gateway.version("elec2", "e01_logreg")["role"], "rejected");
+    cannot_be_recorded(&site, "start", false);
+    let gateway = gateway.ready();
+    gateway.until_role("elec2", "e01_logreg", "champion");
+
+    cannot_be_recorded(&site, "policy", true);
+    let had = site.log().matches("the disk is full").count();
+    site.model_toml("elec2", "[policy]\nmode = \"recommend\"\n");
+    until("a failed record", || {
+        (site.log().matches("the disk is full").count() > had).then_some(())
+    });
+    assert_eq!(gateway.view("elec2")["policy"]["mode"], "auto");
+    cannot_be_recorded(&site, "policy", false);
+    until("the edit is in force", || {
+        (gateway.view("elec2")["policy"]["mode"] == "recommend").then_some(())
+    });
 }

@@ -400,15 +400,17 @@ impl Gateway {
     }
 }
 
-/// Makes every swap fail in the middle of its transaction, or lets them pass again.
-pub(crate) fn swaps_cannot_be_recorded(site: &Site, cannot: bool) {
+/// Makes every transaction with this event of the judge's journal fail in its middle, or lets them pass again.
+pub(crate) fn cannot_be_recorded(site: &Site, event: &str, cannot: bool) {
     let ledger = rusqlite::Connection::open(site.state().join("ledger.sqlite")).unwrap();
     ledger.busy_timeout(PATIENCE).unwrap();
     let sql = if cannot {
-        "CREATE TRIGGER full BEFORE INSERT ON journal WHEN json_extract(new.event, '$.event') = 'swap'
-         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        format!(
+            "CREATE TRIGGER full BEFORE INSERT ON journal WHEN json_extract(new.event, '$.event') = '{event}'
+             BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
     } else {
-        "DROP TRIGGER full"
+        "DROP TRIGGER full".to_owned()
     };
-    ledger.execute_batch(sql).unwrap();
+    ledger.execute_batch(&sql).unwrap();
 }
