@@ -137,7 +137,8 @@ fn a_decision_that_cannot_be_recorded_is_declined_and_taken_again_when_it_can_be
     for name in ["e06_flipped", "e01_logreg"] {
         site.drop_file("elec2", name, &shipped(name));
     }
-    let gateway = site.start().ready();
+    let mut gateway = site.start().ready();
+    gateway.ledger_fails = true;
     gateway.until_role("elec2", "e01_logreg", "challenger");
     cannot_be_recorded(&site, "swap", true);
     let rows = stream(20_000, 6_000);
