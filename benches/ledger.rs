@@ -148,10 +148,10 @@ impl Rig {
                 }],
                 // Spread like the hashes that callers use.
                 ids: own_ids.then(|| {
-                    vec![format!(
+                    Arc::new(vec![format!(
                         "{:016x}",
                         self.next.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                    )]
+                    )])
                 }),
                 entities: None,
                 context: None,

@@ -27,6 +27,22 @@ pub struct Champion {
     pub previous: Option<Arc<Loaded>>,
 }
 
+impl Champion {
+    /// Epoch of answers that a stand-in gives because the recorded champion could not be loaded. No tenure has it,
+    /// so that they never become evidence on the champion.
+    pub const STAND_IN: u64 = 0;
+
+    /// Who is loaded here: the one that answers first.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<Arc<Loaded>> {
+        [Some(&self.version), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+}
+
 /// One model's slot.
 #[derive(Debug, Default)]
 pub struct Slot {
@@ -43,5 +59,31 @@ impl Slot {
     /// Puts a prepared champion in place and gives back the one before, for the caller to release at leisure.
     pub fn store(&self, champion: Arc<Champion>) -> Option<Arc<Champion>> {
         self.champion.swap(Some(champion))
+    }
+}
+
+/// Champions that the slot no longer names and that requests may still hold. Kept until they are alone, so that the
+/// thread that sweeps frees their sessions and never a request's.
+#[derive(Debug, Default)]
+pub struct Released {
+    waiting: Vec<Arc<Champion>>,
+}
+
+impl Released {
+    /// Takes what [`Slot::store`] gave back.
+    pub fn take(&mut self, champion: Option<Arc<Champion>>) {
+        self.waiting.extend(champion);
+    }
+
+    /// Frees what no request holds any more; gives how many are still held.
+    pub fn sweep(&mut self) -> usize {
+        self.waiting.retain(|champion| Arc::strong_count(champion) > 1);
+        self.waiting.len()
+    }
+
+    /// True when nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 }

@@ -13,7 +13,7 @@ mod promote;
 mod restore;
 mod roles;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,6 +28,7 @@ pub use act::Act;
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
+use crate::champion::Released;
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::intake::settle::Settler;
@@ -146,7 +147,7 @@ struct Thread {
     settler: Settler,
     keepers: BTreeMap<String, Keeper>,
     /// Sessions that nobody may need any more; dropped here, away from the requests, once they are alone.
-    released: VecDeque<Arc<crate::champion::Champion>>,
+    released: Released,
     /// What was said of a place in the directory, so that it is said once.
     said: BTreeMap<String, String>,
     /// When to look at the directory again.
@@ -207,7 +208,7 @@ impl Thread {
             runner_events_in,
             findings,
             keepers: BTreeMap::new(),
-            released: VecDeque::new(),
+            released: Released::default(),
             said: BTreeMap::new(),
             look_at: Instant::now(),
         })
@@ -218,7 +219,7 @@ impl Thread {
             if Instant::now() >= self.look_at {
                 self.look();
             }
-            self.release();
+            self.released.sweep();
             let wake = crossbeam_channel::at(self.wake_at());
             select! {
                 recv(self.stop) -> _ => break,
@@ -249,11 +250,6 @@ impl Thread {
         } else {
             self.look_at.min(soon)
         }
-    }
-
-    /// Drops what no request holds any more.
-    fn release(&mut self) {
-        self.released.retain(|champion| Arc::strong_count(champion) > 1);
     }
 
     fn runner_event(&mut self, event: RunnerEvent) {

@@ -109,29 +109,16 @@ impl Gateway {
             return Err(Error::new(Kind::Forbidden, "pins = false: leave 'version' out"));
         }
         let start = Instant::now();
-        let own = [Some(&champion.version), champion.previous.as_ref()];
         let batch = Arc::new(ask.batch);
-        let (info, ran) = if let Some(loaded) = own.into_iter().flatten().find(|v| v.info.name == name) {
-            let info = Arc::clone(&loaded.info);
-            let ran = if loaded.is_slow(batch.rows()) {
-                let (loaded, wanted) = (Arc::clone(loaded), ask.outputs);
-                Ran::aside(start, move || loaded.answer(&batch, &wanted)).await?
-            } else {
-                Ran::since(start, loaded.answer(&batch, &ask.outputs)?)?
-            };
-            (info, ran)
-        } else {
-            let challengers = model.challengers.load_full();
-            let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
-                let own = own.into_iter().flatten().map(|v| v.info.name.as_str());
-                let mut names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
-                names.sort_unstable();
-                names.dedup();
-                let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
-                Error::new(Kind::UnknownVersion, text)
-            })?;
-            let answer = crate::champion::ask_runner(info, challenger, &batch, &ask.outputs).await?;
-            (Arc::clone(info), Ran::since(start, answer)?)
+        let (info, ran) = match pinned_run(model, champion, name, &batch, &ask.outputs, start).await {
+            Ok(ran) => ran,
+            // A swap takes the runner of whoever is crowned: its new place is the slot.
+            Err(error) => match model.slot.load() {
+                Some(now) if !Arc::ptr_eq(&now, champion) => {
+                    pinned_run(model, &now, name, &batch, &ask.outputs, start).await?
+                }
+                _ => return Err(error),
+            },
         };
         let id = self.ids.issue(now_ms(), count(ran.answer.rows.len()));
         Ok(reply(info, ran, id, ask.keys.ids))
@@ -176,6 +163,39 @@ impl Ran {
 
 fn count(rows: usize) -> u32 {
     u32::try_from(rows).unwrap_or(u32::MAX)
+}
+
+/// The answer of a version by name: the champion and the previous one here, a challenger in its runner.
+async fn pinned_run(
+    model: &Served,
+    champion: &Champion,
+    name: &str,
+    batch: &Arc<Batch>,
+    wanted: &Wanted,
+    start: Instant,
+) -> Result<(Arc<VersionInfo>, Ran), Error> {
+    let own = champion.loaded();
+    if let Some(loaded) = own.iter().find(|v| v.info.name == name) {
+        let info = Arc::clone(&loaded.info);
+        let ran = if loaded.is_slow(batch.rows()) {
+            let (loaded, batch, wanted) = (Arc::clone(loaded), Arc::clone(batch), wanted.clone());
+            Ran::aside(start, move || loaded.answer(&batch, &wanted)).await?
+        } else {
+            Ran::since(start, loaded.answer(batch, wanted)?)?
+        };
+        return Ok((info, ran));
+    }
+    let challengers = model.challengers.load_full();
+    let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
+        let own = own.iter().map(|v| v.info.name.as_str());
+        let mut names: Vec<&str> = own.chain(challengers.keys().map(String::as_str)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
+        Error::new(Kind::UnknownVersion, text)
+    })?;
+    let answer = crate::champion::ask_runner(info, challenger, batch, wanted).await?;
+    Ok((Arc::clone(info), Ran::since(start, answer)?))
 }
 
 /// What the mirror takes of an answered request.

@@ -101,6 +101,8 @@ pub struct Served {
     pub expected: AtomicBool,
     /// That champion could not be brought back.
     pub given_up: AtomicBool,
+    /// Why the previous champion answers in the recorded one's place.
+    pub stand_in: ArcSwap<Option<String>>,
     /// Features that rows carry and no version takes.
     pub carried: Arc<Carried>,
     /// What is wrong with model.toml; the last good settings are in force.
@@ -124,6 +126,7 @@ impl Served {
             waiting_for: ArcSwap::from_pointee("its directory has not been looked at yet".to_owned()),
             expected: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            stand_in: ArcSwap::default(),
             carried: Arc::default(),
             settings_fault: ArcSwap::default(),
             evidence: Arc::default(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Version};
 use super::promote::Cause;
 use super::{Fault, Thread};
 use crate::error::{Error, Kind};
@@ -51,12 +51,7 @@ impl Thread {
             Action::Rollback => {
                 let no = match &act.version {
                     Some(name) => loaded(keeper, name)?,
-                    None => keeper.row.previous.ok_or_else(|| {
-                        Error::new(
-                            Kind::WrongRole,
-                            "there is no previous champion to go back to".to_owned(),
-                        )
-                    })?,
+                    None => previous(keeper)?,
                 };
                 self.swap_by_word(&act, no)
             }
@@ -176,9 +171,23 @@ fn unknown(keeper: &Keeper, name: &str) -> Error {
     )
 }
 
+fn previous(keeper: &Keeper) -> Result<VersionNo, Error> {
+    let none = || {
+        Error::new(
+            Kind::WrongRole,
+            "there is no previous champion to go back to".to_owned(),
+        )
+    };
+    can_be_champion(keeper.row.previous.and_then(|no| keeper.version(no)).ok_or_else(none)?)
+}
+
 /// A version that can be champion at once.
 fn loaded(keeper: &Keeper, name: &str) -> Result<VersionNo, Error> {
-    let version = keeper.named(name).ok_or_else(|| unknown(keeper, name))?;
+    can_be_champion(keeper.named(name).ok_or_else(|| unknown(keeper, name))?)
+}
+
+fn can_be_champion(version: &Version) -> Result<VersionNo, Error> {
+    let name = &version.row.name;
     match version.row.role.as_str() {
         "champion" | "previous" | "challenger" => Ok(version.row.no),
         role => {

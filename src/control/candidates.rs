@@ -67,6 +67,7 @@ impl Thread {
             let no = version.row.no;
             match version.row.role.as_str() {
                 "candidate" if version.facts.is_none() => self.vet(model, no),
+                "champion" | "previous" | "challenger" => return self.bytes_are_there(model, no),
                 "retired" if version.row.reason.as_deref() == Some(FILE_GONE) => return self.revive(model, no),
                 "rejected" if keeper.named(&name).is_some_and(|newest| newest.row.no == no) => {
                     self.try_again(model, no);
@@ -292,7 +293,7 @@ impl Thread {
         let served = Arc::clone(&keeper.served);
         match choice {
             Ok(no) => {
-                if let Err(reason) = self.crown_first(model, no) {
+                if let Err(reason) = self.crown_first(model, no)? {
                     served
                         .waiting_for
                         .store(Arc::new(format!("its first champion does not fit: {reason}")));

@@ -14,6 +14,7 @@ use crate::judge::fold::Action as JudgeAction;
 use crate::judge::tenure::Swap;
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::SwapKind;
+use crate::model::interface::Interface;
 use crate::recorder::{Attached, Book, Event, Verdicted};
 use crate::score::VersionNo;
 use crate::time::now_ms;
@@ -59,6 +60,21 @@ impl Thread {
         else {
             return;
         };
+        // On its way here a decision may have been overtaken: by a person's word, a hold, new rules, a departure.
+        let expected = decision.clone();
+        let stands = self.recorder.call_blocking(move |core, _| {
+            let book = core.books.get(&model);
+            Ok(book.and_then(Book::pending) == Some(&expected))
+        });
+        match stands {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::info!(model = name, version = ?decision.version, "a decision no longer stands: nothing is done");
+                return;
+            }
+            // The recorder sends it again once the disk can be written.
+            Err(error) => return self.report(Err(error.into())),
+        }
         let cause = Cause {
             kind: match decision.kind {
                 JudgeAction::Promote => Swap::Promotion,
@@ -88,25 +104,24 @@ impl Thread {
     /// # Errors
     /// What stood in the way; nothing has changed then.
     pub(super) fn swap(&mut self, model: &str, to: VersionNo, cause: &Cause) -> Result<(), String> {
-        let workers = self.config.workers;
         let keeper = self.keepers.get(model).ok_or("no such model")?;
-        let old = keeper.served.slot.load().ok_or("the model has no champion yet")?;
-        if old.version.info.no == to {
+        let from = keeper.row.champion.ok_or("the model has no champion yet")?;
+        if from == to {
             return Ok(());
         }
-        let incoming = match &old.previous {
-            Some(previous) if previous.info.no == to => Arc::clone(previous),
-            _ => {
-                let version = keeper.version(to).ok_or("no such version")?;
-                let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
-                let info = keeper.info(version, interface)?;
-                keeper.load(Arc::new(info), &self.path_of(version)?, workers)?
-            }
+        // Usually the champion and the one before; fewer where a restart could not load them.
+        let warm: Vec<Arc<Loaded>> = keeper.served.slot.load().map(|c| c.loaded()).unwrap_or_default();
+        let incoming = match warm.iter().find(|loaded| loaded.info.no == to) {
+            Some(loaded) => Arc::clone(loaded),
+            None => self.load_again(model, to)?,
         };
-        // The outgoing champion is shadowed from its first row out of office.
-        let outgoing = self.start_runner(model, old.version.info.no)?;
-        self.record_swap(model, &old, to, &outgoing, cause)
-            .map_err(|fault| fault.to_string())?;
+        let outgoing = self.outgoing_runner(model, from, cause.kind)?;
+        if let Err(fault) = self.record_swap(model, (from, to), outgoing.as_ref(), cause) {
+            if let Some(runner) = outgoing {
+                runner.stop();
+            }
+            return Err(fault.to_string());
+        }
 
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
@@ -115,38 +130,53 @@ impl Thread {
             epoch: keeper.row.epoch,
             since_ms: keeper.row.champion_since.unwrap_or_default(),
             version: incoming,
-            previous: Some(Arc::clone(&old.version)),
+            previous: warm.into_iter().find(|loaded| loaded.info.no != to),
         });
         let before = keeper.served.slot.store(champion);
+        keeper.served.stand_in.store(Arc::default());
         tracing::info!(
             model,
             to = keeper.name_of(to),
-            from = old.version.info.name,
+            from = keeper.name_of(from),
             why = cause.why,
             "champion changed"
         );
         keeper.served.metrics.swapped(cause.counted());
-        if let Some(runner) = keeper.version_mut(to).and_then(|v| v.runner.take()) {
+        // First nobody can find its runner any more, then it is stopped.
+        let runner = keeper.version_mut(to).and_then(|v| v.runner.take());
+        keeper.publish_challengers();
+        keeper.refresh_view(self.config.max_rows);
+        if let Some(runner) = runner {
             runner.stop();
         }
-        keeper.publish_challengers();
-        self.released.extend(before);
+        self.released.take(before);
         Ok(())
+    }
+
+    /// The outgoing champion is shadowed from its first row out of office. Without that a promotion could not be
+    /// taken back by the mirrored test, so that the judge's waits for it; a person's word and a rollback do not.
+    fn outgoing_runner(&mut self, model: &str, from: VersionNo, kind: Swap) -> Result<Option<Arc<Challenger>>, String> {
+        match self.start_runner(model, from) {
+            Ok(runner) => Ok(Some(runner)),
+            Err(why) if kind == Swap::Promotion => Err(format!("the outgoing champion cannot be shadowed: {why}")),
+            Err(why) => {
+                tracing::warn!(model, version = ?from, why, "the outgoing champion is not shadowed");
+                Ok(None)
+            }
+        }
     }
 
     /// The durable part of a swap. In memory the rows follow the ledger's.
     fn record_swap(
         &mut self,
         model: &str,
-        old: &Champion,
-        to: VersionNo,
-        outgoing: &Arc<Challenger>,
+        (from, to): (VersionNo, VersionNo),
+        outgoing: Option<&Arc<Challenger>>,
         cause: &Cause,
     ) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };
-        let from = old.version.info.no;
         let back = keeper.row.previous == Some(to);
         let now = now_ms();
         let row = ModelRow {
@@ -162,7 +192,7 @@ impl Thread {
         };
         let roles = new_roles(keeper, from, to);
         let mut lineup = keeper.lineup_without(to);
-        lineup.push((from, Arc::clone(outgoing)));
+        lineup.extend(outgoing.map(|runner| (from, Arc::clone(runner))));
         let (copy, changed, cause) = (row.clone(), roles.clone(), cause.clone());
         self.recorder.call_blocking(move |core, writer| {
             let clock = core.books.get(&copy.no).map(Book::clock).unwrap_or_default();
@@ -205,22 +235,39 @@ impl Thread {
             }
         }
         if let Some(version) = keeper.version_mut(from) {
-            version.runner = Some(Arc::clone(outgoing));
+            version.runner = outgoing.cloned();
         }
         Ok(())
     }
 
-    /// The first champion takes its place: its interface becomes the model's.
+    /// The first champion takes its place: its interface becomes the model's. The inner error says why it does not
+    /// fit.
     ///
     /// # Errors
-    /// What stood in the way; nothing has changed then.
-    pub(super) fn crown_first(&mut self, model: &str, no: VersionNo) -> Result<(), String> {
+    /// The ledger; nothing has changed then, and nothing is held against the version.
+    pub(super) fn crown_first(&mut self, model: &str, no: VersionNo) -> Result<Result<(), String>, Fault> {
+        let (interface, loaded) = match self.prepare_first(model, no) {
+            Ok(prepared) => prepared,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        self.record_first(model, no, &interface)?;
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(Ok(()));
+        };
+        keeper.interface = Some(interface);
+        keeper.refresh_view(self.config.max_rows);
+        self.seat(model, loaded, None);
+        tracing::info!(model, version = ?no, "first champion");
+        Ok(Ok(()))
+    }
+
+    fn prepare_first(&self, model: &str, no: VersionNo) -> Result<(Interface, Arc<Loaded>), String> {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         let version = keeper.version(no).ok_or("no such version")?;
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
         let head = keeper.head(version)?;
         let named = keeper.wants_features()?;
-        let interface = crate::model::interface::Interface::of_first(facts, named, head.task, head.classes.clone());
+        let interface = Interface::of_first(facts, named, head.task, head.classes.clone());
         if keeper.config.interface == crate::config::Interface::Features && !interface.is_features() {
             return Err(
                 "interface = \"features\", and the file does not name its features: add features = [\"…\"]".into(),
@@ -228,25 +275,10 @@ impl Thread {
         }
         let info = keeper.info(version, &interface)?;
         let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
-        self.record_first(model, no, &interface)
-            .map_err(|fault| fault.to_string())?;
-
-        let Some(keeper) = self.keepers.get_mut(model) else {
-            return Ok(());
-        };
-        keeper.interface = Some(interface);
-        keeper.refresh_view(self.config.max_rows);
-        self.seat(model, loaded, None);
-        tracing::info!(model, version = ?no, "first champion");
-        Ok(())
+        Ok((interface, loaded))
     }
 
-    fn record_first(
-        &mut self,
-        model: &str,
-        no: VersionNo,
-        interface: &crate::model::interface::Interface,
-    ) -> Result<(), Fault> {
+    fn record_first(&mut self, model: &str, no: VersionNo, interface: &Interface) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };
@@ -302,7 +334,7 @@ impl Thread {
         Ok(())
     }
 
-    /// Puts a loaded champion into a slot that was empty.
+    /// Puts the recorded champion into the slot.
     pub(super) fn seat(&mut self, model: &str, version: Arc<Loaded>, previous: Option<Arc<Loaded>>) {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return;
@@ -315,7 +347,8 @@ impl Thread {
         };
         let before = keeper.served.slot.store(Arc::new(champion));
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.released.extend(before);
+        keeper.served.stand_in.store(Arc::default());
+        self.released.take(before);
     }
 
     /// The running challenger of a version, started if there is none.

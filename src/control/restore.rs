@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Fault, Thread};
-use crate::champion::Loaded;
+use crate::champion::{Champion, Loaded};
 use crate::recorder::{Attached, Book};
 use crate::score::VersionNo;
 
@@ -32,33 +32,85 @@ impl Thread {
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref());
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
-        self.recorder.call_blocking(move |core, writer| {
+        let booked = self.recorder.call_blocking(move |core, writer| {
             let book = Book::load(writer, row, closing, attached)?;
             core.add(book);
             Ok(())
-        })?;
+        });
         keeper.refresh_view(self.config.max_rows);
-        let (champion, previous) = (keeper.row.champion, keeper.row.previous);
-        let previous = previous.and_then(|no| self.load_again(model, no).ok());
-        match champion.map(|no| self.load_again(model, no)) {
-            Some(Ok(version)) => self.seat(model, version, previous),
-            Some(Err(why)) => {
-                // The last good one answers rather than nobody; the register keeps naming the champion.
-                tracing::error!(model, why, "the champion could not be loaded");
-                let served = self.keepers.get(model).map(|k| Arc::clone(&k.served));
-                if let Some(served) = served {
-                    served.given_up.store(true, std::sync::atomic::Ordering::Relaxed);
-                    served
-                        .waiting_for
-                        .store(Arc::new(format!("its champion could not be loaded: {why}")));
-                }
-            }
-            None => {}
-        }
+        // A ledger that fails stops the judging, not the serving.
+        self.seat_recorded(model);
+        booked?;
         self.restore_runners(model)
     }
 
-    fn load_again(&self, model: &str, no: VersionNo) -> Result<Arc<Loaded>, String> {
+    /// Loads and seats whom the register names. Where the champion cannot be loaded the previous one stands in,
+    /// rather than nobody; the register keeps naming the champion, and a person may promote another.
+    fn seat_recorded(&mut self, model: &str) {
+        let Some(keeper) = self.keepers.get(model) else { return };
+        let served = Arc::clone(&keeper.served);
+        let Some(champion) = keeper.row.champion else { return };
+        let (name, previous) = (keeper.name_of(champion).to_owned(), keeper.row.previous);
+        let warm = served.slot.load().map(|c| c.loaded()).unwrap_or_default();
+        let load = |no: VersionNo| match warm.iter().find(|loaded| loaded.info.no == no) {
+            Some(loaded) => Ok(Arc::clone(loaded)),
+            None => self.load_again(model, no),
+        };
+        let previous = previous.and_then(|no| {
+            let loaded = load(no);
+            if let Err(why) = &loaded {
+                tracing::warn!(model, version = ?no, why, "the previous champion could not be loaded: no row falls back on it");
+            }
+            loaded.ok()
+        });
+        let why = match load(champion) {
+            Ok(version) => return self.seat(model, version, previous),
+            Err(why) => format!("its champion '{name}' could not be loaded: {why}"),
+        };
+        tracing::error!(
+            model,
+            stand_in = previous.as_ref().map(|p| p.info.name.as_str()),
+            "{why}"
+        );
+        served.given_up.store(true, std::sync::atomic::Ordering::Relaxed);
+        served.waiting_for.store(Arc::new(why.clone()));
+        if let Some(version) = previous {
+            served.stand_in.store(Arc::new(Some(why)));
+            let stand_in = Champion {
+                epoch: Champion::STAND_IN,
+                since_ms: crate::time::now_ms(),
+                version,
+                previous: None,
+            };
+            self.released.take(served.slot.store(Arc::new(stand_in)));
+        }
+    }
+
+    /// The bytes of a version that is to run are in the store: what could not be loaded for want of them now is.
+    pub(super) fn bytes_are_there(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
+        let register = [keeper.row.champion, keeper.row.previous];
+        let warm = keeper.served.slot.load().map(|c| c.loaded()).unwrap_or_default();
+        if register.contains(&Some(no)) && !warm.iter().any(|loaded| loaded.info.no == no) {
+            self.seat_recorded(model);
+        }
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
+        let idle = |v: &super::keeper::Version| v.runner.is_none() && (v.is("challenger") || v.is("previous"));
+        if keeper.version(no).is_some_and(idle) {
+            return self.restore_runners(model);
+        }
+        Ok(())
+    }
+
+    /// Loads a version that the ledger knows into this process.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub(super) fn load_again(&self, model: &str, no: VersionNo) -> Result<Arc<Loaded>, String> {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         let version = keeper.version(no).ok_or("the ledger has lost it")?;
         let interface = keeper

@@ -206,7 +206,7 @@ impl Thread {
             )
         });
         let copy = row.clone();
-        self.recorder.call_blocking(move |core, writer| {
+        let recorded = self.recorder.call_blocking(move |core, writer| {
             writer.update_model(&copy)?;
             let (Some(book), Some((policy, closing))) = (core.books.get_mut(&copy.no), rules) else {
                 return Ok(());
@@ -222,7 +222,13 @@ impl Thread {
             }
             book.closing = closing;
             Ok(())
-        })?;
+        });
+        if let Err(error) = recorded {
+            // Neither in force nor forgotten: the next look tries again.
+            keeper.config = before;
+            keeper.config_text = None;
+            return Err(error.into());
+        }
         keeper.row = row;
         keeper.refresh_view(self.config.max_rows);
         // A version that was rejected under the old settings may fit the new ones.

@@ -179,6 +179,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "champion": champion,
         "ready": served.slot.load().is_some(),
         "waiting_for": if served.slot.load().is_some() { Value::Null } else { json!(**served.waiting_for.load()) },
+        "stand_in": stand_in(served),
         "hold": moment.row.hold,
         "alarm": moment.alarm,
         "policy": moment.policy,
@@ -187,6 +188,15 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "rows": {"recorded": moment.recorded, "open": moment.open},
         "versions": versions,
     })
+}
+
+/// Who answers instead of the recorded champion, and why; `null` in good times.
+fn stand_in(served: &Served) -> Value {
+    let why = served.stand_in.load_full();
+    match (why.as_ref(), served.slot.load()) {
+        (Some(why), Some(champion)) => json!({"version": champion.version.info.name, "why": why}),
+        _ => Value::Null,
+    }
 }
 
 fn version(v: &VersionRow, moment: &Moment) -> Value {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::contender::{Contender, Fall, Probation};
 use super::evidence::Evidence;
 use super::fold::Judge;
-use super::policy::Policy;
+use super::policy::{Mode, Policy};
 use crate::score::VersionNo;
 use crate::span::Clock;
 
@@ -84,6 +84,10 @@ impl Judge {
     pub fn set_policy(&mut self, policy: Policy) -> bool {
         let restart = policy.asks_another_question(&self.policy);
         self.policy = policy;
+        if self.policy.mode != Mode::Auto {
+            // What was decided under other rules is not carried out under these.
+            self.pending = None;
+        }
         if restart {
             self.restart_evidence();
         }

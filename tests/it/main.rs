@@ -2,6 +2,8 @@
 // `cfg(test)` holds always here; it tells clippy that the helpers of the tests are tests too.
 
 #[cfg(test)]
+mod acts;
+#[cfg(test)]
 mod arena;
 #[cfg(test)]
 mod bad_input;
@@ -11,6 +13,8 @@ mod config;
 mod exports;
 #[cfg(test)]
 mod feedback;
+#[cfg(test)]
+mod hot_swap;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
@@ -23,6 +27,10 @@ mod listener;
 mod metrics;
 #[cfg(test)]
 mod predict;
+#[cfg(test)]
+mod promotion;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod shadowing;
 #[cfg(test)]

@@ -125,8 +125,13 @@ impl Site {
         let (mut data, mut admin) = (None, None);
         while data.is_none() || admin.is_none() {
             let Some(Ok(line)) = lines.next() else {
+                let ended = child.try_wait();
                 let _ = child.kill();
-                panic!("the gateway did not start: {}", self.log());
+                panic!(
+                    "the gateway did not start: {ended:?}, {:?}: {}",
+                    child.wait(),
+                    self.log()
+                );
             };
             let line: Value = serde_json::from_str(&line).unwrap();
             let address: Option<SocketAddr> = line["address"].as_str().and_then(|a| a.parse().ok());
@@ -140,6 +145,7 @@ impl Site {
             data: data.unwrap(),
             admin: admin.unwrap(),
             child,
+            ledger_fails: false,
             _site: None,
         }
     }
@@ -161,6 +167,8 @@ pub(crate) struct Gateway {
     /// Admin listener.
     pub(crate) admin: SocketAddr,
     child: Child,
+    /// The test makes transactions fail.
+    pub(crate) ledger_fails: bool,
     _site: Option<Site>,
 }
 
@@ -318,4 +326,135 @@ pub(crate) fn ids(answer: &Value) -> Vec<String> {
     rows.iter()
         .map(|row| row["id"].as_str().unwrap_or("?").to_owned())
         .collect()
+}
+
+impl Site {
+    /// Starts the gateway where it must refuse to start: exit code, and what it said.
+    pub(crate) fn refused(&self) -> (Option<i32>, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dethrone"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--grpc-listen", "127.0.0.1:0", "--models"])
+            .arg(self.models())
+            .arg("--state")
+            .arg(self.state())
+            .current_dir(self.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let code = until("a refusal", || child.try_wait().unwrap()).code();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+        (code, said)
+    }
+}
+
+/// Rows `from..from + count` of the shipped stream: features as clients send them, and the label.
+pub(crate) fn stream(from: usize, count: usize) -> Vec<(Value, u8)> {
+    let text = std::fs::read_to_string(elec2().join("stream/stream.csv")).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let row = |line: &str| {
+        let mut row = serde_json::Map::new();
+        let mut label = 0;
+        for (name, cell) in names.iter().zip(line.split(',')) {
+            match *name {
+                "date" => {}
+                "label" => label = cell.parse().unwrap(),
+                "day" => drop(row.insert("day".into(), cell.into())),
+                _ => drop(row.insert((*name).into(), cell.parse::<f64>().unwrap().into())),
+            }
+        }
+        (Value::Object(row), label)
+    };
+    lines.skip(from).take(count).map(row).collect()
+}
+
+/// The shipped probes without `date`: features, and what each version must answer.
+pub(crate) fn right_answers() -> Vec<(Value, Value)> {
+    let text = std::fs::read_to_string(elec2().join("stream/probes.json")).unwrap();
+    let probes: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let probe = |p: Value| {
+        let mut inputs = p["inputs"].clone();
+        inputs.as_object_mut().unwrap().remove("date");
+        (inputs, p["probability_of_class_1"].clone())
+    };
+    probes.into_iter().map(probe).collect()
+}
+
+impl Gateway {
+    /// Sends rows in requests of 40 and their labels right after; gives the ids, in order.
+    pub(crate) fn feed(&self, model: &str, rows: &[(Value, u8)]) -> Vec<String> {
+        let mut all = Vec::new();
+        for rows in rows.chunks(40) {
+            let instances: Vec<&Value> = rows.iter().map(|(row, _)| row).collect();
+            let (status, answer) = self.predict(&json!({"model": model, "instances": instances}));
+            assert_eq!(status, 200, "{answer}");
+            let ids: Vec<String> = answer["predictions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|p| p["id"].as_str().unwrap().to_owned())
+                .collect();
+            let labels: Vec<(&str, Value)> = ids
+                .iter()
+                .zip(rows)
+                .map(|(id, (_, l))| (id.as_str(), json!(l)))
+                .collect();
+            let items: Vec<Value> = labels.iter().map(|(id, l)| json!({"id": id, "label": l})).collect();
+            let body = json!({"model": model, "labels": items});
+            // 503: nothing of it was stored, send it again.
+            let answer = until("labels are taken", || {
+                let answer = client::post(self.data, "/feedback", &body);
+                (answer.status != 503).then_some(answer)
+            });
+            let results = answer.json()["results"].clone();
+            for result in results.as_array().unwrap() {
+                // A row that shared a failing transaction is lost, and said to be.
+                let lost = self.ledger_fails && result["status"] == "unrecorded";
+                assert!(lost || result["status"] == "accepted", "{result}");
+            }
+            all.extend(ids);
+        }
+        all
+    }
+
+    /// Stands where a gateway was: a process that has ended.
+    pub(crate) fn nobody() -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            data: nowhere,
+            admin: nowhere,
+            child: Command::new("true").spawn().unwrap(),
+            ledger_fails: false,
+            _site: None,
+        }
+    }
+
+    /// The processes whose parent is the gateway.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let parent = format!("PPid:\t{}", self.pid());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+        let ours = |pid: &u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line == parent)
+        };
+        processes.filter_map(number).filter(ours).collect()
+    }
+}
+
+/// Makes every transaction with this event of the judge's journal fail in its middle, or lets them pass again.
+pub(crate) fn cannot_be_recorded(site: &Site, event: &str, cannot: bool) {
+    let ledger = rusqlite::Connection::open(site.state().join("ledger.sqlite")).unwrap();
+    ledger.busy_timeout(PATIENCE).unwrap();
+    let sql = if cannot {
+        format!(
+            "CREATE TRIGGER full BEFORE INSERT ON journal WHEN json_extract(new.event, '$.event') = '{event}'
+             BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
+    } else {
+        "DROP TRIGGER full".to_owned()
+    };
+    ledger.execute_batch(&sql).unwrap();
 }

@@ -128,7 +128,7 @@ fn refused_rows_are_shed_with_the_reason_of_the_refusal() {
 #[test]
 fn a_seen_callers_id_is_neither_recorded_nor_offered_and_shifts_nobody_elses_outcome() {
     let mut lab = Lab::new(closing(Span::Rows(0)), Policy::default(), &[FIRST]);
-    let own = |ids: &[&str]| Some(ids.iter().map(|id| (*id).to_owned()).collect());
+    let own = |ids: &[&str]| Some(Arc::new(ids.iter().map(|id| (*id).to_owned()).collect()));
     let first = Observation {
         ids: own(&["a", "b"]),
         ..lab.observation(10, &[scored(0.5), scored(0.5)])

@@ -1,0 +1,208 @@
+//! A person's word: which are refused, what the others do, and that they survive.
+
+use serde_json::{Value, json};
+
+use super::support::{Gateway, Site, cannot_be_recorded, client, right_answers, shipped, stream, until};
+
+const FAST: &str = "champion = \"e06_flipped\"
+metric = \"brier\"
+[label]
+maturity = \"60 rows\"
+horizon = \"100000 rows\"
+[policy]
+dwell = \"20 rows\"
+cooldown = \"20 rows\"
+";
+
+fn version_of_the_next_answer(gateway: &Gateway) -> Value {
+    let (status, answer) = gateway.predict(&json!({"instances": [right_answers()[0].0]}));
+    assert_eq!(status, 200, "{answer}");
+    answer["version"].clone()
+}
+
+fn roles(gateway: &Gateway) -> Vec<(Value, Value)> {
+    let view = gateway.view("elec2");
+    let versions = view["versions"].as_array().unwrap();
+    versions
+        .iter()
+        .map(|v| (v["version"].clone(), v["role"].clone()))
+        .collect()
+}
+
+#[test]
+fn a_persons_word_meets_admission_only_shows_at_once_and_survives_kill_9() {
+    let site = Site::new("");
+    site.model_toml("elec2", "champion = \"e01_logreg\"\n")
+        .drop_bytes("elec2", "e00_text", b"not a model");
+    for name in ["e01_logreg", "e05_forest", "e06_flipped"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    gateway.until_role("elec2", "e06_flipped", "challenger");
+    gateway.until_role("elec2", "e00_text", "rejected");
+
+    let refused = |action, version, status, says: &str| {
+        let (got, answer) = gateway.act("elec2", action, version);
+        let error = answer["error"].as_str().unwrap_or("").to_owned();
+        assert!(
+            got == status && error.contains(says),
+            "{action} {version:?}: {got} {answer}"
+        );
+    };
+    refused("promote", None, 400, "say which version");
+    refused("promote", Some("e99"), 404, "no version 'e99'");
+    refused("promote", Some("e00_text"), 409, "is rejected");
+    refused("rollback", None, 409, "no previous champion");
+    refused("retire", Some("e01_logreg"), 409, "is champion");
+    refused("retire", Some("e00_text"), 409, "only a challenger");
+    let nobody = client::post(
+        gateway.admin,
+        "/api/models/nope/hold",
+        &json!({"author": "a", "reason": "b"}),
+    );
+    assert_eq!(nobody.status, 404);
+
+    let (status, answer) = gateway.act("elec2", "promote", Some("e01_logreg"));
+    assert_eq!((status, &answer["changed"]), (200, &json!(false)));
+    assert_eq!(
+        gateway.view("elec2")["hold"],
+        Value::Null,
+        "nothing happened, so nothing is held"
+    );
+
+    let (status, answer) = gateway.act("elec2", "promote", Some("e05_forest"));
+    assert_eq!((status, &answer["champion"]), (200, &json!("e05_forest")), "{answer}");
+    assert_eq!(version_of_the_next_answer(&gateway), "e05_forest");
+    let decision = gateway.decisions("elec2").pop().unwrap();
+    for (key, value) in [
+        ("kind", "promotion"),
+        ("from", "e01_logreg"),
+        ("to", "e05_forest"),
+        ("author", "test"),
+    ] {
+        assert_eq!(decision[key], value, "{decision}");
+    }
+    assert_eq!(decision["reason"], "because the test says so");
+    assert_eq!(gateway.view("elec2")["hold"], "test: because the test says so");
+    refused("retire", Some("e01_logreg"), 409, "is previous");
+
+    let (status, answer) = gateway.act("elec2", "rollback", None);
+    assert_eq!((status, &answer["champion"]), (200, &json!("e01_logreg")), "{answer}");
+    assert_eq!(version_of_the_next_answer(&gateway), "e01_logreg");
+    assert_eq!(gateway.decisions("elec2").pop().unwrap()["kind"], "rollback");
+
+    let before = until("two shadows run", || {
+        let children = gateway.children();
+        (children.len() == 2).then_some(children)
+    });
+    let (status, answer) = gateway.act("elec2", "retire", Some("e06_flipped"));
+    assert_eq!(status, 200, "{answer}");
+    let after = gateway.children();
+    assert!(after.len() == 1 && before.contains(&after[0]), "{before:?} {after:?}");
+    let entry = gateway.version("elec2", "e06_flipped");
+    assert!(
+        entry["role"] == "retired" && entry["reason"].as_str().unwrap().contains("because"),
+        "{entry}"
+    );
+    refused("promote", Some("e06_flipped"), 409, "is retired");
+
+    assert_eq!(gateway.act("elec2", "resume", None).0, 200);
+    assert_eq!(gateway.view("elec2")["hold"], Value::Null);
+    assert_eq!(gateway.act("elec2", "hold", None).0, 200);
+    let kinds = |gateway: &Gateway| {
+        gateway
+            .decisions("elec2")
+            .iter()
+            .map(|d| d["kind"].clone())
+            .collect::<Vec<_>>()
+    };
+    let (decisions, had) = (kinds(&gateway), roles(&gateway));
+    assert_eq!(
+        decisions,
+        ["first", "promotion", "rollback", "retire", "resume", "hold"]
+    );
+    gateway.kill();
+
+    let gateway = site.start().ready();
+    assert_eq!((kinds(&gateway), roles(&gateway)), (decisions, had));
+    assert_eq!(version_of_the_next_answer(&gateway), "e01_logreg");
+    assert_eq!(gateway.view("elec2")["hold"], "test: because the test says so");
+    assert_eq!(gateway.view("elec2")["champion"]["epoch"], 3);
+}
+
+#[test]
+fn while_a_person_holds_the_judge_waits_and_after_resume_it_promotes() {
+    let site = Site::new("");
+    site.model_toml("elec2", FAST);
+    for name in ["e06_flipped", "e01_logreg"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e01_logreg", "challenger");
+    assert_eq!(gateway.act("elec2", "hold", None).0, 200);
+    let rows = stream(20_000, 4_000);
+    let mut rows = rows.chunks(80);
+    let winner = until("e01 wins", || {
+        gateway.feed("elec2", rows.next().unwrap());
+        let entry = gateway.version("elec2", "e01_logreg");
+        (entry["evidence"]["verdict"] == "wins").then_some(entry)
+    });
+    assert!(
+        winner["evidence"]["why"].as_str().unwrap().contains("on hold"),
+        "{winner}"
+    );
+    gateway.feed("elec2", rows.next().unwrap());
+    assert_eq!(gateway.view("elec2")["champion"]["version"], "e06_flipped");
+
+    assert_eq!(gateway.act("elec2", "resume", None).0, 200);
+    until("the judge promotes", || {
+        gateway.feed("elec2", rows.next().unwrap());
+        (gateway.view("elec2")["champion"]["version"] == "e01_logreg").then_some(())
+    });
+    let decision = gateway.decisions("elec2").pop().unwrap();
+    assert!(
+        decision["kind"] == "promotion" && decision["author"] == "judge",
+        "{decision}"
+    );
+}
+
+#[test]
+fn an_order_that_cannot_be_recorded_changes_nothing_and_can_be_given_again() {
+    let site = Site::new("");
+    site.model_toml("elec2", "champion = \"e01_logreg\"\n[label]\nmaturity = \"60 rows\"\n");
+    for name in ["e01_logreg", "e05_forest", "e06_flipped"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    gateway.until_role("elec2", "e06_flipped", "challenger");
+    until("two shadows run", || (gateway.children().len() == 2).then_some(()));
+    let (before, had) = (gateway.decisions("elec2"), roles(&gateway));
+
+    cannot_be_recorded(&site, "swap", true);
+    let (status, answer) = gateway.act("elec2", "promote", Some("e05_forest"));
+    assert!(
+        status == 503 && answer["error"].as_str().unwrap().contains("was not changed"),
+        "{status} {answer}"
+    );
+    assert_eq!(version_of_the_next_answer(&gateway), "e01_logreg");
+    assert_eq!((gateway.decisions("elec2"), roles(&gateway)), (before, had));
+    let view = gateway.view("elec2");
+    assert_eq!((&view["hold"], &view["champion"]["epoch"]), (&Value::Null, &json!(1)));
+    assert_eq!(gateway.children().len(), 2, "the champion is not shadowed");
+    let scored = |name| {
+        gateway.version("elec2", name)["coverage"]["scored"]
+            .as_u64()
+            .unwrap_or(0)
+    };
+    let had = scored("e05_forest");
+    gateway.feed("elec2", &stream(20_000, 80));
+    until("the challenger is shadowed as before", || {
+        (scored("e05_forest") >= had + 80).then_some(())
+    });
+
+    cannot_be_recorded(&site, "swap", false);
+    assert_eq!(gateway.act("elec2", "promote", Some("e05_forest")).0, 200);
+    assert_eq!(version_of_the_next_answer(&gateway), "e05_forest");
+}
