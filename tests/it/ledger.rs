@@ -23,7 +23,7 @@ fn predict(gateway: &Gateway) -> String {
 #[test]
 fn an_acknowledged_label_survives_kill_9_and_is_there_once() {
     let site = site();
-    let mut acknowledged = Vec::new();
+    let mut acknowledged: Vec<String> = Vec::new();
     for _ in 0..3 {
         let gateway = site.start().ready();
         for id in acknowledged.iter().rev().take(20) {
