@@ -49,6 +49,13 @@ impl Version {
     }
 }
 
+impl Version {
+    /// Answering, standing by or shadowed: what was learned of it belongs to its bytes.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.is_live() && !self.is("candidate")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -65,6 +72,8 @@ pub(super) struct Keeper {
     pub settings_texts: BTreeMap<String, String>,
     /// Files on their way through the content store.
     pub storing: usize,
+    /// Column names in model.toml that do not fit the running model, so that it is said once.
+    pub names_refused: Option<Vec<String>>,
 }
 
 impl Keeper {
@@ -87,6 +96,7 @@ impl Keeper {
             versions: Vec::new(),
             settings_texts: BTreeMap::new(),
             storing: 0,
+            names_refused: None,
         };
         for version in versions {
             keeper.add(version, VersionConfig::default());
@@ -126,7 +136,7 @@ impl Keeper {
 
     /// The settings of a version's toml; a faulty one is said so and counts as absent.
     pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
-        let file = name.split_once('@').map_or(name, |(file, _)| file);
+        let file = super::roles::file_of(name);
         let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
         match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
             Some(Ok(settings)) => settings,
@@ -184,6 +194,9 @@ impl Keeper {
         let Some(version) = self.version_mut(no) else {
             return Ok(());
         };
+        if version.is(role) && version.row.reason.as_deref() == reason {
+            return Ok(());
+        }
         let row = VersionRow {
             role: role.to_owned(),
             reason: reason.map(str::to_owned),
@@ -235,6 +248,42 @@ impl Keeper {
             .collect()
     }
 
+    /// Why a version is refused as a copy of another one.
+    pub(super) fn copy_of(&self, name: &str, digest: &str) -> Option<String> {
+        let is_other = |v: &&Version| v.is_live() && v.row.digest == digest && v.row.name != name;
+        let other = self.versions.iter().find(is_other)?;
+        (!self.settings_of(name).twin).then(|| {
+            format!(
+                "has the same bytes as '{}': remove it, or set twin = true in {}.toml to run a copy",
+                other.row.name,
+                super::roles::file_of(name)
+            )
+        })
+    }
+
+    /// Puts a row in the place of the version that had its number, or at the end.
+    pub(super) fn put(&mut self, row: VersionRow, settings: VersionConfig) {
+        match self.version_mut(row.no) {
+            Some(version) => {
+                version.row = row;
+                version.settings = settings;
+                version.facts = None;
+                version.lacks = None;
+                version.gone_since = None;
+            }
+            None => self.add(row, settings),
+        }
+    }
+
+    /// Exchanges what is known of some versions; gives back what was.
+    pub(super) fn swap_facts(&mut self, facts: Vec<(VersionNo, Facts)>) -> Vec<(VersionNo, Facts)> {
+        let exchange = |(no, facts): (VersionNo, Facts)| {
+            let before = self.version_mut(no)?.facts.replace(facts)?;
+            Some((no, before))
+        };
+        facts.into_iter().filter_map(exchange).collect()
+    }
+
     /// Lets requests pin the challengers of this moment.
     pub(super) fn publish_challengers(&self) {
         let pinnable = self.versions.iter().filter_map(|v| {
@@ -250,7 +299,9 @@ impl Keeper {
             return;
         };
         let schema = interface.schema(&self.served.carried);
-        let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows);
+        let may_be_named = matches!(self.wants_features(), Ok(true));
+        let instead = interface.instead_of_instances(&self.served.name, may_be_named);
+        let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows, instead);
         self.served.view.store(Some(Arc::new(view)));
     }
 
