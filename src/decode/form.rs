@@ -64,7 +64,7 @@ impl Form {
                 };
                 rows.map(Batch::Features)
             }
-            (Self::Tensors { signature, .. }, Source::Inputs(raw)) => tensors::tensors(raw, signature, rules.max_rows),
+            (Self::Tensors { signature, .. }, Source::Inputs(raw)) => tensors::tensors(raw, signature, rules),
             (Self::Tensors { instead, .. }, Source::Instances(_)) => {
                 let text = format!("'instances' need named features, and this model takes bare tensors: {instead}");
                 Err(Error::new(Kind::WrongShape, text))
@@ -87,7 +87,7 @@ fn flat(raw: &str, native: &Signature, schema: &Arc<Schema>, rules: Rules) -> Re
             "the tensor is not the model's table of features: send one list per row",
         )
     };
-    let Batch::Tensors { inputs, .. } = tensors::single(raw, native, rules.max_rows)? else {
+    let Batch::Tensors { inputs, .. } = tensors::single(raw, native, rules)? else {
         return Err(misfit());
     };
     inputs

@@ -16,4 +16,10 @@ mod judge_vectors;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod served_exports;
+#[cfg(test)]
 mod support;
