@@ -195,6 +195,10 @@ impl Thread {
             return Ok(());
         };
         version.vetting = false;
+        if std::mem::take(&mut version.vet_again) {
+            self.vet(model, no);
+            return Ok(());
+        }
         // Of bytes that have been replaced meanwhile nothing need be known.
         if !(version.is("candidate") || version.is("rejected")) || version.row.digest != digest {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::arena::Challenger;
@@ -33,6 +33,8 @@ pub(super) struct Version {
     pub lacks: Option<String>,
     /// It is with the admission thread.
     pub vetting: bool,
+    /// The settings changed meanwhile: once more.
+    pub vet_again: bool,
 }
 
 impl Version {
@@ -62,8 +64,10 @@ pub(super) struct Keeper {
     pub served: Arc<Served>,
     pub row: ModelRow,
     pub config: Arc<ModelConfig>,
-    /// Text of model.toml as it was last read.
+    /// Text of model.toml as it was last taken in.
     pub config_text: Option<String>,
+    /// Another text that stands there since: an edit in place is seen half-written.
+    pub config_edit: Option<(String, Instant)>,
     /// A `config.pbtxt` stands beside the versions: never the features interface.
     pub has_pbtxt: bool,
     pub interface: Option<Interface>,
@@ -92,6 +96,7 @@ impl Keeper {
             row,
             config: Arc::new(config.unwrap_or_default()),
             config_text: None,
+            config_edit: None,
             has_pbtxt: false,
             versions: Vec::new(),
             settings_texts: BTreeMap::new(),
@@ -116,8 +121,20 @@ impl Keeper {
             gone_since: None,
             lacks: None,
             vetting: false,
+            vet_again: false,
         };
         self.versions.push(version);
+    }
+
+    /// True when this new text of model.toml has stood there for so long.
+    pub(super) fn has_settled(&mut self, text: &str, settle: Duration) -> bool {
+        match &self.config_edit {
+            Some((seen, since)) if seen == text => since.elapsed() >= settle,
+            _ => {
+                self.config_edit = Some((text.to_owned(), Instant::now()));
+                settle.is_zero()
+            }
+        }
     }
 
     /// Takes note of a version's toml. True when it changed and the version may be looked at anew.

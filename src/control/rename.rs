@@ -34,7 +34,11 @@ impl Thread {
             return;
         };
         match done {
-            Ok(()) => tracing::info!(model, features = names.join(", "), "clients may send named features now"),
+            Ok(()) => tracing::info!(
+                model,
+                features = names.join(", "),
+                "clients may send named features now"
+            ),
             Err(why) => {
                 let text = format!("{model}/model.toml: features: {why}");
                 tracing::error!(model, "clients still send tensors: {text}");

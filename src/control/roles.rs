@@ -167,9 +167,14 @@ impl Thread {
             None => String::new(),
         };
         if keeper.config_text.as_ref() == Some(&text) {
+            keeper.config_edit = None;
             return Ok(());
         }
         let first_look = keeper.config_text.is_none();
+        if !first_look && !keeper.has_settled(&text, Duration::from_millis(self.config.settle_ms)) {
+            self.look_at = self.look_at.min(Instant::now() + SETTLING);
+            return Ok(());
+        }
         keeper.config_text = Some(text.clone());
         match ModelConfig::parse(&format!("{model}/model.toml"), &text) {
             Ok(config) => {

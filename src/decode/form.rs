@@ -170,7 +170,9 @@ mod tests {
             instead: "do this".into(),
         };
         assert_eq!(
-            form.read(Source::Inputs(r#"{"X":[[1,2],[3,4]]}"#), RULES).unwrap().rows(),
+            form.read(Source::Inputs(r#"{"X":[[1,2],[3,4]]}"#), RULES)
+                .unwrap()
+                .rows(),
             2
         );
         for instances in [r#"[{"a":1,"b":2}]"#, "[[1,2]]"] {

@@ -230,8 +230,14 @@ impl<'s> Builder<'s> {
         let datatype = self.spec.datatype;
         if matches!(value, Scalar::Null) && self.missing == Missing::Nan {
             match &mut self.data {
-                Data::Fp32(v) => return Ok(v.push(f32::NAN)),
-                Data::Fp64(v) => return Ok(v.push(f64::NAN)),
+                Data::Fp32(v) => {
+                    v.push(f32::NAN);
+                    return Ok(());
+                }
+                Data::Fp64(v) => {
+                    v.push(f64::NAN);
+                    return Ok(());
+                }
                 _ => {}
             }
         }

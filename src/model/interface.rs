@@ -196,7 +196,9 @@ impl Interface {
                 } else {
                     "one name per column".to_owned()
                 };
-                format!("{send}, or add the line features = [\"…\", \"…\"]  # {count}, in column order  to models/{model}/model.toml")
+                format!(
+                    "{send}, or add the line features = [\"…\", \"…\"]  # {count}, in column order  to models/{model}/model.toml"
+                )
             }
             _ => send,
         }

@@ -6,6 +6,8 @@ mod arena;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod exports;
@@ -15,8 +17,6 @@ mod intake;
 mod judge_vectors;
 #[cfg(test)]
 mod listener;
-#[cfg(test)]
-mod check;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]

@@ -234,10 +234,15 @@ impl Gateway {
 
     /// Waits until a version has this role; gives its entry.
     pub(crate) fn until_role(&self, model: &str, version: &str, role: &str) -> Value {
-        until(&format!("{model}/{version} as {role}"), || {
+        let end = Instant::now() + PATIENCE;
+        loop {
             let entry = self.version(model, version);
-            (entry["role"] == role).then_some(entry)
-        })
+            if entry["role"] == role {
+                return entry;
+            }
+            assert!(Instant::now() < end, "{model}/{version} never became {role}: {entry}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 
     /// A person's word: status and JSON.
@@ -298,7 +303,10 @@ impl Traffic {
     /// Sends the bodies in turn.
     pub(crate) fn of(to: SocketAddr, bodies: Vec<Value>) -> Self {
         use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-        let (stop, answered) = (std::sync::Arc::new(AtomicBool::new(false)), std::sync::Arc::new(AtomicUsize::new(0)));
+        let (stop, answered) = (
+            std::sync::Arc::new(AtomicBool::new(false)),
+            std::sync::Arc::new(AtomicUsize::new(0)),
+        );
         let (until, count) = (std::sync::Arc::clone(&stop), std::sync::Arc::clone(&answered));
         let thread = std::thread::spawn(move || {
             let mut failed = Vec::new();

@@ -113,6 +113,11 @@ fn null_is_missing_only_for_floats_and_only_where_the_model_says_so() {
         unreachable!()
     };
     assert!(inputs[0].data().number(0).unwrap().is_nan());
-    assert!(read(Datatype::Fp32, Missing::Reject).unwrap_err().message.contains("missing = \"nan\""));
+    assert!(
+        read(Datatype::Fp32, Missing::Reject)
+            .unwrap_err()
+            .message
+            .contains("missing = \"nan\"")
+    );
     assert!(read(Datatype::Int64, Missing::Nan).is_err());
 }
