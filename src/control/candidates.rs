@@ -178,9 +178,17 @@ impl Thread {
         };
         let Some(version) = keeper.version_mut(no) else { return };
         if version.row.digest.is_empty() || version.vetting {
+            version.vet_again = version.vetting;
             return;
         }
-        version.facts = None;
+        let Some(version) = keeper.version(no) else { return };
+        if let Some(copy) = keeper.copy_of(&version.row.name, &version.row.digest) {
+            let done = self.reject(model, no, &copy);
+            return self.report(done);
+        }
+        if let Some(version) = keeper.version_mut(no) {
+            version.facts = None;
+        }
         self.vet(model, no);
     }
 

@@ -154,7 +154,10 @@ fn every_export_is_served_at_the_first_try_or_refused_with_the_remedy() {
     let mut body = request(&gateway.view("sklearn_plain"), case, 0, 4);
     body["outputs"] = json!(true);
     let (_, answer) = gateway.predict(&body);
-    assert!(answer["predictions"][0]["outputs"]["probabilities"].is_array(), "{answer}");
+    assert!(
+        answer["predictions"][0]["outputs"]["probabilities"].is_array(),
+        "{answer}"
+    );
 }
 
 #[test]
