@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 
@@ -39,6 +38,8 @@ pub enum Finding {
         model: String,
         /// The candidate.
         version: VersionNo,
+        /// What was examined.
+        digest: String,
         /// The digest of the rewritten copy, where there is one, and the facts; or why it is refused.
         result: Result<(Option<String>, Box<Facts>), String>,
     },
@@ -58,7 +59,8 @@ enum Job {
     },
 }
 
-/// Jobs in line. Bounded by what lies in the directory: a name has at most one job of each kind.
+/// Jobs in line. Bounded by what lies in the directory: a file waits once for the store, a version once for its
+/// examination.
 #[derive(Debug, Default)]
 struct Line {
     jobs: VecDeque<Job>,
@@ -83,7 +85,6 @@ impl Shared {
 pub struct Admission {
     shared: Arc<Shared>,
     store: Arc<Store>,
-    join: Option<JoinHandle<()>>,
 }
 
 /// Names of a file's external data, for the intake.
@@ -102,7 +103,7 @@ impl Admission {
     pub fn start(store: Arc<Store>, examiner: Examiner, findings: Sender<Finding>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (mine, shelf) = (Arc::clone(&shared), Arc::clone(&store));
-        let join = std::thread::Builder::new().name("admission".into()).spawn(move || {
+        std::thread::Builder::new().name("admission".into()).spawn(move || {
             while let Some(job) = next(&mine) {
                 let finding = match job {
                     Job::Store { model, unit } => {
@@ -116,7 +117,12 @@ impl Admission {
                         names,
                     } => {
                         let result = examiner.examine(&shelf, &digest, names);
-                        Finding::Vetted { model, version, result }
+                        Finding::Vetted {
+                            model,
+                            version,
+                            digest,
+                            result,
+                        }
                     }
                 };
                 if findings.send(finding).is_err() {
@@ -124,19 +130,28 @@ impl Admission {
                 }
             }
         })?;
-        Ok(Self {
-            shared,
-            store,
-            join: Some(join),
-        })
+        Ok(Self { shared, store })
     }
 
-    /// Puts a settled unit in line for the store.
-    pub fn store(&self, model: &str, unit: Unit) {
+    /// Puts a settled unit in line for the store. False when the same file waited already: it keeps its place, and
+    /// one finding comes for both.
+    #[must_use]
+    pub fn store(&self, model: &str, unit: Unit) -> bool {
+        let mut line = self.shared.line();
+        let waiting = line.jobs.iter_mut().find_map(|job| match job {
+            Job::Store { model: m, unit: u } if *m == model && u.path == unit.path => Some(u),
+            _ => None,
+        });
+        if let Some(waiting) = waiting {
+            *waiting = unit;
+            return false;
+        }
+        drop(line);
         self.push(Job::Store {
             model: model.to_owned(),
             unit,
         });
+        true
     }
 
     /// Puts a candidate in line for the examination.
@@ -171,11 +186,9 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.line().ended = true;
+        // Not waited for: a file may take its runner minutes, and nobody wants to know any more. The runner goes with
+        // this process, and what a copy leaves half-made is cleared at the next start.
         self.shared.more.notify_all();
-        if let Some(join) = self.join.take() {
-            // A panic there has already been reported by the panic hook.
-            let _ = join.join();
-        }
     }
 }
 

@@ -31,7 +31,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The text of a settings file; `None` when there is no such file.
 ///
 /// Opened without blocking, so that a pipe under the name of a settings file cannot hold the reader up.
-fn text_of(path: &Path) -> Result<Option<String>, ConfigError> {
+pub(crate) fn text_of(path: &Path) -> Result<Option<String>, ConfigError> {
     let fault = |message: String| ConfigError::one(&path.display().to_string(), message);
     let file = match std::fs::OpenOptions::new()
         .read(true)

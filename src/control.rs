@@ -10,6 +10,7 @@ mod candidates;
 mod keeper;
 mod policy;
 mod promote;
+mod rename;
 mod restore;
 mod roles;
 
@@ -40,10 +41,10 @@ use crate::recorder::{Recorder, StorageError, Verdicted};
 use crate::served::Served;
 use keeper::Keeper;
 
-/// A file gone for this long, while its directory can be read, retires its version.
-const GONE: Duration = Duration::from_secs(60);
 /// While files settle, they are looked at again this often.
 const SETTLING: Duration = Duration::from_millis(100);
+/// Looks are no closer than this, however many events a busy directory sends.
+const BREATH: Duration = Duration::from_millis(25);
 
 /// All served models by name, replaced as a whole when one joins.
 pub type Models = Arc<ArcSwap<BTreeMap<String, Arc<Served>>>>;
@@ -152,6 +153,8 @@ struct Thread {
     said: BTreeMap<String, String>,
     /// When to look at the directory again.
     look_at: Instant,
+    /// When it was last looked at.
+    looked: Instant,
 }
 
 /// Why a step of the control thread failed; the loop says so and goes on.
@@ -211,6 +214,7 @@ impl Thread {
             released: Released::default(),
             said: BTreeMap::new(),
             look_at: Instant::now(),
+            looked: Instant::now(),
         })
     }
 
@@ -233,7 +237,7 @@ impl Thread {
                     for path in self.watch.take().renamed {
                         self.settler.renamed(&path);
                     }
-                    self.look_at = Instant::now();
+                    self.look_at = self.look_at.min(self.looked + BREATH);
                 },
                 recv(wake) -> _ => {}
             }

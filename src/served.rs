@@ -29,7 +29,7 @@ pub struct View {
 }
 
 impl View {
-    /// The view of an interface under settings.
+    /// The view of an interface under settings. `instead` is what clients of tensors are told when they send instances.
     #[must_use]
     pub fn new(
         interface: &Interface,
@@ -37,18 +37,20 @@ impl View {
         head: Head,
         config: Arc<ModelConfig>,
         max_rows: usize,
+        instead: String,
     ) -> Self {
         let form = match &interface.inputs {
             Inputs::Features { columns, native, .. } => Form::Features {
                 schema,
                 columns: (0..u32::try_from(*columns).unwrap_or(u32::MAX)).collect(),
                 native: match native.inputs.as_slice() {
-                    [only] => Some(only.name.clone()),
+                    [_] => Some(Arc::new(native.clone())),
                     _ => None,
                 },
             },
             Inputs::Tensors { signature, .. } => Form::Tensors {
                 signature: Arc::new(signature.clone()),
+                instead,
             },
         };
         let rules = Rules {

@@ -42,7 +42,7 @@ pub struct VersionInfo {
 pub struct Loaded {
     /// Who it is.
     pub info: Arc<VersionInfo>,
-    sessions: Vec<Mutex<Session>>,
+    sessions: Arc<[Mutex<Session>]>,
     /// Measured time of a one-row run.
     run_time: Duration,
 }
@@ -76,9 +76,19 @@ impl Loaded {
         }
         Ok(Self {
             info,
-            sessions: loaded,
+            sessions: loaded.into(),
             run_time,
         })
+    }
+
+    /// The same sessions, asked and read in another way.
+    #[must_use]
+    pub fn with_info(&self, info: Arc<VersionInfo>) -> Self {
+        Self {
+            info,
+            sessions: Arc::clone(&self.sessions),
+            run_time: self.run_time,
+        }
     }
 
     /// True when a run of so many rows should not hold up an async worker.

@@ -57,6 +57,8 @@ struct Found {
     facts: Facts,
     head: Head,
     role: &'static str,
+    /// Its own toml lists feature names.
+    lists_features: bool,
 }
 
 impl Check {
@@ -65,8 +67,7 @@ impl Check {
             Some(directory) => ModelConfig::load(&directory.join("model.toml")).map_err(|e| e.to_string())?,
             None => ModelConfig::default(),
         };
-        let scratch = std::env::temp_dir().join(format!("dethrone-check-{}", std::process::id()));
-        std::fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
+        let scratch = scratch().map_err(|e| format!("no temporary directory could be made ({e}): set TMPDIR"))?;
         let store = Store::open(&scratch, MAX_BYTES).map_err(|e| e.to_string())?;
         let spawner = Spawner::of_this_program().map_err(|e| e.to_string())?;
         let examiner = Examiner {
@@ -83,15 +84,14 @@ impl Check {
 
     fn file(&self, file: &Path, model: Option<&Path>) -> Result<Found, String> {
         let mut found = self.examine(file)?;
-        let Some(model) = model else { return Ok(found) };
+        let Some(model) = model else {
+            return self.interface(&found, Path::new("")).map(|_| found);
+        };
         if let Some(first) = self.first_champion(model, file)? {
             let champion = self
                 .examine(&first)
                 .map_err(|e| format!("the first champion {}: {e}", first.display()))?;
-            let named =
-                self.config.interface != crate::config::Interface::Tensors && !model.join("config.pbtxt").exists();
-            let head = &champion.head;
-            let interface = Interface::of_first(&champion.facts, named, head.task, head.classes.clone());
+            let interface = self.interface(&champion, model)?;
             interface.check_answers(found.head.task, found.head.classes.as_ref())?;
             interface.join(&found.facts, |_| false).map_err(|misfit| match misfit {
                 Misfit::Never(reason) => reason,
@@ -100,8 +100,22 @@ impl Check {
                 ),
             })?;
             found.role = "challenger";
+        } else {
+            self.interface(&found, model)?;
         }
         Ok(found)
+    }
+
+    /// The interface that this version would fix as first champion.
+    fn interface(&self, first: &Found, model: &Path) -> Result<Interface, String> {
+        let has_pbtxt = model.join("config.pbtxt").exists();
+        let is_listed = self.config.features.is_some() || first.lists_features;
+        Interface::first(
+            &first.facts,
+            (self.config.interface, has_pbtxt),
+            is_listed,
+            (first.head.task, first.head.classes.clone()),
+        )
     }
 
     fn examine(&self, file: &Path) -> Result<Found, String> {
@@ -121,6 +135,7 @@ impl Check {
             facts: *facts,
             head,
             role: "first champion",
+            lists_features: settings.features.is_some(),
         })
     }
 
@@ -149,6 +164,21 @@ impl Check {
             },
         }
     }
+}
+
+/// A new directory that only this user can look into; one that somebody else put there first is not used.
+fn scratch() -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let (place, process) = (std::env::temp_dir(), std::process::id());
+    let mut made = Err(std::io::ErrorKind::AlreadyExists.into());
+    for attempt in 0..100 {
+        let path = place.join(format!("dethrone-check-{process}-{attempt}"));
+        made = std::fs::DirBuilder::new().mode(0o700).create(&path).map(|()| path);
+        if !matches!(&made, Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists) {
+            break;
+        }
+    }
+    made
 }
 
 /// The file with whatever external data it names beside it.

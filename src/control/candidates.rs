@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::roles::FILE_GONE;
+use super::roles::{FILE_GONE, REPLACED, file_of};
 use super::{Fault, Thread};
 use crate::admission::Finding;
-use crate::config::Interface as InterfaceSetting;
 use crate::intake::store::IntakeError;
 use crate::ledger::{ModelRow, VersionRow};
 use crate::model::facts::Facts;
@@ -24,7 +23,10 @@ impl Thread {
                     keeper.storing = keeper.storing.saturating_sub(1);
                 }
                 let done = match result {
-                    Ok(stored) => self.stored(&model, &unit.name, &stored.digest),
+                    Ok(stored) => self
+                        .stored(&model, &unit.name, &stored.digest)
+                        // What was not recorded is handed out once more.
+                        .inspect_err(|_| self.settler.forget(&unit.path)),
                     Err(IntakeError::Refused(reason)) => self.reject_unstored(&model, &unit.name, &reason),
                     Err(error) => {
                         tracing::warn!(model, version = unit.name, %error, "not taken yet; looked at again soon");
@@ -35,8 +37,13 @@ impl Thread {
                 };
                 (model, done)
             }
-            Finding::Vetted { model, version, result } => {
-                let done = self.vetted(&model, version, result);
+            Finding::Vetted {
+                model,
+                version,
+                digest,
+                result,
+            } => {
+                let done = self.vetted(&model, version, &digest, result);
                 (model, done)
             }
         };
@@ -52,7 +59,7 @@ impl Thread {
         let short: String = digest.trim_start_matches("sha256:").chars().take(8).collect();
         let mut name = name.to_owned();
         if let Some(version) = keeper.named(&name)
-            && version.is_live()
+            && version.is_loaded()
             && version.row.digest != digest
         {
             // New bytes under a live name are another version; both may be needed to tell which is better.
@@ -66,29 +73,38 @@ impl Thread {
         if let Some(version) = same {
             let no = version.row.no;
             match version.row.role.as_str() {
-                "candidate" if version.facts.is_none() => self.vet(model, no),
                 "champion" | "previous" | "challenger" => return self.bytes_are_there(model, no),
-                "retired" if version.row.reason.as_deref() == Some(FILE_GONE) => return self.revive(model, no),
-                "rejected" if keeper.named(&name).is_some_and(|newest| newest.row.no == no) => {
-                    self.try_again(model, no);
+                "retired" if matches!(version.row.reason.as_deref(), Some(FILE_GONE | REPLACED)) => {
+                    return self.revive(model, no);
                 }
+                "rejected" => self.try_again(model, no),
                 _ => {}
             }
             return Ok(());
         }
-        let settings = keeper.settings_of(&name);
-        let twin_of = keeper.versions.iter().find(|v| v.is_live() && v.row.digest == digest);
-        let refusal = twin_of.filter(|_| !settings.twin).map(|v| {
-            format!(
-                "has the same bytes as '{}': remove it, or set twin = true in {name}.toml to run a copy",
-                v.row.name
-            )
-        });
+        let refusal = keeper.copy_of(&name, digest);
         let no = self.insert(model, &name, digest, refusal.as_deref())?;
+        self.replace_waiting(model, no)?;
         if refusal.is_none() {
             self.vet(model, no);
         }
         Ok(())
+    }
+
+    /// Older bytes of the same file that only waited are not looked at any more.
+    fn replace_waiting(&mut self, model: &str, newest: VersionNo) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
+        let file = file_of(keeper.name_of(newest));
+        let waiting = keeper
+            .versions
+            .iter()
+            .filter(|v| v.row.no != newest && v.is("candidate") && file_of(&v.row.name) == file);
+        let waiting: Vec<VersionNo> = waiting.map(|v| v.row.no).collect();
+        waiting
+            .into_iter()
+            .try_for_each(|no| self.set_role(model, no, "retired", Some(REPLACED)))
     }
 
     /// A version that was never stored is shown as rejected, too.
@@ -98,16 +114,13 @@ impl Thread {
             return Ok(());
         };
         match keeper.named(name) {
-            Some(version) if version.is_live() => Ok(()),
-            Some(version) if version.is("rejected") && version.row.digest.is_empty() => {
-                let no = version.row.no;
-                self.set_role(model, no, "rejected", Some(reason))
-            }
+            Some(version) if version.is_loaded() => Ok(()),
             _ => self.insert(model, name, "", Some(reason)).map(|_| ()),
         }
     }
 
-    /// A new row for a new version: a candidate, or rejected at once.
+    /// A row for a new version: a candidate, or rejected at once. A version of that name that was never offered a row
+    /// leaves it its own, so that a file that keeps changing does not fill the ledger.
     fn insert(&mut self, model: &str, name: &str, digest: &str, refusal: Option<&str>) -> Result<VersionNo, Fault> {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(VersionNo(0));
@@ -125,17 +138,22 @@ impl Thread {
             facts: None,
             lineage: serde_json::to_string(&settings.lineage).ok(),
         };
-        let copy = row.clone();
-        row.no = self
-            .recorder
-            .call_blocking(move |_, writer| writer.insert_version(&copy))?;
+        let newest = keeper.named(name).filter(|v| !v.is_loaded()).map(|v| v.row.no);
+        let mut copy = row.clone();
+        row.no = self.recorder.call_blocking(move |_, writer| match newest {
+            Some(no) if !writer.was_offered(no)? => {
+                copy.no = no;
+                writer.update_version(&copy).map(|()| no)
+            }
+            _ => writer.insert_version(&copy),
+        })?;
         if let Some(reason) = refusal {
             tracing::warn!(model, version = name, reason, "rejected");
         } else {
             tracing::info!(model, version = name, digest, "candidate");
         }
         let no = row.no;
-        keeper.add(row, settings);
+        keeper.put(row, settings);
         Ok(no)
     }
 
@@ -161,9 +179,17 @@ impl Thread {
         };
         let Some(version) = keeper.version_mut(no) else { return };
         if version.row.digest.is_empty() || version.vetting {
+            version.vet_again = version.vetting;
             return;
         }
-        version.facts = None;
+        let Some(version) = keeper.version(no) else { return };
+        if let Some(copy) = keeper.copy_of(&version.row.name, &version.row.digest) {
+            let done = self.reject(model, no, &copy);
+            return self.report(done);
+        }
+        if let Some(version) = keeper.version_mut(no) {
+            version.facts = None;
+        }
         self.vet(model, no);
     }
 
@@ -171,13 +197,19 @@ impl Thread {
         &mut self,
         model: &str,
         no: VersionNo,
+        digest: &str,
         result: Result<(Option<String>, Box<Facts>), String>,
     ) -> Result<(), Fault> {
         let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) else {
             return Ok(());
         };
         version.vetting = false;
-        if !version.is("candidate") && !version.is("rejected") {
+        if std::mem::take(&mut version.vet_again) {
+            self.vet(model, no);
+            return Ok(());
+        }
+        // Of bytes that have been replaced meanwhile nothing need be known.
+        if !(version.is("candidate") || version.is("rejected")) || version.row.digest != digest {
             return Ok(());
         }
         let (stored_digest, facts) = match result {
@@ -214,6 +246,7 @@ impl Thread {
 
     /// Moves a model's candidates on as far as they can go.
     pub(super) fn advance(&mut self, model: &str) {
+        self.vet_waiting(model);
         let Some(keeper) = self.keepers.get(model) else { return };
         if keeper.row.champion.is_none() {
             let done = self.first_champion(model);
@@ -240,9 +273,23 @@ impl Thread {
             .filter(|v| v.is("candidate") && v.facts.is_some())
             .map(|v| v.row.no)
             .collect();
+        let mut full = false;
         for no in ready {
-            let done = self.admit(model, no);
+            let done = self.admit(model, no, &mut full);
             self.report(done);
+        }
+    }
+
+    /// Candidates that nobody has examined: known from before a restart, or their examination could not be recorded.
+    fn vet_waiting(&mut self, model: &str) {
+        let Some(keeper) = self.keepers.get(model) else { return };
+        let waiting = keeper
+            .versions
+            .iter()
+            .filter(|v| v.is("candidate") && v.facts.is_none() && !v.vetting && !v.row.digest.is_empty());
+        let waiting: Vec<VersionNo> = waiting.map(|v| v.row.no).collect();
+        for no in waiting {
+            self.vet(model, no);
         }
     }
 
@@ -310,8 +357,8 @@ impl Thread {
         Ok(())
     }
 
-    /// A vetted candidate becomes a challenger where it fits and there is room.
-    fn admit(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
+    /// A vetted candidate becomes a challenger where it fits and there is room; `full` once there was none.
+    fn admit(&mut self, model: &str, no: VersionNo, full: &mut bool) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
@@ -341,7 +388,8 @@ impl Thread {
                 return self.reject(model, no, &reason);
             }
         };
-        if !self.make_room(model)? {
+        *full = *full || !self.make_room(model)?;
+        if *full {
             return self.set_role(
                 model,
                 no,
@@ -454,6 +502,8 @@ impl Thread {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };
+        // There may be room for somebody who waits.
+        self.look_at = std::time::Instant::now();
         keeper.leave(&self.recorder, no, role, reason)
     }
 
@@ -472,17 +522,11 @@ impl Thread {
 }
 
 impl super::keeper::Keeper {
-    /// Whether the first champion's feature names become the interface.
+    /// Whether column names may become the interface.
     ///
     /// # Errors
     /// The settings contradict the directory.
     pub(super) fn wants_features(&self) -> Result<bool, String> {
-        match (self.config.interface, self.has_pbtxt) {
-            (InterfaceSetting::Features, true) => {
-                Err("interface = \"features\" and a config.pbtxt: the latter asks for plain tensors; remove one".into())
-            }
-            (InterfaceSetting::Tensors, _) | (InterfaceSetting::Auto, true) => Ok(false),
-            (InterfaceSetting::Features | InterfaceSetting::Auto, false) => Ok(true),
-        }
+        crate::model::interface::wants_features(self.config.interface, self.has_pbtxt)
     }
 }

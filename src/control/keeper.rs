@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::arena::Challenger;
@@ -33,6 +33,8 @@ pub(super) struct Version {
     pub lacks: Option<String>,
     /// It is with the admission thread.
     pub vetting: bool,
+    /// The settings changed meanwhile: once more.
+    pub vet_again: bool,
 }
 
 impl Version {
@@ -49,14 +51,23 @@ impl Version {
     }
 }
 
+impl Version {
+    /// Answering, standing by or shadowed: what was learned of it belongs to its bytes.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.is_live() && !self.is("candidate")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub served: Arc<Served>,
     pub row: ModelRow,
     pub config: Arc<ModelConfig>,
-    /// Text of model.toml as it was last read.
+    /// Text of model.toml as it was last taken in.
     pub config_text: Option<String>,
+    /// Another text that stands there since: an edit in place is seen half-written.
+    pub config_edit: Option<(String, Instant)>,
     /// A `config.pbtxt` stands beside the versions: never the features interface.
     pub has_pbtxt: bool,
     pub interface: Option<Interface>,
@@ -65,6 +76,8 @@ pub(super) struct Keeper {
     pub settings_texts: BTreeMap<String, String>,
     /// Files on their way through the content store.
     pub storing: usize,
+    /// Column names in model.toml that do not fit the running model, so that it is said once.
+    pub names_refused: Option<Vec<String>>,
 }
 
 impl Keeper {
@@ -83,10 +96,12 @@ impl Keeper {
             row,
             config: Arc::new(config.unwrap_or_default()),
             config_text: None,
+            config_edit: None,
             has_pbtxt: false,
             versions: Vec::new(),
             settings_texts: BTreeMap::new(),
             storing: 0,
+            names_refused: None,
         };
         for version in versions {
             keeper.add(version, VersionConfig::default());
@@ -106,8 +121,20 @@ impl Keeper {
             gone_since: None,
             lacks: None,
             vetting: false,
+            vet_again: false,
         };
         self.versions.push(version);
+    }
+
+    /// True when this new text of model.toml has stood there for so long.
+    pub(super) fn has_settled(&mut self, text: &str, settle: Duration) -> bool {
+        match &self.config_edit {
+            Some((seen, since)) if seen == text => since.elapsed() >= settle,
+            _ => {
+                self.config_edit = Some((text.to_owned(), Instant::now()));
+                settle.is_zero()
+            }
+        }
     }
 
     /// Takes note of a version's toml. True when it changed and the version may be looked at anew.
@@ -126,7 +153,7 @@ impl Keeper {
 
     /// The settings of a version's toml; a faulty one is said so and counts as absent.
     pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
-        let file = name.split_once('@').map_or(name, |(file, _)| file);
+        let file = super::roles::file_of(name);
         let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
         match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
             Some(Ok(settings)) => settings,
@@ -184,6 +211,9 @@ impl Keeper {
         let Some(version) = self.version_mut(no) else {
             return Ok(());
         };
+        if version.is(role) && version.row.reason.as_deref() == reason {
+            return Ok(());
+        }
         let row = VersionRow {
             role: role.to_owned(),
             reason: reason.map(str::to_owned),
@@ -235,6 +265,42 @@ impl Keeper {
             .collect()
     }
 
+    /// Why a version is refused as a copy of another one.
+    pub(super) fn copy_of(&self, name: &str, digest: &str) -> Option<String> {
+        let is_other = |v: &&Version| v.is_live() && v.row.digest == digest && v.row.name != name;
+        let other = self.versions.iter().find(is_other)?;
+        (!self.settings_of(name).twin).then(|| {
+            format!(
+                "has the same bytes as '{}': remove it, or set twin = true in {}.toml to run a copy",
+                other.row.name,
+                super::roles::file_of(name)
+            )
+        })
+    }
+
+    /// Puts a row in the place of the version that had its number, or at the end.
+    pub(super) fn put(&mut self, row: VersionRow, settings: VersionConfig) {
+        match self.version_mut(row.no) {
+            Some(version) => {
+                version.row = row;
+                version.settings = settings;
+                version.facts = None;
+                version.lacks = None;
+                version.gone_since = None;
+            }
+            None => self.add(row, settings),
+        }
+    }
+
+    /// Exchanges what is known of some versions; gives back what was.
+    pub(super) fn swap_facts(&mut self, facts: Vec<(VersionNo, Facts)>) -> Vec<(VersionNo, Facts)> {
+        let exchange = |(no, facts): (VersionNo, Facts)| {
+            let before = self.version_mut(no)?.facts.replace(facts)?;
+            Some((no, before))
+        };
+        facts.into_iter().filter_map(exchange).collect()
+    }
+
     /// Lets requests pin the challengers of this moment.
     pub(super) fn publish_challengers(&self) {
         let pinnable = self.versions.iter().filter_map(|v| {
@@ -250,7 +316,9 @@ impl Keeper {
             return;
         };
         let schema = interface.schema(&self.served.carried);
-        let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows);
+        let may_be_named = matches!(self.wants_features(), Ok(true));
+        let instead = interface.instead_of_instances(&self.served.name, may_be_named);
+        let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows, instead);
         self.served.view.store(Some(Arc::new(view)));
     }
 

@@ -266,13 +266,13 @@ impl Thread {
         let version = keeper.version(no).ok_or("no such version")?;
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
         let head = keeper.head(version)?;
-        let named = keeper.wants_features()?;
-        let interface = Interface::of_first(facts, named, head.task, head.classes.clone());
-        if keeper.config.interface == crate::config::Interface::Features && !interface.is_features() {
-            return Err(
-                "interface = \"features\", and the file does not name its features: add features = [\"…\"]".into(),
-            );
-        }
+        let is_listed = keeper.config.features.is_some() || version.settings.features.is_some();
+        let interface = Interface::first(
+            facts,
+            (keeper.config.interface, keeper.has_pbtxt),
+            is_listed,
+            (head.task, head.classes.clone()),
+        )?;
         let info = keeper.info(version, &interface)?;
         let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
         Ok((interface, loaded))
@@ -361,6 +361,16 @@ impl Thread {
         if let Some(running) = &version.runner {
             return Ok(Arc::clone(running));
         }
+        self.new_runner(model, no)
+    }
+
+    /// A challenger of a version, whether it has one or not.
+    ///
+    /// # Errors
+    /// What does not fit, or what the system says.
+    pub(super) fn new_runner(&mut self, model: &str, no: VersionNo) -> Result<Arc<Challenger>, String> {
+        let keeper = self.keepers.get(model).ok_or("no such model")?;
+        let version = keeper.version(no).ok_or("no such version")?;
         let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
         let info = keeper.info(version, interface)?;
         let spec = self.spec(version, &info)?;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::{Fault, Thread};
 use crate::champion::{Champion, Loaded};
+use crate::config::text_of;
+use crate::intake::scan::scan_dir;
 use crate::recorder::{Attached, Book};
 use crate::score::VersionNo;
 
@@ -18,9 +20,25 @@ impl Thread {
         for name in names {
             let opened = self.open(&name);
             self.report(opened);
+            self.read_version_settings(&name);
             if self.keepers.get(&name).is_some_and(|k| k.row.champion.is_some()) {
                 let restored = self.restore_model(&name);
                 self.report(restored);
+            }
+        }
+    }
+
+    /// What the versions' own toml files say, as far as they can be read: how outputs are read depends on it.
+    fn read_version_settings(&mut self, model: &str) {
+        let Ok(contents) = scan_dir(&self.config.models.join(model), self.config.max_model_bytes) else {
+            return;
+        };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
+        for file in &contents.versions {
+            if let Some(Ok(text)) = file.settings.as_deref().map(text_of) {
+                keeper.note_settings(&file.name, text);
             }
         }
     }

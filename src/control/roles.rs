@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::keeper::Keeper;
-use super::{Fault, GONE, SETTLING, Thread};
-use crate::config::ModelConfig;
+use super::{Fault, SETTLING, Thread};
+use crate::config::{ModelConfig, text_of};
 use crate::intake::scan::{Contents, ModelDir, Refused, scan};
 use crate::intake::settle::Look;
 use crate::ledger::ModelRow;
@@ -19,11 +19,14 @@ use crate::time::now_ms;
 
 /// Why a version is retired whose file went; a file that comes back with the same bytes brings it back.
 pub(super) const FILE_GONE: &str = "its file is gone";
+/// Why a version is retired that was never shadowed and whose file holds other bytes now.
+pub(super) const REPLACED: &str = "newer bytes took its name before it was shadowed";
 
 impl Thread {
     /// Looks at everything.
     pub(super) fn look(&mut self) {
-        self.look_at = Instant::now() + self.config.poll;
+        self.looked = Instant::now();
+        self.look_at = self.looked + self.config.poll;
         let found = match scan(&self.config.models, self.config.max_model_bytes) {
             Ok(found) => found,
             Err(unreadable) => {
@@ -88,15 +91,19 @@ impl Thread {
             self.open(&directory.name)?;
         }
         self.read_settings(&directory.name, &contents)?;
+        self.give_names(&directory.name);
         for refused in &contents.refused {
             self.refuse_name(&directory.name, refused)?;
         }
         let now = now_ms();
         for file in &contents.versions {
-            let settings = file
-                .settings
-                .as_deref()
-                .and_then(|path| std::fs::read_to_string(path).ok());
+            let settings = match file.settings.as_deref().map(text_of).transpose() {
+                Ok(text) => text.flatten(),
+                Err(error) => {
+                    self.say_once(&format!("{}/{}.toml", directory.name, file.name), &error.to_string());
+                    None
+                }
+            };
             if let Some(keeper) = self.keepers.get_mut(&directory.name)
                 && keeper.note_settings(&file.name, settings)
             {
@@ -106,10 +113,11 @@ impl Thread {
                 Look::Unchanged => {}
                 Look::Waiting(_) => self.look_at = self.look_at.min(Instant::now() + SETTLING),
                 Look::Ready(unit) => {
-                    if let Some(keeper) = self.keepers.get_mut(&directory.name) {
+                    if self.admission.store(&directory.name, unit)
+                        && let Some(keeper) = self.keepers.get_mut(&directory.name)
+                    {
                         keeper.storing += 1;
                     }
-                    self.admission.store(&directory.name, unit);
                 }
             }
         }
@@ -145,23 +153,28 @@ impl Thread {
         };
         keeper.has_pbtxt = contents.has_config_pbtxt;
         let text = match &contents.settings {
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => text,
+            Some(path) => match text_of(path) {
+                Ok(text) => text.unwrap_or_default(),
                 Err(error) => {
-                    let place = format!("{model}/model.toml");
-                    self.say_once(
-                        &place,
-                        &format!("{place} cannot be read ({error}): the last good settings stay"),
-                    );
+                    // Read anew when it can be read, also with the text that it had.
+                    keeper.config_text = None;
+                    keeper.served.settings_fault.store(Arc::new(Some(error.to_string())));
+                    let text = format!("the last good settings stay in force: {error}");
+                    self.say_once(&format!("{model}/model.toml"), &text);
                     return Ok(());
                 }
             },
             None => String::new(),
         };
         if keeper.config_text.as_ref() == Some(&text) {
+            keeper.config_edit = None;
             return Ok(());
         }
         let first_look = keeper.config_text.is_none();
+        if !first_look && !keeper.has_settled(&text, Duration::from_millis(self.config.settle_ms)) {
+            self.look_at = self.look_at.min(Instant::now() + SETTLING);
+            return Ok(());
+        }
         keeper.config_text = Some(text.clone());
         match ModelConfig::parse(&format!("{model}/model.toml"), &text) {
             Ok(config) => {
@@ -187,7 +200,8 @@ impl Thread {
             return Ok(());
         };
         let before = std::mem::replace(&mut keeper.config, Arc::new(config));
-        if keeper.row.champion.is_some() && !first_look {
+        keeper.names_refused = None;
+        if keeper.row.champion.is_some() {
             if before.interface != keeper.config.interface {
                 tracing::warn!(model, "`interface` cannot change after the first champion: ignored");
             }
@@ -246,29 +260,24 @@ impl Thread {
         Ok(())
     }
 
-    /// Names that were there and are not: their versions are retired after a minute.
+    /// Names that were there and are not: their versions are retired after a while (`gone`).
     fn note_gone(&mut self, model: &str, there: &BTreeSet<String>) -> Result<(), Fault> {
-        let now = Instant::now();
+        let (now, span) = (Instant::now(), self.config.gone);
         let mut gone: Vec<VersionNo> = Vec::new();
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };
         for version in &mut keeper.versions {
-            // `name@digest` came from the file `name`.
-            let file = version
-                .row
-                .name
-                .split_once('@')
-                .map_or(version.row.name.as_str(), |(file, _)| file);
+            let file = file_of(&version.row.name);
             if there.contains(&version.row.name) || there.contains(file) || version.is("retired") {
                 version.gone_since = None;
                 continue;
             }
             let since = *version.gone_since.get_or_insert(now);
-            if now.duration_since(since) >= GONE {
+            if now.duration_since(since) >= span {
                 gone.push(version.row.no);
             } else {
-                self.look_at = self.look_at.min(since + GONE + Duration::from_millis(10));
+                self.look_at = self.look_at.min(since + span + Duration::from_millis(10));
             }
         }
         for no in gone {
@@ -284,13 +293,34 @@ impl Thread {
                     let text = format!("the file of {role} '{name}' of '{model}' is gone: it is served from the store");
                     self.say_once(&format!("{model}/{name}"), &text);
                 }
-                _ => {
+                role => {
                     tracing::info!(model, version = name, "retired: {FILE_GONE}");
-                    self.leave(model, no, "retired", FILE_GONE)?;
+                    if role == "challenger" {
+                        self.leave(model, no, "retired", FILE_GONE)?;
+                    } else {
+                        self.set_role(model, no, "retired", Some(FILE_GONE))?;
+                    }
+                    self.heir(model, no);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The same bytes may lie under another name, rejected as a copy: the file was renamed.
+    fn heir(&mut self, model: &str, gone: VersionNo) {
+        let Some(keeper) = self.keepers.get(model) else { return };
+        let Some(digest) = keeper.version(gone).map(|v| v.row.digest.as_str()) else {
+            return;
+        };
+        let copies = keeper
+            .versions
+            .iter()
+            .filter(|v| v.is("rejected") && !digest.is_empty() && v.row.digest == digest && v.gone_since.is_none());
+        let copies: Vec<VersionNo> = copies.map(|v| v.row.no).collect();
+        for no in copies {
+            self.try_again(model, no);
+        }
     }
 
     /// A name that cannot be a version shows as rejected, with the remedy.
@@ -302,5 +332,26 @@ impl Thread {
             Some(version) if version.is_live() || version.row.reason.as_ref() == Some(&refused.reason) => Ok(()),
             _ => self.reject_unstored(model, &refused.name, &refused.reason),
         }
+    }
+}
+
+/// `name@digest` came from the file `name`.
+pub(super) fn file_of(version: &str) -> &str {
+    match version.rsplit_once('@') {
+        Some((file, digest)) if digest.len() == 8 && digest.bytes().all(|b| b.is_ascii_hexdigit()) => file,
+        _ => version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_that_was_made_here_leads_to_another_file() {
+        assert_eq!(file_of("e02@0123abcd"), "e02");
+        assert_eq!(file_of("e02@prod@0123abcd"), "e02@prod");
+        assert_eq!(file_of("e02@prod"), "e02@prod");
+        assert_eq!(file_of("e02"), "e02");
     }
 }

@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 
 use super::json::located;
 use super::{Rules, Source, columns, instances, tensors};
-use crate::batch::{Batch, Schema};
+use crate::batch::{Batch, Rows, Schema};
 use crate::error::{Error, Kind};
+use crate::model::layout::native;
 use crate::model::signature::Signature;
 
 /// What clients of a model send.
@@ -20,13 +21,15 @@ pub enum Form {
         schema: Arc<Schema>,
         /// Features of a row that is a list, in order.
         columns: Vec<u32>,
-        /// Name of the first champion's single input tensor, whose columns are `columns`: the second spelling.
-        native: Option<String>,
+        /// The first champion's signature where it has a single input, whose columns are `columns`: the second spelling.
+        native: Option<Arc<Signature>>,
     },
     /// Named tensors.
     Tensors {
         /// The first champion's inputs and outputs.
         signature: Arc<Signature>,
+        /// What a client can send instead of `instances`, and how features get names.
+        instead: String,
     },
 }
 
@@ -48,8 +51,12 @@ impl Form {
                 },
                 Source::Inputs(raw),
             ) => {
-                let rows = match native.as_deref().filter(|n| schema.number(n).is_none()) {
-                    Some(native) => match only(raw, native)? {
+                let named = native
+                    .as_deref()
+                    .and_then(|n| Some((n, n.inputs.first()?.name.as_str())));
+                let rows = match named.filter(|(_, name)| schema.number(name).is_none()) {
+                    Some((native, name)) => match only(raw, name)? {
+                        Some(table) if is_flat(table.get()) => flat(table.get(), native, schema, rules),
                         Some(table) => instances(table.get(), schema, order, rules),
                         None => columns(raw, schema, rules),
                     },
@@ -57,17 +64,36 @@ impl Form {
                 };
                 rows.map(Batch::Features)
             }
-            (Self::Tensors { signature }, Source::Inputs(raw)) => tensors::tensors(raw, signature, rules.max_rows),
-            (Self::Tensors { signature }, Source::Instances(raw)) => match signature.inputs.as_slice() {
-                [_] => tensors::single(raw, signature, rules.max_rows),
-                inputs => {
-                    let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
-                    let text = format!("this model takes tensors: send 'inputs' with {}", names.join(", "));
-                    Err(Error::new(Kind::WrongShape, text))
-                }
-            },
+            (Self::Tensors { signature, .. }, Source::Inputs(raw)) => tensors::tensors(raw, signature, rules),
+            (Self::Tensors { instead, .. }, Source::Instances(_)) => {
+                let text = format!("'instances' need named features, and this model takes bare tensors: {instead}");
+                Err(Error::new(Kind::WrongShape, text))
+            }
         }
     }
+}
+
+/// A list whose first entry is no list.
+fn is_flat(raw: &str) -> bool {
+    let inside = raw.trim_start().strip_prefix('[').map(str::trim_start);
+    inside.is_some_and(|inside| !inside.starts_with(['[', '{', ']']))
+}
+
+/// The rows of the second spelling sent as one flat list, as it is accepted of tensors.
+fn flat(raw: &str, native: &Signature, schema: &Arc<Schema>, rules: Rules) -> Result<Rows, Error> {
+    let misfit = || {
+        Error::new(
+            Kind::WrongShape,
+            "the tensor is not the model's table of features: send one list per row",
+        )
+    };
+    let Batch::Tensors { inputs, .. } = tensors::single(raw, native, rules)? else {
+        return Err(misfit());
+    };
+    inputs
+        .first()
+        .and_then(|tensor| native::rows(tensor, schema))
+        .ok_or_else(misfit)
 }
 
 /// The value of `name` when it is the only key.
@@ -102,14 +128,22 @@ mod tests {
         };
         let form = Form::Features {
             schema: Arc::new(Schema::new([feature("a"), feature("b")])),
-            columns: vec![1, 0],
-            native: Some("X".into()),
+            columns: vec![0, 1],
+            native: Some(Arc::new(Signature {
+                inputs: vec![TensorSpec {
+                    name: "X".into(),
+                    datatype: Datatype::Fp32,
+                    shape: vec![-1, 2],
+                }],
+                outputs: vec![],
+            })),
         };
         for source in [
             Source::Instances(r#"[{"a":1,"b":2}]"#),
-            Source::Instances("[[2,1]]"),
+            Source::Instances("[[1,2]]"),
             Source::Inputs(r#"{"a":[1],"b":[2]}"#),
-            Source::Inputs(r#"{"X":[[2,1]]}"#),
+            Source::Inputs(r#"{"X":[[1,2]]}"#),
+            Source::Inputs(r#"{"X":[1,2]}"#),
         ] {
             let Batch::Features(rows) = form.read(source, RULES).unwrap() else {
                 panic!("{source:?}")
@@ -122,27 +156,28 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_one_tensor_takes_plain_rows() {
-        let input = |name: &str| TensorSpec {
-            name: name.into(),
+    fn a_model_of_tensors_takes_inputs_and_says_so_of_instances() {
+        let input = TensorSpec {
+            name: "X".into(),
             datatype: Datatype::Fp32,
             shape: vec![-1, 2],
         };
-        let mut signature = Signature {
-            inputs: vec![input("X")],
-            outputs: vec![],
+        let form = Form::Tensors {
+            signature: Arc::new(Signature {
+                inputs: vec![input],
+                outputs: vec![],
+            }),
+            instead: "do this".into(),
         };
-        let read = |s: &Signature, source: Source<'_>| {
-            Form::Tensors {
-                signature: Arc::new(s.clone()),
-            }
-            .read(source, RULES)
-        };
-        assert_eq!(read(&signature, Source::Instances("[[1,2],[3,4]]")).unwrap().rows(), 2);
-        assert_eq!(read(&signature, Source::Inputs(r#"{"X":[[1,2]]}"#)).unwrap().rows(), 1);
-        assert!(read(&signature, Source::Instances(r#"[{"a":1}]"#)).is_err());
-        signature.inputs.push(input("Y"));
-        let e = read(&signature, Source::Instances("[[1,2]]")).unwrap_err();
-        assert!(e.message.contains("X, Y"), "{e}");
+        assert_eq!(
+            form.read(Source::Inputs(r#"{"X":[[1,2],[3,4]]}"#), RULES)
+                .unwrap()
+                .rows(),
+            2
+        );
+        for instances in [r#"[{"a":1,"b":2}]"#, "[[1,2]]"] {
+            let e = form.read(Source::Instances(instances), RULES).unwrap_err();
+            assert!(e.message.contains("do this"), "{e}");
+        }
     }
 }

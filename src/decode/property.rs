@@ -50,7 +50,7 @@ fn read_all(body: &[u8]) {
     if let Ok(text) = std::str::from_utf8(body) {
         let _ = instances(text, &schema, &[0, 1, 2, 3], RULES);
         let _ = columns(text, &schema, RULES);
-        let _ = tensors(text, &signature(), 64);
+        let _ = tensors(text, &signature(), rules(64));
     }
     let _ = (feedback(body, 64), feedback_line(body));
 }
@@ -141,7 +141,7 @@ proptest! {
             "i": i.iter().map(|x| two(json!(x))).collect::<Vec<_>>(),
             "s": i.iter().map(|x| two(json!(x.to_string()))).collect::<Vec<_>>(),
         });
-        let Batch::Tensors { inputs, rows } = tensors(&shapes.to_string(), &signature(), 64).unwrap() else {
+        let Batch::Tensors { inputs, rows } = tensors(&shapes.to_string(), &signature(), rules(64)).unwrap() else {
             panic!("not tensors")
         };
         prop_assert_eq!(rows, values.len());
@@ -226,5 +226,13 @@ fn no_bent_body_panics() {
         }
         let read = std::panic::catch_unwind(|| read_all(&body));
         assert!(read.is_ok(), "seed {seed}: {}", String::from_utf8_lossy(&body));
+    }
+}
+
+fn rules(max_rows: usize) -> crate::decode::Rules {
+    crate::decode::Rules {
+        missing: crate::decode::Missing::Reject,
+        unknown: crate::decode::Unknown::Ignore,
+        max_rows,
     }
 }

@@ -9,6 +9,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use super::json::{clip, located, nearest, stop};
 use super::number::{self, Misfit};
 use super::value::{Scalar, Sink, Value};
+use super::{Missing, Rules};
 use crate::batch::Batch;
 use crate::error::{Error, Kind};
 use crate::model::signature::{Signature, TensorSpec};
@@ -22,9 +23,10 @@ const MAX_RANK: usize = 32;
 ///
 /// # Errors
 /// The first thing that does not fit, with the input's name and the remedy.
-pub fn tensors(raw: &str, signature: &Signature, max_rows: usize) -> Result<Batch, Error> {
+pub fn tensors(raw: &str, signature: &Signature, rules: Rules) -> Result<Batch, Error> {
     let mut reader = Object {
         signature,
+        missing: rules.missing,
         found: signature.inputs.iter().map(|_| None).collect(),
         fault: None,
         input: None,
@@ -41,7 +43,7 @@ pub fn tensors(raw: &str, signature: &Signature, max_rows: usize) -> Result<Batc
         return Err(located(&place, &e));
     }
     let inputs = all(reader.found, signature)?;
-    let rows = rows(&inputs, signature, max_rows)?;
+    let rows = rows(&inputs, signature, rules.max_rows)?;
     Ok(Batch::Tensors { inputs, rows })
 }
 
@@ -49,11 +51,11 @@ pub fn tensors(raw: &str, signature: &Signature, max_rows: usize) -> Result<Batc
 ///
 /// # Errors
 /// As [`tensors`].
-pub(super) fn single(raw: &str, signature: &Signature, max_rows: usize) -> Result<Batch, Error> {
+pub(super) fn single(raw: &str, signature: &Signature, rules: Rules) -> Result<Batch, Error> {
     let Some(spec) = signature.inputs.first() else {
         return Err(Error::new(Kind::UnknownFeature, "the model has no input"));
     };
-    let mut builder = Builder::new(spec)?;
+    let mut builder = Builder::new(spec, rules.missing)?;
     let mut d = serde_json::Deserializer::from_str(raw);
     let done = Value(&mut builder).deserialize(&mut d).and_then(|()| d.end());
     if let Some(fault) = builder.fault.take() {
@@ -61,7 +63,7 @@ pub(super) fn single(raw: &str, signature: &Signature, max_rows: usize) -> Resul
     }
     done.map_err(|e| located("instances", &e))?;
     let inputs = vec![builder.finish()?];
-    let rows = rows(&inputs, signature, max_rows)?;
+    let rows = rows(&inputs, signature, rules.max_rows)?;
     Ok(Batch::Tensors { inputs, rows })
 }
 
@@ -103,6 +105,7 @@ fn rows(inputs: &[Tensor], signature: &Signature, max_rows: usize) -> Result<usi
 /// The object of inputs.
 struct Object<'s> {
     signature: &'s Signature,
+    missing: Missing,
     found: Vec<Option<Tensor>>,
     fault: Option<Error>,
     /// The input being read, for errors.
@@ -129,7 +132,7 @@ impl<'s> Object<'s> {
     fn read<'de, A: MapAccess<'de>>(&mut self, map: &mut A, name: &str) -> Result<(), A::Error> {
         let (at, spec) = self.find(name).map_err(|e| stop(&mut self.fault, e))?;
         self.input = Some(&spec.name);
-        let mut builder = Builder::new(spec).map_err(|e| stop(&mut self.fault, e))?;
+        let mut builder = Builder::new(spec, self.missing).map_err(|e| stop(&mut self.fault, e))?;
         let done = map.next_value_seed(Value(&mut builder));
         if let Some(fault) = builder.fault.take() {
             self.fault.get_or_insert(fault);
@@ -169,6 +172,7 @@ impl<'de> Visitor<'de> for &mut Object<'_> {
 /// One tensor while its lists are walked.
 struct Builder<'s> {
     spec: &'s TensorSpec,
+    missing: Missing,
     data: Data,
     /// Length of the lists at each depth, once one has ended.
     lengths: Vec<Option<usize>>,
@@ -179,7 +183,7 @@ struct Builder<'s> {
 }
 
 impl<'s> Builder<'s> {
-    fn new(spec: &'s TensorSpec) -> Result<Self, Error> {
+    fn new(spec: &'s TensorSpec, missing: Missing) -> Result<Self, Error> {
         let data = match spec.datatype {
             Datatype::Bool => Data::Bool(Vec::new()),
             Datatype::Uint8 => Data::Uint8(Vec::new()),
@@ -201,6 +205,7 @@ impl<'s> Builder<'s> {
         };
         Ok(Self {
             spec,
+            missing,
             data,
             lengths: Vec::new(),
             depth: 0,
@@ -223,6 +228,19 @@ impl<'s> Builder<'s> {
 
     fn push(&mut self, value: Scalar<'_>) -> Result<(), Misfit> {
         let datatype = self.spec.datatype;
+        if matches!(value, Scalar::Null) && self.missing == Missing::Nan {
+            match &mut self.data {
+                Data::Fp32(v) => {
+                    v.push(f32::NAN);
+                    return Ok(());
+                }
+                Data::Fp64(v) => {
+                    v.push(f64::NAN);
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
         match &mut self.data {
             Data::Bool(v) => v.push(number::boolean(value)?),
             Data::Uint8(v) => v.push(number::narrow(datatype, value)?),

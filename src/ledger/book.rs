@@ -267,6 +267,18 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// True when rows were ever offered to a version: what was learned then belongs to its number.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn was_offered(&self, version: VersionNo) -> Result<bool, LedgerError> {
+        Ok(self.connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM lineups WHERE instr(',' || versions || ',', ',' || ?1 || ',') > 0)",
+            [version.0],
+            |row| row.get(0),
+        )?)
+    }
+
     /// Number of a set of versions, stored once.
     ///
     /// # Errors

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
-use super::layout::Layout;
+use super::layout::{Layout, native};
 use super::onnx::Classes;
 use super::signature::Signature;
 use super::tensor::Datatype;
 use crate::batch::{Carried, Feature, Schema};
+use crate::config::Interface as Setting;
 use crate::score::Task;
 
 /// What clients send.
@@ -63,7 +64,45 @@ pub enum Misfit {
     },
 }
 
+/// Whether feature names become the interface of a model with these settings.
+///
+/// # Errors
+/// The settings contradict the directory.
+pub fn wants_features(setting: Setting, has_pbtxt: bool) -> Result<bool, String> {
+    match (setting, has_pbtxt) {
+        (Setting::Features, true) => {
+            Err("interface = \"features\" and a config.pbtxt: the latter asks for plain tensors; remove one".into())
+        }
+        (Setting::Tensors, _) | (Setting::Auto, true) => Ok(false),
+        (Setting::Features | Setting::Auto, false) => Ok(true),
+    }
+}
+
 impl Interface {
+    /// As [`Interface::of_first`], under a model's settings. `is_listed`: a toml lists the feature names.
+    ///
+    /// # Errors
+    /// What the settings ask for and the file does not have.
+    pub fn first(
+        facts: &Facts,
+        (setting, has_pbtxt): (Setting, bool),
+        is_listed: bool,
+        (task, classes): (Option<Task>, Option<Classes>),
+    ) -> Result<Self, String> {
+        let named = wants_features(setting, has_pbtxt)?;
+        if named && is_listed {
+            // A list of names that does not fit must not quietly become an interface without names.
+            Layout::named_features(&facts.signature, facts.names.as_deref())?;
+        }
+        let interface = Self::of_first(facts, named, task, classes);
+        if setting == Setting::Features && !interface.is_features() {
+            return Err(
+                "interface = \"features\", and the file does not name its features: add features = [\"…\"]".into(),
+            );
+        }
+        Ok(interface)
+    }
+
     /// The interface that this first champion fixes. `named` allows the features interface.
     #[must_use]
     pub fn of_first(facts: &Facts, named: bool, task: Option<Task>, classes: Option<Classes>) -> Self {
@@ -75,13 +114,7 @@ impl Interface {
         let inputs = match features {
             Some(features) => Inputs::Features {
                 columns: features.len(),
-                features: features
-                    .into_iter()
-                    .map(|f| Feature {
-                        datatype: plain(f.datatype),
-                        ..f
-                    })
-                    .collect(),
+                features: features.into_iter().map(plain_feature).collect(),
                 native: facts.signature.clone(),
                 names: facts.names.clone(),
             },
@@ -110,6 +143,67 @@ impl Interface {
         matches!(self.inputs, Inputs::Features { .. })
     }
 
+    /// The superset that names the columns of the first champion's only tensor: features by name, and that tensor as
+    /// second spelling, so that nothing that clients send breaks.
+    ///
+    /// # Errors
+    /// Why these names cannot name them.
+    pub fn with_names(&self, names: &[String]) -> Result<Self, String> {
+        let Inputs::Tensors { signature, .. } = &self.inputs else {
+            return Err("the model's clients send named features already".into());
+        };
+        if let [input] = signature.inputs.as_slice() {
+            if !native::can_be_named(input.datatype) {
+                return Err(format!("columns of {} cannot be named features", input.datatype));
+            }
+            if names.contains(&input.name) {
+                return Err(format!(
+                    "a feature cannot have the name of the tensor '{}': rename it",
+                    input.name
+                ));
+            }
+        }
+        let features = Layout::named_features(signature, Some(names))?;
+        Ok(Self {
+            inputs: Inputs::Features {
+                columns: features.len(),
+                features: features.into_iter().map(plain_feature).collect(),
+                native: signature.clone(),
+                names: Some(names.to_vec()),
+            },
+            ..self.clone()
+        })
+    }
+
+    /// What else than `instances` a client of tensors can send, and the line that gives features their names.
+    /// `may_be_named` is false where the model's settings ask for tensors.
+    #[must_use]
+    pub fn instead_of_instances(&self, model: &str, may_be_named: bool) -> String {
+        let Inputs::Tensors { signature, .. } = &self.inputs else {
+            return String::new();
+        };
+        let [input] = signature.inputs.as_slice() else {
+            let names: Vec<&str> = signature.inputs.iter().map(|i| i.name.as_str()).collect();
+            return format!("send 'inputs' with {}", names.join(", "));
+        };
+        let brackets = input.shape.len().max(1);
+        let (open, close) = ("[".repeat(brackets), "]".repeat(brackets));
+        let send = format!("send \"inputs\": {{\"{}\": {open}…{close}}}", input.name);
+        match input.shape.as_slice() {
+            &[_, width] if may_be_named && width != 0 && native::can_be_named(input.datatype) => {
+                let count = if width > 0 {
+                    format!("{width} names")
+                } else {
+                    "one name per column".to_owned()
+                };
+                format!(
+                    "{send}, or add the line features = [\"…\", \"…\"]  # {count}, in column order  to models/{model}/model.toml"
+                )
+            }
+            _ => send,
+        }
+    }
+
     /// The interface with this version's features joined, and the version's layout in it. `carried` says whether
     /// rows carry a feature that is new.
     ///
@@ -119,7 +213,7 @@ impl Interface {
         let mut joined = self.clone();
         let layout = match &mut joined.inputs {
             Inputs::Tensors { signature, .. } => Layout::bind_tensors(&facts.signature, signature),
-            Inputs::Features { features, .. } => {
+            Inputs::Features { features, native, .. } => {
                 let wanted = Layout::features(&facts.signature, facts.names.as_deref()).ok_or_else(|| {
                     Misfit::Never(
                         "the model's clients send named features, and this file does not say which: add \
@@ -128,6 +222,13 @@ impl Interface {
                     )
                 })?;
                 for feature in wanted {
+                    let is_spelling = native.inputs.len() == 1 && native.inputs.iter().any(|i| i.name == feature.name);
+                    if is_spelling && !features.iter().any(|f| f.name == feature.name) {
+                        return Err(Misfit::Never(format!(
+                            "feature '{}' has the name of the model's own tensor, which clients may send: rename it",
+                            feature.name
+                        )));
+                    }
                     join_feature(features, &feature, &carried)?;
                 }
                 let schema = Schema::new(features.iter().cloned());
@@ -157,6 +258,13 @@ impl Interface {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn plain_feature(feature: Feature) -> Feature {
+    Feature {
+        datatype: plain(feature.datatype),
+        ..feature
     }
 }
 

@@ -5,8 +5,10 @@
 //! Leaves to others: the schema (`registry`), decoding (`decode`), running (`session`).
 
 mod cells;
+pub(crate) mod native;
 mod tensors;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::signature::{Signature, TensorSpec};
@@ -47,12 +49,20 @@ impl Layout {
     /// `names` are the declared column names of a single-tensor model.
     #[must_use]
     pub fn features(signature: &Signature, names: Option<&[String]>) -> Option<Vec<Feature>> {
-        let own = own_features(signature, names).ok()?;
+        Self::named_features(signature, names).ok()
+    }
+
+    /// As [`Layout::features`].
+    ///
+    /// # Errors
+    /// Why it has no named features.
+    pub fn named_features(signature: &Signature, names: Option<&[String]>) -> Result<Vec<Feature>, String> {
+        let own = own_features(signature, names)?;
         let feature = |(name, datatype): (String, Datatype)| Feature {
             name,
             datatype: feature_type(datatype),
         };
-        Some(own.into_iter().map(feature).collect())
+        Ok(own.into_iter().map(feature).collect())
     }
 
     /// Binds a version with named features to the model's schema.
@@ -90,10 +100,13 @@ impl Layout {
         let (Kind::Columns(columns) | Kind::Matrix(columns)) = &self.0 else {
             return None;
         };
-        let Batch::Features(rows) = batch else {
-            return None;
+        let lacking = match batch {
+            Batch::Features(rows) => columns.iter().find(|column| !cells::fits(rows, row, column)),
+            Batch::Tensors { .. } => match native::nameless_row(batch, row) {
+                Some(rows) => columns.iter().find(|column| !cells::fits(&rows, 0, column)),
+                None => columns.first(),
+            },
         };
-        let lacking = columns.iter().find(|column| !cells::fits(rows, row, column));
         lacking.map(|column| column.name.as_str())
     }
 
@@ -105,25 +118,44 @@ impl Layout {
         match &self.0 {
             Kind::Tensors { order, batched } => tensors::feeds(order, *batched, parts),
             Kind::Columns(columns) => {
-                let parts = named(parts)?;
+                let held = named(parts)?;
+                let parts = stretches(&held, parts);
                 columns
                     .iter()
                     .map(|column| cells::block(&parts, std::slice::from_ref(column)))
                     .collect()
             }
-            Kind::Matrix(columns) => Ok(vec![cells::block(&named(parts)?, columns)?]),
+            Kind::Matrix(columns) => {
+                let held = named(parts)?;
+                Ok(vec![cells::block(&stretches(&held, parts), columns)?])
+            }
         }
     }
 }
 
-/// The parts as rows of features.
-fn named<'a>(parts: &[(&'a Batch, Range<usize>)]) -> Result<Vec<(&'a Rows, Range<usize>)>, String> {
-    let rows = |(batch, range): &(&'a Batch, Range<usize>)| match batch {
-        Batch::Features(rows) if range.end <= rows.len() => Ok((rows, range.clone())),
-        Batch::Features(rows) => Err(format!("rows {range:?} of {} were asked for", rows.len())),
-        Batch::Tensors { .. } => Err("the request holds tensors, and the model takes named features".to_owned()),
+/// The parts' rows of features. A request that was decoded while the model took plain tensors holds its first
+/// champion's tensor, whose columns are the first features.
+fn named<'a>(parts: &[(&'a Batch, Range<usize>)]) -> Result<Vec<Cow<'a, Rows>>, String> {
+    let rows = |(batch, range): &(&'a Batch, Range<usize>)| {
+        let rows = match batch {
+            Batch::Features(rows) => Cow::Borrowed(rows),
+            Batch::Tensors { .. } => Cow::Owned(
+                native::nameless(batch)
+                    .ok_or("the request holds tensors that are not the model's table of features")?,
+            ),
+        };
+        if range.end <= rows.len() {
+            Ok(rows)
+        } else {
+            Err(format!("rows {range:?} of {} were asked for", rows.len()))
+        }
     };
     parts.iter().map(rows).collect()
+}
+
+fn stretches<'a>(held: &'a [Cow<'_, Rows>], parts: &[(&Batch, Range<usize>)]) -> Vec<(&'a Rows, Range<usize>)> {
+    let ranges = parts.iter().map(|(_, range)| range.clone());
+    held.iter().map(Cow::as_ref).zip(ranges).collect()
 }
 
 fn column(name: String, datatype: Datatype, schema: &Schema) -> Result<Column, String> {

@@ -8,6 +8,8 @@ mod arena;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod exports;
@@ -31,6 +33,10 @@ mod predict;
 mod promotion;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod served_exports;
 #[cfg(test)]
 mod shadowing;
 #[cfg(test)]

@@ -242,10 +242,15 @@ impl Gateway {
 
     /// Waits until a version has this role; gives its entry.
     pub(crate) fn until_role(&self, model: &str, version: &str, role: &str) -> Value {
-        until(&format!("{model}/{version} as {role}"), || {
+        let end = Instant::now() + PATIENCE;
+        loop {
             let entry = self.version(model, version);
-            (entry["role"] == role).then_some(entry)
-        })
+            if entry["role"] == role {
+                return entry;
+            }
+            assert!(Instant::now() < end, "{model}/{version} never became {role}: {entry}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 
     /// A person's word: status and JSON.
@@ -457,4 +462,81 @@ pub(crate) fn cannot_be_recorded(site: &Site, event: &str, cannot: bool) {
         "DROP TRIGGER full".to_owned()
     };
     ledger.execute_batch(&sql).unwrap();
+}
+
+/// Requests without a pause from a thread of their own; none of them may fail.
+pub(crate) struct Traffic {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    answered: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Traffic {
+    /// Sends the bodies in turn.
+    pub(crate) fn of(to: SocketAddr, bodies: Vec<Value>) -> Self {
+        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+        let (stop, answered) = (
+            std::sync::Arc::new(AtomicBool::new(false)),
+            std::sync::Arc::new(AtomicUsize::new(0)),
+        );
+        let (until, count) = (std::sync::Arc::clone(&stop), std::sync::Arc::clone(&answered));
+        let thread = std::thread::spawn(move || {
+            let mut failed = Vec::new();
+            for body in bodies.iter().cycle() {
+                if until.load(Ordering::Relaxed) {
+                    break;
+                }
+                let answer = client::raw(
+                    to,
+                    &client::request(
+                        "POST",
+                        "/predict",
+                        "content-type: application/json\r\n",
+                        body.to_string().as_bytes(),
+                    ),
+                );
+                match answer {
+                    Ok(answer) if answer.status == 200 => {}
+                    Ok(answer) => failed.push(answer.text()),
+                    Err(error) => failed.push(error.to_string()),
+                }
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            failed
+        });
+        Self {
+            stop,
+            answered,
+            thread: Some(thread),
+        }
+    }
+
+    /// Waits for so many more answers.
+    pub(crate) fn more(&self, answers: usize) {
+        let answered = || self.answered.load(std::sync::atomic::Ordering::Relaxed);
+        let goal = answered() + answers;
+        until("more answers", || (answered() >= goal).then_some(()));
+    }
+
+    /// Ends; the test fails when a request has.
+    pub(crate) fn end(mut self) {
+        self.more(1);
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let failed = self.thread.take().unwrap().join().unwrap();
+        assert!(failed.is_empty(), "{} requests failed: {}", failed.len(), failed[0]);
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// The same model in other bytes: `mark` goes into a field that says nothing to the runtime (`doc_string`).
+pub(crate) fn marked(bytes: &[u8], mark: &str) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes.extend([0x32, u8::try_from(mark.len()).unwrap()]);
+    bytes.extend(mark.as_bytes());
+    bytes
 }

@@ -16,7 +16,7 @@ fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
 
 fn one(raw: &str, datatype: Datatype, shape: &[i64]) -> Result<Tensor, Error> {
     let signature = signature(&[("x", datatype, shape)]);
-    match tensors(&format!("{{\"x\":{raw}}}"), &signature, 100)? {
+    match tensors(&format!("{{\"x\":{raw}}}"), &signature, rules(100))? {
         Batch::Tensors { mut inputs, .. } => Ok(inputs.remove(0)),
         Batch::Features(_) => unreachable!(),
     }
@@ -85,7 +85,7 @@ fn what_does_not_fit_is_refused_by_name() {
 #[test]
 fn inputs_are_found_by_name_and_agree_on_rows() {
     let s = signature(&[("a", Datatype::Fp32, &[-1, 2]), ("b", Datatype::Int64, &[-1])]);
-    let kind = |raw: &str| tensors(raw, &s, 3).map(|b| b.rows()).map_err(|e| e.kind);
+    let kind = |raw: &str| tensors(raw, &s, rules(3)).map(|b| b.rows()).map_err(|e| e.kind);
     assert_eq!(kind(r#"{"b":[1,2],"a":[[1,2],[3,4]]}"#), Ok(2));
     assert_eq!(kind(r#"{"b":[1],"a":[[1,2],[3,4]]}"#), Err(Kind::WrongShape));
     assert_eq!(kind(r#"{"a":[[1,2]]}"#), Err(Kind::MissingFeature));
@@ -93,4 +93,31 @@ fn inputs_are_found_by_name_and_agree_on_rows() {
     assert_eq!(kind(r#"{"a":[[1,2]],"a":[[1,2]],"b":[1]}"#), Err(Kind::DuplicateKey));
     assert_eq!(kind(r#"{"b":[1,2,3,4],"a":[1,2,3,4,5,6,7,8]}"#), Err(Kind::TooManyRows));
     assert_eq!(kind("[1]"), Err(Kind::WrongType));
+}
+
+fn rules(max_rows: usize) -> crate::decode::Rules {
+    crate::decode::Rules {
+        missing: crate::decode::Missing::Reject,
+        unknown: crate::decode::Unknown::Ignore,
+        max_rows,
+    }
+}
+
+#[test]
+fn null_is_missing_only_for_floats_and_only_where_the_model_says_so() {
+    let read = |datatype, missing| {
+        let rules = Rules { missing, ..rules(9) };
+        tensors("{\"x\":[[null,1]]}", &signature(&[("x", datatype, &[-1, 2])]), rules)
+    };
+    let Batch::Tensors { inputs, .. } = read(Datatype::Fp32, Missing::Nan).unwrap() else {
+        unreachable!()
+    };
+    assert!(inputs[0].data().number(0).unwrap().is_nan());
+    assert!(
+        read(Datatype::Fp32, Missing::Reject)
+            .unwrap_err()
+            .message
+            .contains("missing = \"nan\"")
+    );
+    assert!(read(Datatype::Int64, Missing::Nan).is_err());
 }

@@ -1,0 +1,157 @@
+//! `dethrone check` says offline what the gateway says live.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::{elec2, shipped};
+
+fn check(arguments: &[&Path], temporary: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dethrone"));
+    command.arg("check").args(arguments).env("TMPDIR", temporary);
+    command.output().unwrap()
+}
+
+fn exports() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports")
+}
+
+fn json_of(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn every_export_and_every_reject_is_judged_offline_as_it_is_live() {
+    let temporary = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(exports().join("expected.json")).unwrap();
+    let cases: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+    for (file, case) in &cases {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = String::new();
+        for (key, value) in case["settings"].as_object().into_iter().flatten() {
+            settings += &format!("{key} = {value}\n");
+        }
+        std::fs::write(directory.path().join("model.toml"), settings).unwrap();
+        let path = exports().join(file);
+        let output = check(
+            &[&path, Path::new("--model"), directory.path(), Path::new("--json")],
+            temporary.path(),
+        );
+        let said = json_of(&output);
+        match case["refused"].as_str() {
+            Some(piece) => {
+                let reason = said["reason"].as_str().unwrap_or_default().to_lowercase();
+                assert_eq!(
+                    (output.status.code(), &said["accepted"]),
+                    (Some(1), &Value::Bool(false)),
+                    "{file}: {said}"
+                );
+                assert!(reason.contains(&piece.to_lowercase()), "{file}: {reason}");
+                // The same words for people, on standard error.
+                let error = String::from_utf8_lossy(&output.stderr).to_lowercase();
+                assert!(error.contains(&piece.to_lowercase()), "{file}: {error}");
+            }
+            None => {
+                assert_eq!(
+                    (output.status.code(), &said["accepted"]),
+                    (Some(0), &Value::Bool(true)),
+                    "{file}: {said}"
+                );
+                assert!(
+                    output.stderr.is_empty(),
+                    "{file}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(temporary.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    assert!(left.is_empty(), "{left:?} stayed in the temporary directory");
+}
+
+#[test]
+fn the_shipped_models_fit_the_shipped_champion_and_the_rejects_do_not() {
+    let temporary = tempfile::tempdir().unwrap();
+    let judge = |file: &Path| {
+        let model = elec2();
+        let output = check(
+            &[file, Path::new("--model"), &model, Path::new("--json")],
+            temporary.path(),
+        );
+        let said = json_of(&output);
+        (
+            output.status.code(),
+            said["reason"].as_str().unwrap_or_default().to_owned(),
+            said["role"].clone(),
+        )
+    };
+    let later = [
+        "e02_tree",
+        "e03_demand_only",
+        "e04_shuffled",
+        "e05_forest",
+        "e06_flipped",
+        "e07_mlp",
+        "e08_lgbm",
+        "e09_recent",
+        "e10_boosted_all",
+        "e12_logreg_new",
+    ];
+    for name in later {
+        let (code, reason, _) = judge(&shipped(name));
+        assert_eq!(code, Some(0), "{name}: {reason}");
+    }
+    assert_eq!(judge(&shipped("e01_logreg")).0, Some(0));
+    // Only the rows can tell whether a new feature is there: both name theirs.
+    let (code, reason, _) = judge(&shipped("e11_date_overfit"));
+    assert!(
+        code == Some(1) && reason.contains("'date'") && reason.contains("once rows carry"),
+        "{reason}"
+    );
+    for (name, piece) in [
+        ("empty", "empty"),
+        ("not_a_model", "text"),
+        ("truncated", "truncated"),
+        ("unknown_column", "feature '"),
+    ] {
+        let (code, reason, _) = judge(&elec2().join(format!("stream/rejects/{name}.onnx")));
+        assert!(code == Some(1) && reason.contains(piece), "{name}: {reason}");
+    }
+}
+
+#[test]
+fn settings_that_do_not_fit_the_file_are_said_and_misuse_has_its_own_code() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let plain = exports().join("sklearn_plain.onnx");
+    let judge = |settings: &str| {
+        std::fs::write(directory.path().join("model.toml"), settings).unwrap();
+        let output = check(&[&plain, Path::new("--model"), directory.path()], temporary.path());
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, why) = judge("features = [\"a\", \"b\"]\n");
+    assert!(code == Some(1) && why.contains("2 names"), "{why}");
+    let (code, why) = judge("interface = \"features\"\n");
+    assert!(code == Some(1) && why.contains("features = ["), "{why}");
+    let (code, why) = judge("feature = [\"a\"]\n");
+    assert!(code == Some(1) && why.contains("features"), "{why}");
+    let (code, why) = judge("features = [\"a\", \"b\", \"c\"]\n");
+    assert_eq!(code, Some(0), "{why}");
+    assert_eq!(check(&[], temporary.path()).status.code(), Some(64));
+    assert_eq!(
+        check(&[&plain, Path::new("--nothing")], temporary.path()).status.code(),
+        Some(64)
+    );
+    let output = check(&[Path::new("nowhere.onnx")], temporary.path());
+    assert_eq!(output.status.code(), Some(1));
+    let left = std::fs::read_dir(temporary.path()).unwrap().count();
+    assert_eq!(left, 0, "something stayed in the temporary directory");
+}
