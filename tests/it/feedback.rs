@@ -199,18 +199,19 @@ fn labels_are_class_numbers_booleans_or_class_names() {
         until(model, || (gateway.view(model)["ready"] == true).then_some(()));
     }
     let width = |model: &str| {
-        let (_, answer) = gateway.predict(&json!({"model": model, "instances": [[0.1, 0.2, 0.3]]}));
+        let (_, answer) = gateway.predict(&json!({"model": model, "inputs": {"X": [[0.1, 0.2, 0.3]]}}));
         answer["predictions"][0].clone()
     };
     let row = width("named");
     assert!(["DOWN", "UP"].contains(&row["label"].as_str().unwrap()), "{row}");
     let status = |model: &str, label: Value| {
-        let instance = if model == "elec2" {
-            elec2_row()
-        } else {
-            json!([0.1, 0.2, 0.3])
+        let tensor = json!([[0.1, 0.2, 0.3]]);
+        let body = match model {
+            "elec2" => json!({"model": model, "instances": [elec2_row()]}),
+            "named" => json!({"model": model, "inputs": {"X": tensor}}),
+            _ => json!({"model": model, "inputs": {"x": tensor}}),
         };
-        let (_, answer) = gateway.predict(&json!({"model": model, "instances": [instance]}));
+        let (_, answer) = gateway.predict(&body);
         gateway.label(model, &[(&ids(&answer)[0], label)]).remove(0)
     };
     for (model, label, expected) in [

@@ -232,7 +232,7 @@ fn a_model_whose_task_is_unknown_gives_its_raw_outputs_unasked() {
     let site = Site::new("");
     site.drop_file("encoder", "first", &data("hidden"));
     let gateway = site.start().ready();
-    let body = json!({"instances": [[1, 2, 3], [0.5, -1, 7]]});
+    let body = json!({"inputs": {"x": [[1, 2, 3], [0.5, -1, 7]]}});
     let (status, answer) = gateway.predict(&body);
     assert_eq!(status, 200, "{answer}");
     for (at, hidden) in [json!([[1.0], [2.0], [3.0]]), json!([[0.5], [-1.0], [7.0]])]
@@ -255,7 +255,8 @@ fn several_classes_give_a_score_each_and_a_value_has_no_label() {
     let gateway = site.start().ready();
     let answered = |model: &str| {
         until(model, || {
-            let (status, answer) = gateway.predict(&json!({"model": model, "instances": [[1, 2, 6]]}));
+            let input = if model == "three" { "X" } else { "x" };
+            let (status, answer) = gateway.predict(&json!({"model": model, "inputs": {input: [[1, 2, 6]]}}));
             (status == 200).then(|| answer["predictions"][0].clone())
         })
     };
@@ -436,10 +437,10 @@ fn a_champion_that_fails_on_a_row_without_a_previous_one_is_422_no_answer() {
     let site = Site::new("");
     site.model_toml("m", VALUES).drop_file("m", "root", &data("root"));
     let gateway = site.start().ready();
-    let (status, answer) = gateway.predict(&json!({"instances": [[4, 4, 4], [1, 1, -1]]}));
+    let (status, answer) = gateway.predict(&json!({"inputs": {"x": [[4, 4, 4], [1, 1, -1]]}}));
     assert_eq!((status, answer["code"].as_str()), (422, Some("no_answer")), "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("row 1"), "{answer}");
-    let (status, answer) = gateway.predict(&json!({"instances": [[4, 4, 4]]}));
+    let (status, answer) = gateway.predict(&json!({"inputs": {"x": [[4, 4, 4]]}}));
     assert_eq!((status, scores(&answer)), (200, vec![2.0]), "the next request is fine");
     assert_eq!(
         gateway.metric("dethrone_requests_total{route=\"predict\",code=\"422\"}"),
@@ -457,7 +458,7 @@ fn of_a_batch_only_the_rows_that_the_champion_failed_are_answered_by_the_previou
     gateway.until_role("m", "root", "challenger");
     assert_eq!(gateway.act("m", "promote", Some("root")).0, 200);
     let rows = [[4, 4, 4], [3, 3, -3], [9, 9, 9], [-1, -1, -1]];
-    let (status, answer) = gateway.predict(&json!({"instances": rows, "outputs": true}));
+    let (status, answer) = gateway.predict(&json!({"inputs": {"x": rows}, "outputs": true}));
     assert_eq!(status, 200, "{answer}");
     close(
         &scores(&answer),
