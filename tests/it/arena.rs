@@ -1,10 +1,4 @@
 //! Runners are real child processes of the real binary here, running real models.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failed helper is a failed test"
-)]
 
 mod admission;
 mod challenger;

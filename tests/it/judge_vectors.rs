@@ -1,6 +1,5 @@
 //! The judge against reference vectors: `tests/vectors`, or the directory that DETHRONE_JUDGE_VECTORS names, where
 //! a missing file is skipped.
-#![expect(clippy::unwrap_used, reason = "a malformed vector should fail the test")]
 
 use std::path::PathBuf;
 
