@@ -244,6 +244,37 @@ fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<
     }
 }
 
+/// What readiness asks of a model.
+struct Standing<'a> {
+    name: &'a str,
+    answers: bool,
+    /// Its recorded champion may still be brought back.
+    expected: bool,
+    waiting_for: Arc<String>,
+}
+
+/// Ready, or why not, so long after the start. Whoever waits for one model's patience waits for all: they are brought
+/// back one after another.
+fn readiness<'a>(models: impl Iterator<Item = Standing<'a>>, restored: bool, elapsed: Duration) -> Result<(), String> {
+    let models: Vec<Standing<'_>> = models.collect();
+    if elapsed < PATIENCE {
+        if !restored {
+            return Err("the recorded champions are being brought back".into());
+        }
+        if let Some(late) = models.iter().find(|m| m.expected && !m.answers) {
+            return Err(format!("model '{}' is being brought back", late.name));
+        }
+    }
+    if models.iter().any(|m| m.answers) {
+        return Ok(());
+    }
+    Err(match models.first() {
+        Some(model) => format!("model '{}' has no champion: {}", model.name, model.waiting_for),
+        None if restored => "no model is served: put one under the models directory".into(),
+        None => "the recorded champions are being brought back".into(),
+    })
+}
+
 impl Backend for Gateway {
     type Model = Served;
 
@@ -321,27 +352,15 @@ impl Backend for Gateway {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if !self.restored.load(Ordering::Acquire) {
-            return Err("the recorded champions are being brought back".into());
-        }
         let models = self.models.load();
-        let patient = self.started.elapsed() < PATIENCE;
-        let late = models.values().find(|m| {
-            patient
-                && m.expected.load(Ordering::Relaxed)
-                && !m.given_up.load(Ordering::Relaxed)
-                && m.slot.load().is_none()
+        let standings = models.values().map(|m| Standing {
+            name: &m.name,
+            answers: m.slot.load().is_some(),
+            expected: m.expected.load(Ordering::Relaxed) && !m.given_up.load(Ordering::Relaxed),
+            waiting_for: m.waiting_for.load_full(),
         });
-        if let Some(model) = late {
-            return Err(format!("model '{}' is being brought back", model.name));
-        }
-        if models.values().any(|m| m.slot.load().is_some()) {
-            return Ok(());
-        }
-        Err(match models.values().next() {
-            Some(model) => format!("model '{}' has no champion: {}", model.name, model.waiting_for.load()),
-            None => "no model is served: put one under the models directory".into(),
-        })
+        let restored = self.restored.load(Ordering::Acquire);
+        readiness(standings, restored, self.started.elapsed())
     }
 
     fn degraded(&self) -> Option<String> {
@@ -398,4 +417,39 @@ impl Backend for Gateway {
 fn not_ready(model: &Served) -> Error {
     let text = format!("model '{}' has no champion: {}", model.name, model.waiting_for.load());
     Error::new(Kind::NotReady, text).retry_after(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(name: &str, answers: bool, expected: bool) -> Standing<'_> {
+        Standing {
+            name,
+            answers,
+            expected,
+            waiting_for: Arc::new("nothing".into()),
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_still_being_brought_back_holds_readiness_up_for_its_patience_only() {
+        let models = || [standing("quick", true, true), standing("huge", false, true)].into_iter();
+        let early = PATIENCE / 2;
+        assert!(readiness(models(), false, early).is_err());
+        assert!(readiness(models(), true, early).unwrap_err().contains("'huge'"));
+        assert_eq!(readiness(models(), true, PATIENCE), Ok(()));
+        assert_eq!(
+            readiness(models(), false, PATIENCE),
+            Ok(()),
+            "whatever else is still loading"
+        );
+    }
+
+    #[test]
+    fn without_any_answering_model_nothing_is_ready_however_long_it_takes() {
+        let models = || [standing("huge", false, true)].into_iter();
+        assert!(readiness(models(), false, PATIENCE * 9).unwrap_err().contains("'huge'"));
+        assert!(readiness([].into_iter(), true, PATIENCE * 9).is_err());
+    }
 }
