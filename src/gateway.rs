@@ -329,7 +329,12 @@ impl Backend for Gateway {
                 rows: 0,
             },
         ));
-        let ran = Self::champion_answer(&champion, &batch, &ask.outputs).await?;
+        let ran = Self::champion_answer(&champion, &batch, &ask.outputs).await;
+        // Counted, not recorded: the client has no id, so that no label can come, and without one a row is no evidence.
+        if ran.as_ref().is_err_and(|error| error.kind == Kind::NoAnswer) {
+            model.metrics.no_answer.increment(1);
+        }
+        let ran = ran?;
         let fallbacks = ran.answer.rows.iter().filter(|row| row.fallback.is_some()).count();
         if fallbacks > 0 {
             model.metrics.fallbacks.increment(fallbacks as u64);

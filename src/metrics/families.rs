@@ -14,6 +14,7 @@ pub(super) const LABELS: &str = "dethrone_labels_total";
 pub(super) const SWAPS: &str = "dethrone_swaps_total";
 pub(super) const DROPPED_BY_SWAP: &str = "dethrone_requests_dropped_by_swap_total";
 pub(super) const FALLBACKS: &str = "dethrone_fallbacks_total";
+pub(super) const NO_ANSWER: &str = "dethrone_no_answer_total";
 pub(super) const RECORDER_DROPPED: &str = "dethrone_recorder_dropped_total";
 pub(super) const RUNNER_RESTARTS: &str = "dethrone_runner_restarts_total";
 
@@ -43,7 +44,7 @@ pub(super) const HISTOGRAMS: [(&str, &str); 3] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 11] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (SHADOW_OFFERED, "Rows offered to challengers, one per challenger."),
     (SHADOW_EXECUTED, "Rows that challengers scored or failed."),
@@ -57,6 +58,10 @@ const COUNTERS: [(&str, &str); 10] = [
     (
         FALLBACKS,
         "Rows that the previous champion answered because the champion could not.",
+    ),
+    (
+        NO_ANSWER,
+        "Predictions refused because no version could answer one of their rows (422).",
     ),
     (RECORDER_DROPPED, "Rows that were answered and not recorded, by reason."),
     (RUNNER_RESTARTS, "Runner processes started again after they ended."),

@@ -446,6 +446,11 @@ fn a_champion_that_fails_on_a_row_without_a_previous_one_is_422_no_answer() {
         gateway.metric("dethrone_requests_total{route=\"predict\",code=\"422\"}"),
         Some(1.0)
     );
+    assert_eq!(
+        gateway.metric("dethrone_no_answer_total{model=\"m\"}"),
+        Some(1.0),
+        "no id was given, so that only this tells"
+    );
 }
 
 #[test]
