@@ -24,7 +24,7 @@ use crate::decode::{Item, Keys, Wanted, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
-use crate::metrics::{Metrics, RecorderDrop};
+use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::model::tensor::Tensor;
 use crate::protocol::{Action, ItemStatus, Order};
@@ -415,7 +415,9 @@ impl Backend for Gateway {
     }
 
     fn metrics_text(&self) -> String {
-        self.metrics.render(&self.series())
+        let mut text = self.metrics.render(&self.series());
+        write_ledger(&mut text, self.recorder.is_healthy(), self.recorder.backlog());
+        text
     }
 }
 

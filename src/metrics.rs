@@ -18,7 +18,7 @@ use histogram::Histograms;
 
 pub use histogram::Seconds;
 pub use http::{HttpMetrics, Phases, Role, RouteName};
-pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries};
+pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger};
 
 const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);
 

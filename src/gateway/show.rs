@@ -49,7 +49,11 @@ impl Gateway {
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {
         let served = self.resolve(Some(name))?;
         let moment = self.moment(&served).await?;
-        Ok(view(&served, &moment))
+        let mut view = view(&served, &moment);
+        if let Some(view) = view.as_object_mut() {
+            view.insert("ledger_fault".into(), json!(self.recorder.fault()));
+        }
+        Ok(view)
     }
 
     async fn moment(&self, served: &Arc<Served>) -> Result<Moment, Error> {

@@ -27,6 +27,14 @@ pub(super) const CHAMPION_SINCE: (&str, &str) = (
     "dethrone_champion_since_timestamp_seconds",
     "When the champion took the slot, Unix seconds.",
 );
+pub(super) const LEDGER_HEALTHY: (&str, &str) = (
+    "dethrone_ledger_healthy",
+    "1 while the ledger can be written; at 0 labels are refused, rows are not recorded and promotions wait.",
+);
+pub(super) const RECORDER_BACKLOG: (&str, &str) = (
+    "dethrone_recorder_backlog",
+    "Answered requests, with all their rows, that wait to be recorded.",
+);
 pub(super) const LOG_WEALTH: (&str, &str) = (
     "dethrone_evidence_log_wealth",
     "Evidence that a challenger is better than the champion: natural logarithm of the betting wealth.",

@@ -162,6 +162,13 @@ pub(super) fn write_versions(text: &mut String, versions: &[VersionSeries]) {
     );
 }
 
+/// Appends the state of the ledger.
+pub fn write_ledger(text: &mut String, is_healthy: bool, backlog: usize) {
+    let healthy = format!(" {}", u8::from(is_healthy));
+    family(text, families::LEDGER_HEALTHY, std::iter::once(healthy));
+    family(text, families::RECORDER_BACKLOG, std::iter::once(format!(" {backlog}")));
+}
+
 fn family(text: &mut String, (name, help): (&str, &str), series: impl Iterator<Item = String>) {
     // Writing to a string does not fail.
     let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
