@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 pub use parts::{Running, StartError, start};
 
 use crate::batch::Batch;
-use crate::champion::{Answer, Champion, RowAnswer, VersionInfo};
+use crate::champion::{Answer, Champion, RowAnswer, Turn, VersionInfo};
 use crate::control::{self, Act, Models};
 use crate::decode::{Item, Keys, Wanted, clip};
 use crate::error::{Error, Kind};
@@ -61,14 +61,26 @@ impl From<StorageError> for Error {
 }
 
 impl Gateway {
-    /// Time and sessions of an answer by the champion, away from the async workers when it is slow.
+    /// Time and sessions of an answer by the champion, away from the async workers where a run is slow: its own, or that
+    /// of the previous one in its place.
     async fn champion_answer(champion: &Arc<Champion>, batch: &Arc<Batch>, wanted: &Wanted) -> Result<Ran, Error> {
         let start = Instant::now();
-        if !champion.version.is_slow(batch.rows()) {
-            return Ran::since(start, champion.answer(batch, wanted)?);
+        let shared = || (Arc::clone(champion), Arc::clone(batch), wanted.clone());
+        if champion.version.is_slow(batch.rows()) {
+            let (champion, batch, wanted) = shared();
+            let turn = champion.version.turn().await?;
+            return Ran::aside(start, turn, move || champion.answer(&batch, &wanted)).await;
         }
-        let (champion, batch, wanted) = (Arc::clone(champion), Arc::clone(batch), wanted.clone());
-        Ran::aside(start, move || champion.answer(&batch, &wanted)).await
+        let begun = champion.begin(batch, wanted)?;
+        let missing = begun.missing();
+        match champion.previous.as_ref().filter(|p| missing > 0 && p.is_slow(missing)) {
+            None => Ran::since(start, champion.finish(begun, batch, wanted)?),
+            Some(previous) => {
+                let (champion, batch, wanted) = shared();
+                let turn = previous.turn().await?;
+                Ran::aside(start, turn, move || champion.finish(begun, &batch, &wanted)).await
+            }
+        }
     }
 
     /// Offers what was answered to the recorder, unless the caller or the sampling keeps it out.
@@ -146,9 +158,12 @@ impl Ran {
     /// An answer computed away from the async workers; what passes before a thread takes it is waiting.
     async fn aside(
         asked: Instant,
+        turn: Turn,
         work: impl FnOnce() -> Result<Answer, Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let ran = tokio::task::spawn_blocking(move || {
+            // Given back when the run has ended, also where nobody waits for it any more.
+            let _turn = turn;
             let start = Instant::now();
             work().map(|answer| Self {
                 answer,
@@ -179,7 +194,8 @@ async fn pinned_run(
         let info = Arc::clone(&loaded.info);
         let ran = if loaded.is_slow(batch.rows()) {
             let (loaded, batch, wanted) = (Arc::clone(loaded), Arc::clone(batch), wanted.clone());
-            Ran::aside(start, move || loaded.answer(&batch, &wanted)).await?
+            let turn = loaded.turn().await?;
+            Ran::aside(start, turn, move || loaded.answer(&batch, &wanted)).await?
         } else {
             Ran::since(start, loaded.answer(batch, wanted)?)?
         };
