@@ -157,4 +157,7 @@ fn after_its_file_was_replaced_a_running_gateway_still_starts_runners_of_its_own
         let body = json!({"version": "e02_tree", "instances": [elec2_row()]});
         (gateway.predict(&body).0 == 200).then_some(())
     });
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let named = |pid: u32| name(pid).trim_end() == "dethrone-runner";
+    assert!(gateway.children().into_iter().any(named), "operators can tell what it is");
 }
