@@ -159,5 +159,8 @@ fn after_its_file_was_replaced_a_running_gateway_still_starts_runners_of_its_own
     });
     let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let named = |pid: u32| name(pid).trim_end() == "dethrone-runner";
-    assert!(gateway.children().into_iter().any(named), "operators can tell what it is");
+    assert!(
+        gateway.children().into_iter().any(named),
+        "operators can tell what it is"
+    );
 }
