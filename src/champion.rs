@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use answer::{Answer, RowAnswer, ask_runner};
-pub use loaded::{Loaded, VersionInfo};
+pub use answer::{Answer, Begun, RowAnswer, ask_runner};
+pub use loaded::{Loaded, Turn, VersionInfo};
 
 /// Who answers, and who stands by for the rows that it cannot.
 #[derive(Debug)]

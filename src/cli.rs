@@ -86,8 +86,8 @@ pub struct RunnerArgs {
 /// Where the admin listener of a running gateway is, and which model is meant.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// Admin listener of the gateway
-    #[arg(long, env = "DETHRONE_ADMIN", default_value = "127.0.0.1:8082")]
+    /// Admin listener of the gateway: host:port or http://host:port
+    #[arg(long, env = "DETHRONE_ADMIN", default_value = "127.0.0.1:8082", value_parser = address)]
     pub admin: String,
     /// Model; may be left out when one is served
     #[arg(long)]
@@ -184,6 +184,27 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
+/// `host:port`, also where a URL was given.
+fn address(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") {
+        return Err("the admin listener speaks plain http: give host:port".into());
+    }
+    let rest = text.strip_prefix("http://").unwrap_or(text);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.is_empty() || rest.contains('/') {
+        return Err("give host:port, or http://host:port".into());
+    }
+    // A URL without a port means port 80.
+    let has_port = rest
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Ok(if has_port || rest.len() == text.len() {
+        rest.to_owned()
+    } else {
+        format!("{rest}:80")
+    })
+}
+
 impl Target {
     /// The model meant: the one named, else the only one.
     ///
@@ -259,6 +280,17 @@ mod tests {
             (args.target.admin.as_str(), args.reason.as_str()),
             ("127.0.0.1:9", "tested")
         );
+    }
+
+    #[test]
+    fn the_admin_listener_may_be_given_as_a_url() {
+        for given in ["127.0.0.1:9", "http://127.0.0.1:9", "http://127.0.0.1:9/"] {
+            assert_eq!(address(given).as_deref(), Ok("127.0.0.1:9"));
+        }
+        assert_eq!(address("http://gateway").as_deref(), Ok("gateway:80"));
+        assert!(address("https://gateway:9").unwrap_err().contains("plain http"));
+        assert!(address("http://gateway:9/api").unwrap_err().contains("host:port"));
+        assert!(Cli::try_parse_from(["dethrone", "status", "--admin", "ftp://x"]).is_err());
     }
 
     #[test]

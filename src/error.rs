@@ -103,12 +103,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure with its sentence.
+    /// A failure with its sentence. Storage comes back by itself: it is always worth another try.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
-            retry_after: None,
+            retry_after: (kind == Kind::Storage).then_some(1),
         }
     }
 
@@ -165,6 +165,12 @@ mod tests {
         let codes: std::collections::BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.code()).collect();
         assert_eq!(codes.len(), Kind::ALL.len());
         assert!(Kind::ALL.iter().all(|kind| (400..600).contains(&kind.status())));
+    }
+
+    #[test]
+    fn what_the_ledger_could_not_take_is_to_be_tried_again() {
+        assert_eq!(Error::new(Kind::Storage, "nothing was changed").retry_after, Some(1));
+        assert_eq!(Error::new(Kind::WrongRole, "nothing was changed").retry_after, None);
     }
 
     #[test]

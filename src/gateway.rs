@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 pub use parts::{Running, StartError, start};
 
 use crate::batch::Batch;
-use crate::champion::{Answer, Champion, RowAnswer, VersionInfo};
+use crate::champion::{Answer, Champion, RowAnswer, Turn, VersionInfo};
 use crate::control::{self, Act, Models};
 use crate::decode::{Item, Keys, Wanted, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
-use crate::metrics::{Metrics, RecorderDrop};
+use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::model::tensor::Tensor;
 use crate::protocol::{Action, ItemStatus, Order};
@@ -61,14 +61,26 @@ impl From<StorageError> for Error {
 }
 
 impl Gateway {
-    /// Time and sessions of an answer by the champion, away from the async workers when it is slow.
+    /// Time and sessions of an answer by the champion, away from the async workers where a run is slow: its own, or that
+    /// of the previous one in its place.
     async fn champion_answer(champion: &Arc<Champion>, batch: &Arc<Batch>, wanted: &Wanted) -> Result<Ran, Error> {
         let start = Instant::now();
-        if !champion.version.is_slow(batch.rows()) {
-            return Ran::since(start, champion.answer(batch, wanted)?);
+        let shared = || (Arc::clone(champion), Arc::clone(batch), wanted.clone());
+        if champion.version.is_slow(batch.rows()) {
+            let (champion, batch, wanted) = shared();
+            let turn = champion.version.turn().await?;
+            return Ran::aside(start, turn, move || champion.answer(&batch, &wanted)).await;
         }
-        let (champion, batch, wanted) = (Arc::clone(champion), Arc::clone(batch), wanted.clone());
-        Ran::aside(start, move || champion.answer(&batch, &wanted)).await
+        let begun = champion.begin(batch, wanted)?;
+        let missing = begun.missing();
+        match champion.previous.as_ref().filter(|p| missing > 0 && p.is_slow(missing)) {
+            None => Ran::since(start, champion.finish(begun, batch, wanted)?),
+            Some(previous) => {
+                let (champion, batch, wanted) = shared();
+                let turn = previous.turn().await?;
+                Ran::aside(start, turn, move || champion.finish(begun, &batch, &wanted)).await
+            }
+        }
     }
 
     /// Offers what was answered to the recorder, unless the caller or the sampling keeps it out.
@@ -146,9 +158,12 @@ impl Ran {
     /// An answer computed away from the async workers; what passes before a thread takes it is waiting.
     async fn aside(
         asked: Instant,
+        turn: Turn,
         work: impl FnOnce() -> Result<Answer, Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let ran = tokio::task::spawn_blocking(move || {
+            // Given back when the run has ended, also where nobody waits for it any more.
+            let _turn = turn;
             let start = Instant::now();
             work().map(|answer| Self {
                 answer,
@@ -179,7 +194,8 @@ async fn pinned_run(
         let info = Arc::clone(&loaded.info);
         let ran = if loaded.is_slow(batch.rows()) {
             let (loaded, batch, wanted) = (Arc::clone(loaded), Arc::clone(batch), wanted.clone());
-            Ran::aside(start, move || loaded.answer(&batch, &wanted)).await?
+            let turn = loaded.turn().await?;
+            Ran::aside(start, turn, move || loaded.answer(&batch, &wanted)).await?
         } else {
             Ran::since(start, loaded.answer(batch, wanted)?)?
         };
@@ -244,6 +260,37 @@ fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<
     }
 }
 
+/// What readiness asks of a model.
+struct Standing<'a> {
+    name: &'a str,
+    answers: bool,
+    /// Its recorded champion may still be brought back.
+    expected: bool,
+    waiting_for: Arc<String>,
+}
+
+/// Ready, or why not, so long after the start. Whoever waits for one model's patience waits for all: they are brought
+/// back one after another.
+fn readiness<'a>(models: impl Iterator<Item = Standing<'a>>, restored: bool, elapsed: Duration) -> Result<(), String> {
+    let models: Vec<Standing<'_>> = models.collect();
+    if elapsed < PATIENCE {
+        if !restored {
+            return Err("the recorded champions are being brought back".into());
+        }
+        if let Some(late) = models.iter().find(|m| m.expected && !m.answers) {
+            return Err(format!("model '{}' is being brought back", late.name));
+        }
+    }
+    if models.iter().any(|m| m.answers) {
+        return Ok(());
+    }
+    Err(match models.first() {
+        Some(model) => format!("model '{}' has no champion: {}", model.name, model.waiting_for),
+        None if restored => "no model is served: put one under the models directory".into(),
+        None => "the recorded champions are being brought back".into(),
+    })
+}
+
 impl Backend for Gateway {
     type Model = Served;
 
@@ -298,7 +345,12 @@ impl Backend for Gateway {
                 rows: 0,
             },
         ));
-        let ran = Self::champion_answer(&champion, &batch, &ask.outputs).await?;
+        let ran = Self::champion_answer(&champion, &batch, &ask.outputs).await;
+        // Counted, not recorded: the client has no id, so that no label can come, and without one a row is no evidence.
+        if ran.as_ref().is_err_and(|error| error.kind == Kind::NoAnswer) {
+            model.metrics.no_answer.increment(1);
+        }
+        let ran = ran?;
         let fallbacks = ran.answer.rows.iter().filter(|row| row.fallback.is_some()).count();
         if fallbacks > 0 {
             model.metrics.fallbacks.increment(fallbacks as u64);
@@ -321,27 +373,15 @@ impl Backend for Gateway {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if !self.restored.load(Ordering::Acquire) {
-            return Err("the recorded champions are being brought back".into());
-        }
         let models = self.models.load();
-        let patient = self.started.elapsed() < PATIENCE;
-        let late = models.values().find(|m| {
-            patient
-                && m.expected.load(Ordering::Relaxed)
-                && !m.given_up.load(Ordering::Relaxed)
-                && m.slot.load().is_none()
+        let standings = models.values().map(|m| Standing {
+            name: &m.name,
+            answers: m.slot.load().is_some(),
+            expected: m.expected.load(Ordering::Relaxed) && !m.given_up.load(Ordering::Relaxed),
+            waiting_for: m.waiting_for.load_full(),
         });
-        if let Some(model) = late {
-            return Err(format!("model '{}' is being brought back", model.name));
-        }
-        if models.values().any(|m| m.slot.load().is_some()) {
-            return Ok(());
-        }
-        Err(match models.values().next() {
-            Some(model) => format!("model '{}' has no champion: {}", model.name, model.waiting_for.load()),
-            None => "no model is served: put one under the models directory".into(),
-        })
+        let restored = self.restored.load(Ordering::Acquire);
+        readiness(standings, restored, self.started.elapsed())
     }
 
     fn degraded(&self) -> Option<String> {
@@ -391,11 +431,48 @@ impl Backend for Gateway {
     }
 
     fn metrics_text(&self) -> String {
-        self.metrics.render(&self.series())
+        let mut text = self.metrics.render(&self.series());
+        write_ledger(&mut text, self.recorder.is_healthy(), self.recorder.backlog());
+        text
     }
 }
 
 fn not_ready(model: &Served) -> Error {
     let text = format!("model '{}' has no champion: {}", model.name, model.waiting_for.load());
     Error::new(Kind::NotReady, text).retry_after(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(name: &str, answers: bool, expected: bool) -> Standing<'_> {
+        Standing {
+            name,
+            answers,
+            expected,
+            waiting_for: Arc::new("nothing".into()),
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_still_being_brought_back_holds_readiness_up_for_its_patience_only() {
+        let models = || [standing("quick", true, true), standing("huge", false, true)].into_iter();
+        let early = PATIENCE / 2;
+        assert!(readiness(models(), false, early).is_err());
+        assert!(readiness(models(), true, early).unwrap_err().contains("'huge'"));
+        assert_eq!(readiness(models(), true, PATIENCE), Ok(()));
+        assert_eq!(
+            readiness(models(), false, PATIENCE),
+            Ok(()),
+            "whatever else is still loading"
+        );
+    }
+
+    #[test]
+    fn without_any_answering_model_nothing_is_ready_however_long_it_takes() {
+        let models = || [standing("huge", false, true)].into_iter();
+        assert!(readiness(models(), false, PATIENCE * 9).unwrap_err().contains("'huge'"));
+        assert!(readiness([].into_iter(), true, PATIENCE * 9).is_err());
+    }
 }

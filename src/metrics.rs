@@ -18,7 +18,7 @@ use histogram::Histograms;
 
 pub use histogram::Seconds;
 pub use http::{HttpMetrics, Phases, Role, RouteName};
-pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries};
+pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger};
 
 const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);
 
@@ -113,6 +113,7 @@ mod tests {
             "dethrone_swaps_total{model=\"m\",kind=\"rollback\"}",
             "dethrone_requests_dropped_by_swap_total",
             "dethrone_fallbacks_total{model=\"m\"}",
+            "dethrone_no_answer_total{model=\"m\"}",
             "dethrone_runner_restarts_total{model=\"m\"}",
             "dethrone_recorder_dropped_total{model=\"m\",reason=\"queue_full\"}",
         ] {

@@ -7,6 +7,7 @@
 //! are read again from the disk. Leaves to others: carrying decisions out (`control`), scoring (`arena`).
 
 mod book;
+mod complaints;
 mod core;
 mod inputs;
 mod journal;

@@ -60,6 +60,8 @@ fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
     if limits.idle {
         sandbox::schedule_idle()?;
     }
+    // It was started as /proc/self/exe, and "exe" tells nobody in a list of processes or in the kernel's log who it is.
+    let _ = std::fs::write("/proc/self/comm", "dethrone-runner");
     // The kernel's first choice when memory runs out. Before `undumpable`, which takes the file away from us.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     sandbox::undumpable()

@@ -2,6 +2,7 @@
 //!
 //! Always holds: all runners have the same parent thread, which lives as long as any handle or runner does. The kernel
 //! ties "die with the parent" to the parent *thread*: a runner started from a passing thread would die with that.
+//! A runner is the very program that runs, also after its file was replaced: both sides must speak one wire form.
 //! Leaves to others: what a runner does to itself before it loads a model (`runner`).
 
 use std::io;
@@ -14,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::process::RunnerProcess;
 use super::sandbox::RunnerLimits;
+use crate::model::runtime;
 
 /// What a runner keeps of the gateway's environment: how to find ONNX Runtime.
 const KEPT: [&str; 2] = ["ORT_DYLIB_PATH", "LD_LIBRARY_PATH"];
@@ -55,6 +57,11 @@ impl Spawner {
     /// # Errors
     /// The executable's path is not known.
     pub fn of_this_program() -> io::Result<Self> {
+        // The kernel resolves it to the file that this process was started from, though another has taken its name.
+        let itself = PathBuf::from("/proc/self/exe");
+        if itself.exists() {
+            return Ok(Self::start(itself));
+        }
         std::env::current_exe().map(Self::start)
     }
 
@@ -106,6 +113,10 @@ fn spawn(path: &Path, spec: &RunnerSpec) -> io::Result<(Child, UnixStream)> {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
+    }
+    if let Some(runtime) = runtime::started() {
+        // The same library: what lies beside the executable may have been replaced, or be gone, with it.
+        command.env("ORT_DYLIB_PATH", &runtime.path);
     }
     command.spawn().map(|child| (child, ours))
 }

@@ -10,8 +10,10 @@ use arc_swap::ArcSwap;
 const CARRIED_ROWS: u64 = 10_000;
 /// So many rows must have been seen before a feature that none carried speaks against a version.
 const FIRST_ROWS: u64 = 100;
-/// More names than this are not remembered: clients decide what they send.
+/// More names than this are not remembered at once: clients decide what they send.
 const CARRIED_NAMES: usize = 1_024;
+/// So many rows pass between two attempts to forget names.
+const SWEEP_ROWS: u64 = 100;
 
 /// Which unknown features recent rows carried.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Carried {
     rows: AtomicU64,
     names: ArcSwap<HashMap<String, AtomicU64>>,
     adding: Mutex<()>,
+    /// Rows at the last attempt to add a name.
+    swept: AtomicU64,
 }
 
 impl Carried {
@@ -36,13 +40,23 @@ impl Carried {
         }
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.names.load_full();
-        if known.len() >= CARRIED_NAMES {
+        let is_full = known.len() >= CARRIED_NAMES;
+        // When it is full, every row with one more name would look through all of them: not more often than every
+        // hundredth row.
+        if is_full && now.saturating_sub(self.swept.load(Ordering::Relaxed)) < SWEEP_ROWS {
             return;
         }
+        self.swept.store(now, Ordering::Relaxed);
+        let recent = |last: &u64| !is_full || now.saturating_sub(*last) <= CARRIED_ROWS;
         let copy = known
             .iter()
-            .map(|(name, last)| (name.clone(), AtomicU64::new(last.load(Ordering::Relaxed))));
+            .map(|(name, last)| (name, last.load(Ordering::Relaxed)))
+            .filter(|(_, last)| recent(last))
+            .map(|(name, last)| (name.clone(), AtomicU64::new(last)));
         let mut names: HashMap<String, AtomicU64> = copy.collect();
+        if names.len() >= CARRIED_NAMES {
+            return;
+        }
         names.insert(name.to_owned(), AtomicU64::new(now));
         self.names.store(Arc::new(names));
     }
@@ -82,5 +96,19 @@ mod tests {
             carried.note(&i.to_string());
         }
         assert_eq!(carried.names.load().len(), CARRIED_NAMES);
+    }
+
+    #[test]
+    fn names_that_nobody_sends_any_more_make_room_for_others() {
+        let carried = Carried::default();
+        (0..CARRIED_NAMES).for_each(|i| carried.note(&i.to_string()));
+        carried.count(9_000);
+        carried.note("0");
+        carried.note("date");
+        assert!(!carried.carries("date"), "there is no room yet");
+        carried.count(1_001);
+        carried.note("date");
+        assert!(carried.carries("date") && carried.carries("0") && !carried.carries("1"));
+        assert_eq!(carried.names.load().len(), 2);
     }
 }

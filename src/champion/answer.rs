@@ -33,16 +33,43 @@ pub struct Answer {
     pub rows: Vec<RowAnswer>,
 }
 
+/// The champion's own answers, some of which may be missing.
+#[derive(Debug)]
+pub struct Begun(Vec<Result<RowAnswer, Fault>>);
+
+impl Begun {
+    /// Rows that the champion could not answer.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.0.iter().filter(|row| row.is_err()).count()
+    }
+}
+
 impl Champion {
     /// Answers every row of the batch, or says which one nobody can answer.
     ///
     /// # Errors
     /// 400 where a needed feature is missing and no version can do without, 422 where every version failed.
     pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
+        self.finish(self.begin(batch, wanted)?, batch, wanted)
+    }
+
+    /// What the champion itself makes of the batch.
+    ///
+    /// # Errors
+    /// It lacks an output that was asked for.
+    pub fn begin(&self, batch: &Batch, wanted: &Wanted) -> Result<Begun, Error> {
         let outputs = outputs(&self.version.info, wanted)?;
-        let mut rows = answer_with(&self.version, batch, &outputs);
-        let broken = rows.iter().any(Result::is_err);
-        if broken {
+        Ok(Begun(answer_with(&self.version, batch, &outputs)))
+    }
+
+    /// The rows that are still open, by the previous champion.
+    ///
+    /// # Errors
+    /// As [`Champion::answer`].
+    pub fn finish(&self, begun: Begun, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
+        let Begun(mut rows) = begun;
+        if rows.iter().any(Result::is_err) {
             let stand_in = self.previous.as_ref().map(|previous| {
                 // It may not have the outputs that were named; it answers all the same.
                 let outputs = self::outputs(&previous.info, wanted)

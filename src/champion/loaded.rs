@@ -1,4 +1,7 @@
 //! A version loaded in this process: one session per worker, so that no request waits for another's.
+//!
+//! Always holds: runs that leave the async workers are as many as there are sessions, and of the requests that wait for
+//! one there are a few at most; one more is refused at once.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -7,7 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::batch::Batch;
+use crate::error::{Error, Kind};
 use crate::model::head::Head;
 use crate::model::layout::Layout;
 use crate::model::session::{LoadError, RunError, Session};
@@ -17,6 +23,9 @@ use crate::score::VersionNo;
 
 /// Longer runs leave the async workers: below, the hand-over costs more than it frees.
 const INLINE: Duration = Duration::from_micros(300);
+
+/// Requests that may wait for each session of a slow version: a client that would wait longer does better elsewhere.
+const WAITING: usize = 4;
 
 /// What identifies a version and how it is asked and read.
 #[derive(Debug)]
@@ -43,6 +52,7 @@ pub struct Loaded {
     /// Who it is.
     pub info: Arc<VersionInfo>,
     sessions: Arc<[Mutex<Session>]>,
+    gate: Gate,
     /// Measured time of a one-row run.
     run_time: Duration,
 }
@@ -76,6 +86,7 @@ impl Loaded {
         }
         Ok(Self {
             info,
+            gate: Gate::new(loaded.len()),
             sessions: loaded.into(),
             run_time,
         })
@@ -87,6 +98,7 @@ impl Loaded {
         Self {
             info,
             sessions: Arc::clone(&self.sessions),
+            gate: self.gate.clone(),
             run_time: self.run_time,
         }
     }
@@ -97,6 +109,20 @@ impl Loaded {
         // Rows of a batch share the fixed cost of a run: a merged row costs about a fifth of a lone one.
         let runs = if self.info.batched { 1 + rows / 5 } else { rows };
         self.run_time.saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX)) > INLINE
+    }
+
+    /// Waits for a session's turn, for a run away from the async workers.
+    ///
+    /// # Errors
+    /// 429 when too many wait already.
+    pub async fn turn(&self) -> Result<Turn, Error> {
+        self.gate.turn().await.ok_or_else(|| {
+            let text = format!(
+                "too many requests wait for version '{}': send fewer at once",
+                self.info.name
+            );
+            Error::new(Kind::Overloaded, text).retry_after(1)
+        })
     }
 
     /// Runs rows `rows` of the batch, computing only `outputs`.
@@ -129,6 +155,38 @@ impl Loaded {
     }
 }
 
+/// Who may run, and who may wait for it.
+#[derive(Debug, Clone)]
+struct Gate {
+    places: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
+}
+
+/// Leave to run; hold it until the run has ended.
+#[derive(Debug)]
+pub struct Turn {
+    _session: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Gate {
+    fn new(sessions: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(sessions * (1 + WAITING))),
+            sessions: Arc::new(Semaphore::new(sessions)),
+        }
+    }
+
+    /// `None`: there is no place to wait. Whoever gives up while it waits leaves its place.
+    async fn turn(&self) -> Option<Turn> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Turn {
+            _session: Arc::clone(&self.sessions).acquire_owned().await.ok()?,
+            _place: place,
+        })
+    }
+}
+
 /// Runs a few times and gives the median time.
 fn warm(session: &mut Session, probe: &[Tensor], wanted: &[usize]) -> Result<Duration, LoadError> {
     let mut times = Vec::with_capacity(5);
@@ -142,4 +200,43 @@ fn warm(session: &mut Session, probe: &[Tensor], wanted: &[usize]) -> Result<Dur
     }
     times.sort_unstable();
     Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_few_wait_for_each_session_one_more_is_refused_and_who_gives_up_leaves_its_place() {
+        let gate = Gate::new(2);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut asked: Vec<_> = (0..2 * (1 + WAITING)).map(|_| Box::pin(gate.turn())).collect();
+        let mut running = Vec::new();
+        asked.retain_mut(|turn| match turn.as_mut().poll(&mut context) {
+            Poll::Ready(turn) => {
+                running.push(turn.unwrap());
+                false
+            }
+            Poll::Pending => true,
+        });
+        assert_eq!((running.len(), asked.len()), (2, 2 * WAITING));
+        assert!(matches!(
+            Box::pin(gate.turn()).as_mut().poll(&mut context),
+            Poll::Ready(None)
+        ));
+        asked.pop();
+        let mut late = Box::pin(gate.turn());
+        assert!(
+            late.as_mut().poll(&mut context).is_pending(),
+            "it waits in the place that was left"
+        );
+        running.pop();
+        assert!(
+            asked[0].as_mut().poll(&mut context).is_ready(),
+            "first come, first served"
+        );
+    }
 }

@@ -31,6 +31,10 @@ pub struct ModelStatus {
     pub champion: Option<Champion>,
     /// Why automatic changes are stopped, when they are.
     pub hold: Option<serde_json::Value>,
+    /// Why the ledger cannot be written, while it cannot.
+    pub ledger_fault: Option<String>,
+    /// Versions that the gateway has left out, because there are too many.
+    pub versions_left_out: u64,
     /// All versions in the registry's order.
     pub versions: Vec<VersionStatus>,
 }
@@ -136,6 +140,12 @@ pub fn table(status: &ModelStatus) -> String {
         status.model,
         hold(status)
     );
+    if let Some(fault) = &status.ledger_fault {
+        let _ = writeln!(
+            out,
+            "  the ledger cannot be written: labels are refused, rows are not recorded, promotions wait: {fault}"
+        );
+    }
     let width = status
         .versions
         .iter()
@@ -150,6 +160,9 @@ pub fn table(status: &ModelStatus) -> String {
     );
     for version in &status.versions {
         let _ = writeln!(out, "  {}", line(version, width));
+    }
+    if status.versions_left_out > 0 {
+        let _ = writeln!(out, "  and {} older versions", status.versions_left_out);
     }
     for (version, why) in status.versions.iter().filter_map(sentence) {
         let _ = writeln!(out, "  {version}: {why}");
@@ -210,6 +223,15 @@ impl Coverage {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_table_tells_of_a_ledger_that_fails_and_of_versions_left_out() {
+        let answer = r#"{"model":"m","ledger_fault":"the disk is full","versions_left_out":7}"#;
+        let table = table(&serde_json::from_str(answer).unwrap());
+        for part in ["labels are refused", "the disk is full", "and 7 older versions"] {
+            assert!(table.contains(part), "'{part}' is not in\n{table}");
+        }
+    }
+
     const ANSWER: &str = r#"{"model":"elec2","champion":{"version":"e01_logreg","digest":"sha256:00","since":"2026-01-01T00:00:00Z","epoch":3},
         "hold":{"author":"ada","reason":"audit"},"policy":{"alpha":0.01},"versions":[
         {"version":"e02_tree","role":"challenger","digest":"sha256:01","reason":null,"evidence":{"labels":1234,"log_wealth":2.31,
@@ -229,6 +251,10 @@ mod tests {
         ] {
             assert!(table.contains(part), "'{part}' is not in\n{table}");
         }
+        assert!(
+            !table.contains("ledger") && !table.contains("older versions"),
+            "{table}"
+        );
         assert_eq!(status.versions[0].coverage.as_ref().unwrap().open(), 2);
     }
 }

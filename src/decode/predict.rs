@@ -89,6 +89,13 @@ impl<'a> PredictBody<'a> {
                 "the body is empty: send {\"instances\":[…]} or {\"inputs\":{…}}",
             ));
         }
+        // The derived reading would take a list for the fields in order.
+        if body.trim_start().starts_with('[') {
+            return Err(Error::new(
+                Kind::WrongType,
+                "the body is a list: send an object, {\"instances\":[…]} or {\"inputs\":{…}}",
+            ));
+        }
         serde_json::from_str(body).map_err(|e| whole(body, &e))
     }
 

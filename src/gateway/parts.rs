@@ -15,11 +15,12 @@ use crate::arena::Spawner;
 use crate::config::ServerConfig;
 use crate::control::{self, Control, Parts};
 use crate::http::{App, Face, Limits, Servers, bind};
-use crate::id::{IdGenerator, IdKey};
+use crate::id::{IdGenerator, IdKey, time_of};
 use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
 use crate::model::runtime::{self, RuntimeError};
 use crate::recorder::{Recorder, StorageError};
+use crate::time;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     runtime::start()?;
     let (decided, decisions) = bounded(256);
     let (recorder, recorder_thread) = Recorder::start(&config.state, decided)?;
+    // Before control, which asks for the time: it must not lie before what is recorded.
+    let ids = ids(&config, &recorder).await?;
     let metrics = Arc::new(Metrics::new());
     let models: control::Models = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let restored = Arc::new(AtomicBool::new(false));
@@ -94,7 +97,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         restored: Arc::clone(&restored),
     })?;
     let gateway = Arc::new(Gateway {
-        ids: ids(&config, &recorder).await?,
+        ids,
         models,
         recorder: recorder.clone(),
         metrics: Arc::clone(&metrics),
@@ -136,6 +139,10 @@ async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, 
         source,
     })?;
     let last = recorder.call(|_, writer| writer.last_id()).await?;
+    if last > 0 && time::not_before(time_of(last)) {
+        let recorded = time::rfc3339(time_of(last));
+        tracing::warn!(%recorded, "the system's clock is behind what the ledger has recorded: time goes on from there");
+    }
     Ok(IdGenerator::new(key, last + 1))
 }
 

@@ -17,12 +17,15 @@ use crate::time::rfc3339;
 
 /// Decisions shown at most; the ledger has them all.
 const DECISIONS: u32 = 10_000;
+/// Versions that do not run, shown at most: names may come and go for years, and the recorder's thread reads them.
+const VERSIONS: u32 = 256;
 
 /// What the recorder's thread knows of a model at one moment.
 #[derive(Debug)]
 struct Moment {
     row: ModelRow,
     versions: Vec<VersionRow>,
+    left_out: u64,
     verdicts: Vec<(VersionNo, Value)>,
     coverage: Vec<(VersionNo, Coverage)>,
     policy: Value,
@@ -49,18 +52,23 @@ impl Gateway {
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {
         let served = self.resolve(Some(name))?;
         let moment = self.moment(&served).await?;
-        Ok(view(&served, &moment))
+        let mut view = view(&served, &moment);
+        if let Some(view) = view.as_object_mut() {
+            view.insert("ledger_fault".into(), json!(self.recorder.fault()));
+        }
+        Ok(view)
     }
 
     async fn moment(&self, served: &Arc<Served>) -> Result<Moment, Error> {
         let (name, no) = (served.name.clone(), served.no);
         let moment = self.recorder.look(move |core, writer| {
-            let versions = writer.versions(no)?;
+            let (versions, left_out) = writer.latest_versions(no, VERSIONS)?;
             let Some(book) = core.books.get(&no) else {
                 let row = writer.model(&name)?;
                 return Ok(Moment {
                     row,
                     versions,
+                    left_out,
                     verdicts: Vec::new(),
                     coverage: Vec::new(),
                     policy: Value::Null,
@@ -73,6 +81,7 @@ impl Gateway {
             Ok(Moment {
                 row: book.row.clone(),
                 versions,
+                left_out,
                 verdicts: book
                     .verdicts()
                     .into_iter()
@@ -187,6 +196,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "interface": interface,
         "rows": {"recorded": moment.recorded, "open": moment.open},
         "versions": versions,
+        "versions_left_out": moment.left_out,
     })
 }
 

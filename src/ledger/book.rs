@@ -220,6 +220,29 @@ impl Writer<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The versions of a model that run and its last `window` others, oldest first, and how many names are only among
+    /// the older ones.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn latest_versions(&self, model: ModelNo, window: u32) -> Result<(Vec<VersionRow>, u64), LedgerError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT version_no, model_no, name, digest, stored_digest, role, reason, arrived, facts, lineage
+             FROM versions WHERE model_no = ?1 AND (role IN ('champion', 'previous', 'challenger') OR version_no IN
+             (SELECT version_no FROM versions WHERE model_no = ?1 ORDER BY version_no DESC LIMIT ?2))
+             ORDER BY version_no",
+        )?;
+        let rows = statement.query_map(params![model.0, window], version)?;
+        let rows: Vec<VersionRow> = rows.collect::<Result<_, _>>()?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT count(DISTINCT name) FROM versions WHERE model_no = ?1")?;
+        let names: i64 = statement.query_row([model.0], |row| row.get(0))?;
+        let shown: std::collections::HashSet<&str> = rows.iter().map(|v| v.name.as_str()).collect();
+        let left_out = names.cast_unsigned().saturating_sub(shown.len() as u64);
+        Ok((rows, left_out))
+    }
+
     /// Adds a version and gives it its number.
     ///
     /// # Errors
@@ -530,5 +553,45 @@ impl Writer<'_> {
             ))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Ledger;
+
+    #[test]
+    fn of_many_versions_the_latest_are_read_and_those_that_run() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let add = |writer: &Writer<'_>, model, name: &str, role: &str| {
+            writer.insert_version(&VersionRow {
+                no: VersionNo(0),
+                model,
+                name: name.into(),
+                digest: format!("sha256:{name}"),
+                stored_digest: None,
+                role: role.into(),
+                reason: None,
+                arrived_ms: 0,
+                facts: None,
+                lineage: None,
+            })
+        };
+        let read = ledger.transaction(true, |writer| {
+            let model = writer.model("m")?.no;
+            add(writer, model, "first", "champion")?;
+            for name in 0..9 {
+                add(writer, model, &name.to_string(), "retired")?;
+            }
+            let other = writer.model("other")?.no;
+            add(writer, other, "x", "rejected")?;
+            Ok((writer.latest_versions(model, 3)?, writer.latest_versions(model, 300)?))
+        });
+        let ((few, left_out), (all, none)) = read.unwrap();
+        let names: Vec<&str> = few.iter().map(|v| v.name.as_str()).collect();
+        assert_eq!((names, left_out), (vec!["first", "6", "7", "8"], 6));
+        assert_eq!((all.len(), none), (10, 0));
     }
 }

@@ -3,8 +3,14 @@
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::LedgerError;
+
+/// A process that was killed holds its lock until the kernel has taken it apart, which a loaded model makes long.
+const DYING: Duration = Duration::from_secs(3);
+/// Between two tries.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Exclusive hold of a state directory, let go on drop and by the system when the process ends.
 #[derive(Debug)]
@@ -13,11 +19,16 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock of `state`, creating the directory, open to its owner alone, if needed.
+    /// Takes the lock of `state`, creating the directory, open to its owner alone, if needed. Waits up to three seconds
+    /// for a process that is ending.
     ///
     /// # Errors
-    /// [`LedgerError::Locked`] when another process holds it.
+    /// [`LedgerError::Locked`] when another process keeps it.
     pub fn take(state: &Path) -> Result<Self, LedgerError> {
+        Self::take_within(state, DYING)
+    }
+
+    fn take_within(state: &Path, patience: Duration) -> Result<Self, LedgerError> {
         let wrap = |path: &Path| {
             let path = path.to_path_buf();
             move |source| LedgerError::File { path, source }
@@ -27,10 +38,21 @@ impl StateLock {
         made.map_err(wrap(state))?;
         let path = state.join("lock");
         let file = create(&path).map_err(wrap(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(LedgerError::Locked(state.to_path_buf())),
-            Err(std::fs::TryLockError::Error(source)) => Err(LedgerError::File { path, source }),
+        let end = Instant::now() + patience;
+        let mut said = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(std::fs::TryLockError::WouldBlock) if Instant::now() < end => {}
+                Err(std::fs::TryLockError::WouldBlock) => return Err(LedgerError::Locked(state.to_path_buf())),
+                Err(std::fs::TryLockError::Error(source)) => return Err(LedgerError::File { path, source }),
+            }
+            if !said {
+                said = true;
+                let state = state.display();
+                tracing::info!(%state, "another process holds the state directory: waiting whether it is ending");
+            }
+            std::thread::sleep(POLL);
         }
     }
 }
@@ -71,8 +93,21 @@ mod tests {
     fn a_second_process_is_refused_until_the_first_lets_go() {
         let dir = tempfile::TempDir::new().unwrap();
         let first = StateLock::take(dir.path()).unwrap();
-        assert!(matches!(StateLock::take(dir.path()), Err(LedgerError::Locked(_))));
+        let second = StateLock::take_within(dir.path(), Duration::ZERO);
+        assert!(matches!(second, Err(LedgerError::Locked(_))));
         drop(first);
         StateLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_ending_is_waited_for() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let dying = StateLock::take(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            let successor = scope.spawn(|| StateLock::take_within(dir.path(), Duration::from_secs(60)));
+            assert!(!successor.is_finished());
+            drop(dying);
+            successor.join().unwrap().unwrap();
+        });
     }
 }

@@ -14,6 +14,7 @@ pub(super) const LABELS: &str = "dethrone_labels_total";
 pub(super) const SWAPS: &str = "dethrone_swaps_total";
 pub(super) const DROPPED_BY_SWAP: &str = "dethrone_requests_dropped_by_swap_total";
 pub(super) const FALLBACKS: &str = "dethrone_fallbacks_total";
+pub(super) const NO_ANSWER: &str = "dethrone_no_answer_total";
 pub(super) const RECORDER_DROPPED: &str = "dethrone_recorder_dropped_total";
 pub(super) const RUNNER_RESTARTS: &str = "dethrone_runner_restarts_total";
 
@@ -25,6 +26,14 @@ pub(super) const MODEL_INFO: (&str, &str) = (
 pub(super) const CHAMPION_SINCE: (&str, &str) = (
     "dethrone_champion_since_timestamp_seconds",
     "When the champion took the slot, Unix seconds.",
+);
+pub(super) const LEDGER_HEALTHY: (&str, &str) = (
+    "dethrone_ledger_healthy",
+    "1 while the ledger can be written; at 0 labels are refused, rows are not recorded and promotions wait.",
+);
+pub(super) const RECORDER_BACKLOG: (&str, &str) = (
+    "dethrone_recorder_backlog",
+    "Answered requests, with all their rows, that wait to be recorded.",
 );
 pub(super) const LOG_WEALTH: (&str, &str) = (
     "dethrone_evidence_log_wealth",
@@ -43,7 +52,7 @@ pub(super) const HISTOGRAMS: [(&str, &str); 3] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 11] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (SHADOW_OFFERED, "Rows offered to challengers, one per challenger."),
     (SHADOW_EXECUTED, "Rows that challengers scored or failed."),
@@ -57,6 +66,10 @@ const COUNTERS: [(&str, &str); 10] = [
     (
         FALLBACKS,
         "Rows that the previous champion answered because the champion could not.",
+    ),
+    (
+        NO_ANSWER,
+        "Predictions refused because no version could answer one of their rows (422).",
     ),
     (RECORDER_DROPPED, "Rows that were answered and not recorded, by reason."),
     (RUNNER_RESTARTS, "Runner processes started again after they ended."),

@@ -44,6 +44,8 @@ pub struct ModelMetrics {
     pub shadow_executed: Counter,
     /// Rows that the previous champion answered.
     pub fallbacks: Counter,
+    /// Predictions refused because no version could answer one of their rows.
+    pub no_answer: Counter,
     /// Runners started again.
     pub runner_restarts: Counter,
     /// Requests lost because of a swap: over all models.
@@ -72,6 +74,7 @@ impl ModelMetrics {
             shadow_offered: plain(families::SHADOW_OFFERED),
             shadow_executed: plain(families::SHADOW_EXECUTED),
             fallbacks: plain(families::FALLBACKS),
+            no_answer: plain(families::NO_ANSWER),
             runner_restarts: plain(families::RUNNER_RESTARTS),
             dropped_by_swap: metrics.counter(families::DROPPED_BY_SWAP, Vec::new()),
             shadow_dropped: by(families::SHADOW_DROPPED, "reason", &Shed::ALL.map(Shed::name)),
@@ -157,6 +160,13 @@ pub(super) fn write_versions(text: &mut String, versions: &[VersionSeries]) {
             ))
         }),
     );
+}
+
+/// Appends the state of the ledger.
+pub fn write_ledger(text: &mut String, is_healthy: bool, backlog: usize) {
+    let healthy = format!(" {}", u8::from(is_healthy));
+    family(text, families::LEDGER_HEALTHY, std::iter::once(healthy));
+    family(text, families::RECORDER_BACKLOG, std::iter::once(format!(" {backlog}")));
 }
 
 fn family(text: &mut String, (name, help): (&str, &str), series: impl Iterator<Item = String>) {

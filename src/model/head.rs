@@ -181,7 +181,7 @@ impl Head {
                     .ok_or_else(|| format!("label {label} is not a finite number"))
             }
             Some(task) => {
-                let index = labels::index(self.classes.as_ref(), label)?;
+                let index = labels::index(self.classes.as_ref(), self.positive, label)?;
                 let class = if task == Task::Binary {
                     usize::from(index == self.positive)
                 } else {

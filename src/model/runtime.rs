@@ -32,13 +32,20 @@ pub struct Runtime {
     pub path: PathBuf,
 }
 
+static STARTED: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
+
 /// Starts ONNX Runtime once per process; later calls give the same answer.
 ///
 /// # Errors
 /// When no library is found, it is too old, or telemetry is not switched off; the text names the ways out.
 pub fn start() -> Result<&'static Runtime, RuntimeError> {
-    static STARTED: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
     STARTED.get_or_init(load).as_ref().map_err(Clone::clone)
+}
+
+/// The library, where [`start`] has loaded it.
+#[must_use]
+pub fn started() -> Option<&'static Runtime> {
+    STARTED.get()?.as_ref().ok()
 }
 
 fn load() -> Result<Runtime, RuntimeError> {

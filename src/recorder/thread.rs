@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
 use tokio::sync::oneshot;
 
+use super::complaints::Complaints;
 use super::labels::{ItemStatus, LabelItem};
 use super::{AfterCommit, Command, Core, Fault, LABEL_REQUESTS, Look, OBSERVATIONS, REPORTS, Verdicted};
 use crate::arena::ShadowReport;
@@ -89,6 +90,7 @@ pub(super) struct Thread {
     pub(super) core: Core,
     decisions: Sender<Verdicted>,
     fault: Fault,
+    complaints: Complaints,
     stopping: Arc<AtomicBool>,
 }
 
@@ -106,6 +108,7 @@ impl Thread {
             core: Core::default(),
             decisions,
             fault,
+            complaints: Complaints::default(),
             stopping,
         }
     }
@@ -225,7 +228,10 @@ impl Thread {
     /// Until the ledger can be written: labels and orders are refused, rows dropped and counted. Then the books agree
     /// with the disk again.
     fn outage(&mut self, cause: &LedgerError, drained: Drained) {
-        tracing::error!(error = %cause, "the ledger cannot be written: nothing is acknowledged, promotions wait");
+        let said = self.complaints.due(Instant::now());
+        if let Some(unsaid) = said {
+            tracing::error!(error = %cause, unsaid, "the ledger cannot be written: nothing is acknowledged, promotions wait");
+        }
         let mut why = cause.to_string();
         self.fault.store(Some(Arc::new(why.clone())));
         let began_ms = now_ms();
@@ -237,13 +243,17 @@ impl Thread {
                 .and_then(|()| self.core.reload(&self.ledger));
             match healed {
                 Ok(()) => {
-                    tracing::info!(rows_dropped = rows, "the ledger can be written again");
+                    if said.is_some() {
+                        tracing::info!(rows_dropped = rows, "the ledger can be written again");
+                    }
                     self.fault.store(None);
                     return;
                 }
                 Err(error) if error.to_string() != why => {
                     why = error.to_string();
-                    tracing::error!(%error, "the ledger still cannot be written");
+                    if let Some(unsaid) = self.complaints.due(Instant::now()) {
+                        tracing::error!(%error, unsaid, "the ledger still cannot be written");
+                    }
                     self.fault.store(Some(Arc::new(why.clone())));
                 }
                 Err(_) => {}

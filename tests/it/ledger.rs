@@ -77,9 +77,28 @@ fn while_the_ledger_cannot_be_written_answers_go_on_labels_are_refused_and_it_he
         "e01_logreg",
         "the view is shown all the same"
     );
+    let fault = gateway.view("elec2")["ledger_fault"].clone();
+    assert!(fault.as_str().is_some_and(|why| why.contains("locked")), "{fault}");
+    assert!(
+        gateway
+            .metric("dethrone_ledger_healthy")
+            .is_some_and(|healthy| healthy < 0.5)
+    );
     let lost = predict(&gateway);
     other.execute_batch("ROLLBACK").unwrap();
     until("health", || health(&gateway).json()["degraded"].is_null().then_some(()));
+    assert!(gateway.view("elec2")["ledger_fault"].is_null());
+    assert!(
+        gateway
+            .metric("dethrone_ledger_healthy")
+            .is_some_and(|healthy| healthy > 0.5)
+    );
+    until("the backlog is written", || {
+        gateway
+            .metric("dethrone_recorder_backlog")
+            .is_some_and(|rows| rows < 0.5)
+            .then_some(())
+    });
     assert_eq!(gateway.label("elec2", &[(&id, json!(0))]), ["conflict"]);
     assert_eq!(gateway.label("elec2", &[(&lost, json!(0))]), ["unrecorded"]);
     let dropped = "dethrone_recorder_dropped_total{model=\"elec2\",reason=\"ledger_failed\"}";

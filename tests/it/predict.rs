@@ -446,6 +446,11 @@ fn a_champion_that_fails_on_a_row_without_a_previous_one_is_422_no_answer() {
         gateway.metric("dethrone_requests_total{route=\"predict\",code=\"422\"}"),
         Some(1.0)
     );
+    assert_eq!(
+        gateway.metric("dethrone_no_answer_total{model=\"m\"}"),
+        Some(1.0),
+        "no id was given, so that only this tells"
+    );
 }
 
 #[test]
@@ -573,4 +578,51 @@ fn before_the_first_champion_everything_says_503_and_which_line_to_add() {
         get(gateway.data, "/v2/health/ready").json(),
         json!({"live": true, "ready": true})
     );
+}
+
+#[test]
+fn a_burst_for_a_slow_model_is_refused_beyond_a_few_that_wait_and_holds_nothing_else_up() {
+    const BURST: usize = 24;
+    let site = Site::new("workers = 1\n");
+    site.model_toml(
+        "slow",
+        "interface = \"tensors\"\ntask = \"regression\"\nmetric = \"squared_error\"\nbound = 1.0\n",
+    )
+    .drop_file("slow", "slow", &data("slow"));
+    let gateway = site.start().ready();
+    let body = json!({"model": "slow", "inputs": {"x": [[0.5, 0.5, 0.5]]}});
+    let (status, answer) = gateway.predict(&body);
+    assert_eq!(status, 200, "{answer}");
+    let healthy = |what: &str| {
+        let start = Instant::now();
+        assert_eq!(get(gateway.data, "/v2/health/live").status, 200, "{what}");
+        start.elapsed()
+    };
+    healthy("before");
+    let (answers, slowest) = std::thread::scope(|scope| {
+        let start = Instant::now();
+        let asked: Vec<_> = (0..BURST)
+            .map(|_| scope.spawn(|| post(gateway.data, "/predict", &body)))
+            .collect();
+        let mut slowest = Duration::ZERO;
+        while asked.iter().any(|one| !one.is_finished()) {
+            slowest = slowest.max(healthy("during the burst"));
+        }
+        let answers: Vec<Answer> = asked.into_iter().map(|one| one.join().unwrap()).collect();
+        (answers, (slowest, start.elapsed()))
+    });
+    let (slowest, whole) = slowest;
+    assert!(slowest < whole / 2, "health waited {slowest:?} of {whole:?}");
+    let refused: Vec<&Answer> = answers.iter().filter(|a| a.status == 429).collect();
+    assert!(answers.iter().all(|a| a.status == 200 || a.status == 429));
+    assert!(
+        !refused.is_empty() && refused.len() < BURST,
+        "{} refused",
+        refused.len()
+    );
+    for answer in refused {
+        assert_eq!(answer.json()["code"], "overloaded");
+        assert!(answer.head.to_lowercase().contains("retry-after:"), "{}", answer.head);
+    }
+    assert_eq!(gateway.predict(&body).0, 200, "afterwards");
 }

@@ -138,3 +138,29 @@ fn what_no_version_takes_is_not_recorded() {
     let rows: i64 = ask_ledger(&site, "SELECT count(*) FROM predictions").unwrap();
     assert_eq!((kept, rows), (0, 1));
 }
+
+#[test]
+fn after_its_file_was_replaced_a_running_gateway_still_starts_runners_of_its_own_kind() {
+    let site = Site::new("");
+    site.model_toml("elec2", "champion = \"e01_logreg\"\n")
+        .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    let program = site.state().with_file_name("dethrone");
+    std::fs::copy(env!("CARGO_BIN_EXE_dethrone"), &program).unwrap();
+    let gateway = site.start_program(&program).ready();
+    // As package managers do it: another file takes the name.
+    let newer = program.with_extension("new");
+    std::fs::write(&newer, "of another time").unwrap();
+    std::fs::rename(newer, program).unwrap();
+    site.drop_file("elec2", "e02_tree", &shipped("e02_tree"));
+    gateway.until_role("elec2", "e02_tree", "challenger");
+    until("its runner answers", || {
+        let body = json!({"version": "e02_tree", "instances": [elec2_row()]});
+        (gateway.predict(&body).0 == 200).then_some(())
+    });
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let named = |pid: u32| name(pid).trim_end() == "dethrone-runner";
+    assert!(
+        gateway.children().into_iter().any(named),
+        "operators can tell what it is"
+    );
+}

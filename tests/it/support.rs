@@ -92,9 +92,14 @@ impl Site {
 
     /// Starts the gateway; it is up (listening), not necessarily ready.
     pub(crate) fn start(&self) -> Gateway {
+        self.start_program(Path::new(env!("CARGO_BIN_EXE_dethrone")))
+    }
+
+    /// As [`Site::start`], from another copy of the program.
+    pub(crate) fn start_program(&self, program: &Path) -> Gateway {
         let config = self.dir.path().join("dethrone.toml");
         std::fs::write(&config, &self.settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dethrone"))
+        let mut child = Command::new(program)
             .arg("serve")
             .arg("--config")
             .arg(&config)

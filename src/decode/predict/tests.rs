@@ -82,3 +82,12 @@ fn ids_entities_and_context_go_with_the_rows() {
         assert!(e.message.contains(says), "{body}: {e}");
     }
 }
+
+#[test]
+fn a_list_as_the_body_is_told_what_to_send() {
+    for body in ["[]", " [[1.0, 2.0]]"] {
+        let error = PredictBody::parse(body.as_bytes()).unwrap_err();
+        assert_eq!(error.code(), "wrong_type");
+        assert!(error.message.contains("{\"instances\":[…]}"), "{error}");
+    }
+}

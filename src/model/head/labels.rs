@@ -35,13 +35,16 @@ pub(super) fn position(classes: &Classes, name: &str) -> Result<usize, String> {
     at.ok_or_else(|| format!("positive = \"{name}\" is none of the classes {}", list(classes)))
 }
 
-/// The index of a reported label.
-pub(super) fn index(classes: Option<&Classes>, label: &Json) -> Result<usize, String> {
+/// The index of a reported label; of two classes `true` is the positive one.
+pub(super) fn index(classes: Option<&Classes>, positive: usize, label: &Json) -> Result<usize, String> {
     let Some(classes) = classes else {
         return Err("the model's classes are unknown".into());
     };
     let at = match (label, classes) {
-        (Json::Bool(second), _) if classes.len() == 2 => Some(usize::from(*second)),
+        (Json::Bool(is_positive), _) if classes.len() == 2 => {
+            let positive = positive.min(1);
+            Some(if *is_positive { positive } else { 1 - positive })
+        }
         (Json::Number(_), Classes::Ints(ints)) => whole(label).and_then(|x| ints.iter().position(|&i| i == x)),
         (Json::Number(_), Classes::Names(names)) => {
             whole(label).and_then(|x| names.iter().position(|n| *n == x.to_string()))
@@ -80,4 +83,21 @@ fn short(label: &Json) -> String {
         return text;
     }
     text.chars().take(60).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn true_is_the_positive_class_whichever_of_the_two_that_is() {
+        let classes = Classes::Names(vec!["good".into(), "bad".into()]);
+        for positive in [0, 1] {
+            assert_eq!(index(Some(&classes), positive, &Json::Bool(true)), Ok(positive));
+            assert_eq!(index(Some(&classes), positive, &Json::Bool(false)), Ok(1 - positive));
+            assert_eq!(index(Some(&classes), positive, &Json::from("bad")), Ok(1));
+        }
+        let three = Classes::Ints(vec![0, 1, 2]);
+        assert!(index(Some(&three), 1, &Json::Bool(true)).is_err());
+    }
 }

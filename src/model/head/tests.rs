@@ -71,9 +71,9 @@ fn the_positive_class_may_be_the_first_and_truth_follows() {
     assert_eq!(head.truth(&json!("DOWN")), Ok(Truth::Class(1)));
     assert_eq!(head.truth(&json!("UP")), Ok(Truth::Class(0)));
     assert_eq!(
-        head.truth(&json!(false)),
+        head.truth(&json!(true)),
         Ok(Truth::Class(1)),
-        "false is the first class"
+        "true is the positive class, wherever it stands"
     );
     let unknown = HeadSettings {
         positive: Some("LEFT".into()),

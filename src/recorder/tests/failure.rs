@@ -216,3 +216,30 @@ fn a_failed_order_leaves_the_book_as_it_was() {
     lab.rows([4]);
     assert_eq!(lab.challengers[0].1.taken(), [1, 2, 4], "the lineup is the old one");
 }
+
+#[test]
+fn rows_that_share_a_transaction_with_a_failing_command_are_counted() {
+    let mut site = Site::new();
+    let (entered, is_held) = crossbeam_channel::bounded::<()>(1);
+    let (open, gate) = crossbeam_channel::bounded::<()>(1);
+    let (holder, failing) = (site.recorder.clone(), site.recorder.clone());
+    let holder = std::thread::spawn(move || {
+        holder.call_blocking(move |_, _| {
+            entered.send(()).unwrap();
+            gate.recv().unwrap();
+            Ok(())
+        })
+    });
+    is_held.recv().unwrap();
+    site.predict();
+    let failing = std::thread::spawn(move || failing.call_blocking(|_, _| Err::<(), _>(LedgerError::LogInUse)));
+    until("the command waits beside the rows", || {
+        !site.recorder.commands.is_empty()
+    });
+    open.send(()).unwrap();
+    assert!(holder.join().unwrap().is_ok() && failing.join().unwrap().is_err());
+    until("the rows are counted", || site.dropped() == 8);
+    until("the ledger is healthy again", || site.recorder.is_healthy());
+    let kept = site.predict();
+    assert_eq!(site.label(kept).unwrap(), Status::Accepted);
+}
