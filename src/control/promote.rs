@@ -313,7 +313,8 @@ impl Thread {
                 ("model.toml", "first start", why),
                 None,
             )?;
-            let mut book = Book::load(writer, copy.clone(), closing, attached)?;
+            let is_held = copy.hold.is_some();
+            let mut book = Book::load(writer, copy, closing, attached)?;
             let clock = book.clock();
             book.apply(
                 writer,
@@ -324,6 +325,10 @@ impl Thread {
                 },
                 now,
             )?;
+            if is_held {
+                // A person's word that came before there was a judge to hear it.
+                book.apply(writer, &Event::Hold { on: true }, now)?;
+            }
             core.add(book);
             Ok(())
         })?;

@@ -206,3 +206,30 @@ fn an_order_that_cannot_be_recorded_changes_nothing_and_can_be_given_again() {
     assert_eq!(gateway.act("elec2", "promote", Some("e05_forest")).0, 200);
     assert_eq!(version_of_the_next_answer(&gateway), "e05_forest");
 }
+
+#[test]
+fn a_hold_from_before_the_first_champion_holds_its_judge() {
+    let site = Site::new("");
+    site.model_toml("elec2", &FAST.replace("champion = \"e06_flipped\"\n", ""));
+    for name in ["e05_forest", "e06_flipped"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start();
+    until("both wait for a word", || {
+        let view = gateway.view("elec2");
+        let waiting = view["waiting_for"].as_str().unwrap_or("");
+        waiting.contains("several versions").then_some(())
+    });
+    assert_eq!(gateway.act("elec2", "hold", None).0, 200);
+    site.model_toml("elec2", FAST);
+    let gateway = gateway.ready();
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    gateway.feed("elec2", &stream(0, 600));
+    until("the judge would promote", || {
+        let entry = gateway.version("elec2", "e05_forest");
+        let why = entry["evidence"]["why"].as_str().unwrap_or("").to_owned();
+        why.contains("hold").then_some(())
+    });
+    assert_eq!(gateway.view("elec2")["hold"], "test: because the test says so");
+    assert_eq!(version_of_the_next_answer(&gateway), "e06_flipped");
+}
