@@ -12,6 +12,7 @@ use crate::model::facts::Facts;
 use crate::model::interface::Misfit;
 use crate::recorder::Event;
 use crate::score::VersionNo;
+use crate::served::Served;
 use crate::time::now_ms;
 
 impl Thread {
@@ -109,12 +110,14 @@ impl Thread {
 
     /// A version that was never stored is shown as rejected, too.
     pub(super) fn reject_unstored(&mut self, model: &str, name: &str, reason: &str) -> Result<(), Fault> {
-        tracing::warn!(model, version = name, reason, "rejected");
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
         match keeper.named(name) {
-            Some(version) if version.is_loaded() => Ok(()),
+            Some(version) if version.is_loaded() => {
+                tracing::warn!(model, version = name, reason, "a file under a live name is refused");
+                Ok(())
+            }
             _ => self.insert(model, name, "", Some(reason)).map(|_| ()),
         }
     }
@@ -298,6 +301,11 @@ impl Thread {
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
+        let served = Arc::clone(&keeper.served);
+        if let Some(fault) = keeper.settings_unknown() {
+            say_waiting(&served, &fault);
+            return Ok(());
+        }
         let candidates: Vec<_> = keeper.versions.iter().filter(|v| v.is("candidate")).collect();
         let vetted: Vec<_> = candidates.iter().filter(|v| v.facts.is_some()).collect();
         let names = || {
@@ -310,6 +318,9 @@ impl Thread {
         let choice = match &keeper.config.champion {
             Some(named) => match keeper.named(named) {
                 Some(version) if version.facts.is_some() && version.is("candidate") => Ok(version.row.no),
+                Some(version) if version.is("candidate") => {
+                    Err(format!("its first champion '{named}' is being examined"))
+                }
                 Some(version) => Err(format!(
                     "its first champion '{named}' is {}{}",
                     version.row.role,
@@ -337,7 +348,6 @@ impl Thread {
                 )),
             },
         };
-        let served = Arc::clone(&keeper.served);
         match choice {
             Ok(no) => {
                 if let Err(reason) = self.crown_first(model, no)? {
@@ -347,12 +357,7 @@ impl Thread {
                     self.reject(model, no, &reason)?;
                 }
             }
-            Err(why) => {
-                if **served.waiting_for.load() != why {
-                    tracing::info!(model, "not ready: {why}");
-                    served.waiting_for.store(Arc::new(why));
-                }
-            }
+            Err(why) => say_waiting(&served, &why),
         }
         Ok(())
     }
@@ -521,7 +526,23 @@ impl Thread {
     }
 }
 
+/// Says why there is no champion yet; once, until it is something else.
+fn say_waiting(served: &Served, why: &str) {
+    if **served.waiting_for.load() != why {
+        tracing::info!(model = served.name, "not ready: {why}");
+        served.waiting_for.store(Arc::new(why.to_owned()));
+    }
+}
+
 impl super::keeper::Keeper {
+    /// The fault of model.toml, where no good settings were ever known: a first champion fixes the interface for ever,
+    /// and must not do so under settings that nobody wrote.
+    pub(super) fn settings_unknown(&self) -> Option<String> {
+        let known = self.row.settings.as_deref().is_some_and(|text| !text.trim().is_empty());
+        let fault = self.served.settings_fault.load();
+        fault.as_ref().clone().filter(|_| !known)
+    }
+
     /// Whether column names may become the interface.
     ///
     /// # Errors

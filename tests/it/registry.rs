@@ -46,15 +46,6 @@ fn reason(entry: &Value) -> String {
 }
 
 fn until_rejected(gateway: &Gateway, version: &str, piece: &str) {
-    // TEMP
-    let end = Instant::now() + Duration::from_secs(15);
-    while Instant::now() < end {
-        let entry = gateway.version("m", version);
-        if entry["role"] == "rejected" && reason(&entry).contains(piece) {
-            return;
-        }
-    }
-    eprintln!("{}", gateway.view("m"));
     until(&format!("{version} rejected: {piece}"), || {
         let entry = gateway.version("m", version);
         (entry["role"] == "rejected" && reason(&entry).contains(piece)).then_some(())
@@ -327,6 +318,30 @@ fn settings_are_read_again_and_a_bad_edit_changes_nothing_but_what_is_said() {
     });
     assert_eq!(gateway.view("m")["champion"]["version"], "e01");
     traffic.end();
+}
+
+#[test]
+fn nobody_is_crowned_under_settings_that_cannot_be_read() {
+    let site = Site::new(QUICK);
+    site.model_toml("m", "interfac = \"tensors\"\n")
+        .drop_file("m", "e01", &shipped("e01_logreg"))
+        .drop_bytes("m", "e00", b"not a model");
+    let gateway = site.start();
+    until("the fault of the file", || {
+        let ready = client::get(gateway.data, "/v2/health/ready");
+        let models = client::get(gateway.admin, "/api/models").text();
+        let says = |text: &str| text.contains("interfac") && text.contains("m/model.toml");
+        (ready.status == 503 && says(&ready.text()) && says(&models)).then_some(())
+    });
+    until_rejected(&gateway, "e00", "");
+    gateway.until_role("m", "e01", "candidate");
+    site.model_toml("m", "interface = \"tensors\"\nchampion = \"e01\"\n");
+    let gateway = gateway.ready();
+    assert_eq!(gateway.view("m")["interface"]["inputs"]["kind"], "tensors");
+    let log = site.log();
+    let said = |piece: &str| log.lines().filter(|line| line.contains(piece)).count();
+    assert_eq!(said("rejected"), 1, "a refused file is warned of once: {log}");
+    assert!(!log.contains("is candidate"), "{log}");
 }
 
 #[test]
