@@ -263,9 +263,7 @@ impl Examiner {
             latency_us_p50: report.latency_us_p50,
             latency_us_p99: report.latency_us_p99,
             memory_bytes: report.memory_bytes,
-            runtime: crate::model::runtime::start()
-                .map(|r| r.version.clone())
-                .unwrap_or_default(),
+            runtime: crate::model::facts::runtime(),
         })
     }
 }

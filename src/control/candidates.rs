@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::roles::{FILE_GONE, REPLACED, file_of};
 use super::{Fault, Thread};
 use crate::admission::Finding;
+use crate::admission::probe::is_passing;
 use crate::intake::store::IntakeError;
 use crate::ledger::{ModelRow, VersionRow};
-use crate::model::facts::Facts;
+use crate::model::facts::{Facts, Refused};
 use crate::model::interface::Misfit;
 use crate::recorder::Event;
 use crate::score::VersionNo;
@@ -171,6 +172,7 @@ impl Thread {
             return;
         }
         version.vetting = true;
+        tracing::info!(model, version = version.row.name, "examining");
         let names = version.settings.features.clone().or_else(|| config.features.clone());
         self.admission.vet(model, no, &version.row.digest, names);
     }
@@ -190,10 +192,24 @@ impl Thread {
             let done = self.reject(model, no, &copy);
             return self.report(done);
         }
-        if let Some(version) = keeper.version_mut(no) {
-            version.facts = None;
+        if version.is_refused_for_good() {
+            return;
         }
-        self.vet(model, no);
+        if !version.is_examined() {
+            if let Some(version) = keeper.version_mut(no) {
+                version.facts = None;
+            }
+            return self.vet(model, no);
+        }
+        let (config, is_first) = (Arc::clone(&keeper.config), keeper.interface.is_none());
+        if let Some(version) = keeper.version_mut(no) {
+            version.rename_columns(&config);
+            version.fit_again = !is_first;
+        }
+        if is_first {
+            let done = self.set_role(model, no, "candidate", None);
+            self.report(done);
+        }
     }
 
     fn vetted(
@@ -217,7 +233,7 @@ impl Thread {
         }
         let (stored_digest, facts) = match result {
             Ok(found) => found,
-            Err(reason) => return self.reject(model, no, &reason),
+            Err(reason) => return self.refuse_bytes(model, no, &reason),
         };
         let row = VersionRow {
             role: "candidate".into(),
@@ -234,6 +250,29 @@ impl Thread {
             version.facts = Some(*facts);
             version.lacks = None;
         }
+        Ok(())
+    }
+
+    /// Rejects a version for its bytes, and keeps by whom they were examined: once is enough.
+    fn refuse_bytes(&mut self, model: &str, no: VersionNo, reason: &str) -> Result<(), Fault> {
+        let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) else {
+            return Ok(());
+        };
+        let lasts = !is_passing(reason);
+        let row = VersionRow {
+            role: "rejected".into(),
+            reason: Some(reason.to_owned()),
+            facts: lasts.then(|| serde_json::to_string(&Refused::here()).ok()).flatten(),
+            ..version.row.clone()
+        };
+        let copy = row.clone();
+        self.recorder
+            .call_blocking(move |_, writer| writer.update_version(&copy))?;
+        if version.row.reason != row.reason {
+            tracing::warn!(model, version = row.name, reason, "rejected");
+        }
+        version.row = row;
+        version.facts = None;
         Ok(())
     }
 
@@ -273,7 +312,7 @@ impl Thread {
         let ready: Vec<VersionNo> = keeper
             .versions
             .iter()
-            .filter(|v| v.is("candidate") && v.facts.is_some())
+            .filter(|v| v.facts.is_some() && (v.is("candidate") || v.is("rejected") && v.fit_again))
             .map(|v| v.row.no)
             .collect();
         let mut full = false;
@@ -364,9 +403,12 @@ impl Thread {
 
     /// A vetted candidate becomes a challenger where it fits and there is room; `full` once there was none.
     fn admit(&mut self, model: &str, no: VersionNo, full: &mut bool) -> Result<(), Fault> {
-        let Some(keeper) = self.keepers.get(model) else {
+        let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };
+        if let Some(version) = keeper.version_mut(no) {
+            (version.fit_again, version.lacks) = (false, None);
+        }
         let (Some(version), Some(interface)) = (keeper.version(no), &keeper.interface) else {
             return Ok(());
         };

@@ -11,7 +11,7 @@ use crate::champion::{Loaded, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
-use crate::model::facts::Facts;
+use crate::model::facts::{Facts, Refused, runtime};
 use crate::model::head::Head;
 use crate::model::interface::Interface;
 use crate::recorder::{Event, Recorder};
@@ -35,6 +35,8 @@ pub(super) struct Version {
     pub vetting: bool,
     /// The settings changed meanwhile: once more.
     pub vet_again: bool,
+    /// It was rejected and may fit now: nothing of the file need be found out again.
+    pub fit_again: bool,
 }
 
 impl Version {
@@ -52,6 +54,32 @@ impl Version {
 }
 
 impl Version {
+    /// What is known of its bytes holds under the runtime of today.
+    pub(super) fn is_examined(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.runtime == runtime())
+    }
+
+    /// Its bytes were refused under the runtime of today: no settings make them better.
+    pub(super) fn is_refused_for_good(&self) -> bool {
+        let refused: Option<Refused> = self
+            .row
+            .facts
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok());
+        refused.is_some_and(|refused| refused.refused_by == Refused::here().refused_by)
+    }
+
+    /// Takes the column names of the settings of this moment into what is known.
+    pub(super) fn rename_columns(&mut self, config: &ModelConfig) {
+        let listed = self.settings.features.as_ref().or(config.features.as_ref());
+        let Some(facts) = &mut self.facts else { return };
+        let names = listed.cloned().or_else(|| facts.scan.feature_names());
+        if facts.names != names {
+            facts.names = names;
+            self.row.facts = serde_json::to_string(facts).ok();
+        }
+    }
+
     /// Answering, standing by or shadowed: what was learned of it belongs to its bytes.
     pub(super) fn is_loaded(&self) -> bool {
         self.is_live() && !self.is("candidate")
@@ -122,6 +150,7 @@ impl Keeper {
             lacks: None,
             vetting: false,
             vet_again: false,
+            fit_again: false,
         };
         self.versions.push(version);
     }
@@ -286,6 +315,7 @@ impl Keeper {
                 version.settings = settings;
                 version.facts = None;
                 version.lacks = None;
+                version.fit_again = false;
                 version.gone_since = None;
             }
             None => self.add(row, settings),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Site, Traffic, client, elec2, marked, shipped, until};
+use crate::support::{Gateway, Site, Traffic, client, data, elec2, marked, shipped, until};
 
 /// Quick enough for a test: what takes a minute in life takes less than a second here.
 const QUICK: &str = "settle_ms = 100\npoll = \"100ms\"\ngone = \"600ms\"\n";
@@ -593,4 +593,41 @@ fn a_line_of_names_widens_the_interface_of_a_running_model_for_ever() {
         assert!((answer["predictions"][0]["score"].as_f64().unwrap() - expected).abs() < 1e-9);
     }
     gateway.until_role("m", "other", "challenger");
+}
+
+#[test]
+fn what_was_found_out_about_a_file_is_not_found_out_again_after_a_restart() {
+    let site = Site::new(QUICK);
+    site.drop_file("m", "e01", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    for _ in 0..150 {
+        assert_eq!(gateway.predict(&ask("m")).0, 200);
+    }
+    site.drop_file("m", "dated", &shipped("e11_date_overfit"))
+        .drop_bytes("m", "text", b"not a model")
+        .drop_file("m", "crash", &data("nan"));
+    until_rejected(&gateway, "dated", "carried");
+    until_rejected(&gateway, "text", "");
+    until_rejected(&gateway, "crash", "");
+    let examined = |site: &Site| site.log().matches("examining").count();
+    let before = examined(&site);
+    gateway.kill();
+
+    let gateway = site.start().ready();
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    // Files wait in one line: the others have had their turn.
+    gateway.until_role("m", "e02", "challenger");
+    until_rejected(&gateway, "dated", "carried");
+    until_rejected(&gateway, "text", "");
+    until_rejected(&gateway, "crash", "");
+    assert_eq!(examined(&site), before + 1, "{}", site.log());
+    let mut row = row();
+    row["date"] = json!(0.5);
+    assert_eq!(gateway.predict(&json!({"model": "m", "instances": [row]})).0, 200);
+    gateway.until_role("m", "dated", "challenger");
+    assert_eq!(
+        examined(&site),
+        before + 1,
+        "what it lacked is carried, and its bytes are known"
+    );
 }
