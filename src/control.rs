@@ -11,6 +11,7 @@ mod keeper;
 mod policy;
 mod promote;
 mod rename;
+mod reread;
 mod restore;
 mod roles;
 

@@ -106,6 +106,8 @@ pub(super) struct Keeper {
     pub storing: usize,
     /// Column names in model.toml that do not fit the running model, so that it is said once.
     pub names_refused: Option<Vec<String>>,
+    /// The threshold of a loaded version has changed.
+    pub relabel: bool,
 }
 
 impl Keeper {
@@ -130,6 +132,7 @@ impl Keeper {
             settings_texts: BTreeMap::new(),
             storing: 0,
             names_refused: None,
+            relabel: false,
         };
         for version in versions {
             keeper.add(version, VersionConfig::default());
@@ -173,24 +176,37 @@ impl Keeper {
         if before.as_ref() == Some(&text) {
             return false;
         }
-        let settings = self.settings_of(name);
-        for version in self.versions.iter_mut().filter(|v| v.row.name == name) {
-            version.settings = settings.clone();
+        let is_of = |v: &&Version| v.row.name == name || super::roles::file_of(&v.row.name) == name;
+        let names: Vec<String> = self.versions.iter().filter(is_of).map(|v| v.row.name.clone()).collect();
+        for name in names {
+            // A bad edit leaves the last good settings in force.
+            let Some(settings) = self.settings_written(&name) else {
+                continue;
+            };
+            for version in self.versions.iter_mut().filter(|v| v.row.name == name) {
+                self.relabel |= version.is_loaded() && version.settings.threshold != settings.threshold;
+                version.settings = settings.clone();
+            }
         }
         before.is_some() && self.named(name).is_some_and(|v| v.is("rejected"))
     }
 
     /// The settings of a version's toml; a faulty one is said so and counts as absent.
     pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
+        self.settings_written(name).unwrap_or_default()
+    }
+
+    /// The settings of a version's toml; `None` where it is faulty, which is said.
+    fn settings_written(&self, name: &str) -> Option<VersionConfig> {
         let file = super::roles::file_of(name);
         let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
         match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
-            Some(Ok(settings)) => settings,
+            Some(Ok(settings)) => Some(settings),
             Some(Err(error)) => {
                 tracing::error!("{error}");
-                VersionConfig::default()
+                None
             }
-            None => VersionConfig::default(),
+            None => Some(VersionConfig::default()),
         }
     }
 

@@ -41,6 +41,8 @@ impl Thread {
                 keeper.note_settings(&file.name, text);
             }
         }
+        // Nothing is loaded yet that could have been read in another way.
+        keeper.relabel = false;
     }
 
     fn restore_model(&mut self, model: &str) -> Result<(), Fault> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Site, Traffic, client, data, elec2, marked, shipped, until};
+use crate::support::{Gateway, Site, Traffic, ask_ledger, client, data, elec2, marked, shipped, until};
 
 /// Quick enough for a test: what takes a minute in life takes less than a second here.
 const QUICK: &str = "settle_ms = 100\npoll = \"100ms\"\ngone = \"600ms\"\n";
@@ -507,6 +507,53 @@ fn a_versions_own_threshold_outlives_a_restart() {
         first,
         "the threshold in e01.toml is not the one in force"
     );
+}
+
+#[test]
+fn an_edit_of_how_outputs_are_read_reaches_the_versions_that_run() {
+    let (site, gateway, traffic) = served(QUICK);
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    gateway.until_role("m", "e02", "challenger");
+    let answer = |version: &str| {
+        let mut body = ask("m");
+        body["version"] = json!(version);
+        gateway.predict(&body).1["predictions"][0].clone()
+    };
+    let score = |version: &str| answer(version)["score"].as_f64().unwrap();
+    let labels = || (answer("e01")["label"].clone(), answer("e02")["label"].clone());
+    site.model_toml("m", "threshold = 0.0\n");
+    until("everything is positive", || {
+        (labels() == (json!(1), json!(1))).then_some(())
+    });
+    let runners = gateway.children();
+    site.model_toml("m", "threshold = 1.0\n");
+    until("nothing is positive", || {
+        (labels() == (json!(0), json!(0))).then_some(())
+    });
+    fs::write(site.models().join("m/e02.toml"), "threshold = 0.0\n").unwrap();
+    until("a version's own threshold", || {
+        (labels() == (json!(0), json!(1))).then_some(())
+    });
+    assert_eq!(gateway.children(), runners, "a threshold needs no new runner");
+
+    let (champion, challenger) = (score("e01"), score("e02"));
+    site.model_toml("m", "positive = \"0\"\n");
+    let is = |a: f64, b: f64| (a - b).abs() < 1e-6;
+    until("the other class is the positive one", || {
+        (is(score("e01"), 1.0 - champion) && is(score("e02"), 1.0 - challenger)).then_some(())
+    });
+    let restarts = "SELECT count(*) FROM journal WHERE json_extract(event, '$.event') = 'restart'";
+    assert_eq!(ask_ledger::<i64>(&site, restarts), Some(1));
+    site.model_toml("m", "positive = \"maybe\"\n");
+    until("a class that is none", || {
+        let view = gateway.view("m");
+        view["settings_error"]
+            .as_str()
+            .is_some_and(|e| e.contains("maybe"))
+            .then_some(())
+    });
+    assert!(is(score("e01"), 1.0 - champion));
+    traffic.end();
 }
 
 #[test]
