@@ -142,7 +142,9 @@ impl Thread {
             facts: None,
             lineage: serde_json::to_string(&settings.lineage).ok(),
         };
-        let newest = keeper.named(name).filter(|v| !v.is_loaded()).map(|v| v.row.no);
+        // The row of a quarantined version is the memory of its bytes.
+        let newest = keeper.named(name).filter(|v| !v.is_loaded() && !v.is("quarantined"));
+        let newest = newest.map(|v| v.row.no);
         let mut copy = row.clone();
         row.no = self.recorder.call_blocking(move |_, writer| match newest {
             Some(no) if !writer.was_offered(no)? => {
@@ -551,7 +553,10 @@ impl Thread {
         };
         // There may be room for somebody who waits.
         self.look_at = std::time::Instant::now();
-        keeper.leave(&self.recorder, no, role, reason)
+        keeper.leave(&self.recorder, no, role, reason)?;
+        let outgoing = keeper.dismiss(no);
+        self.released.take(outgoing);
+        Ok(())
     }
 
     pub(super) fn set_role(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::arena::Challenger;
-use crate::champion::{Loaded, VersionInfo};
+use crate::champion::{Champion, Loaded, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
@@ -283,15 +283,23 @@ impl Keeper {
             reason: Some(reason.to_owned()),
             ..version.row.clone()
         };
-        let (copy, lineup, model) = (row.clone(), self.lineup_without(no), self.row.no);
+        // Whoever crashes its runner is nobody to go back to.
+        let model_row = ModelRow {
+            previous: self.row.previous.filter(|&previous| previous != no),
+            ..self.row.clone()
+        };
+        let (copy, model, lineup) = (row.clone(), model_row.clone(), self.lineup_without(no));
         recorder.call_blocking(move |core, writer| {
             writer.update_version(&copy)?;
-            core.set_challengers(writer, model, lineup)?;
-            match core.books.get_mut(&model) {
-                Some(book) => book.apply(writer, &Event::Leave { version: no }, now_ms()),
-                None => Ok(()),
-            }
+            writer.update_model(&model)?;
+            core.set_challengers(writer, model.no, lineup)?;
+            let Some(book) = core.books.get_mut(&model.no) else {
+                return Ok(());
+            };
+            book.row = model;
+            book.apply(writer, &Event::Leave { version: no }, now_ms())
         })?;
+        self.row = model_row;
         if let Some(version) = self.version_mut(no) {
             version.row = row;
             if let Some(runner) = version.runner.take() {
@@ -300,6 +308,21 @@ impl Keeper {
         }
         self.publish_challengers();
         Ok(())
+    }
+
+    /// Takes a version that the register no longer names as previous out of the slot; gives what the slot held.
+    pub(super) fn dismiss(&self, no: VersionNo) -> Option<Arc<Champion>> {
+        let now = self.served.slot.load()?;
+        let stands_by = now.previous.as_ref().is_some_and(|previous| previous.info.no == no);
+        if !stands_by || self.row.previous == Some(no) {
+            return None;
+        }
+        self.served.slot.store(Arc::new(Champion {
+            epoch: now.epoch,
+            since_ms: now.since_ms,
+            version: Arc::clone(&now.version),
+            previous: None,
+        }))
     }
 
     /// The shadowed versions, but for one.
@@ -312,6 +335,13 @@ impl Keeper {
 
     /// Why a version is refused as a copy of another one.
     pub(super) fn copy_of(&self, name: &str, digest: &str) -> Option<String> {
+        if let Some(quarantined) = self.quarantined(digest) {
+            let why = quarantined.row.reason.as_deref().unwrap_or("it crashed");
+            return Some(format!(
+                "has the same bytes as '{}', which is quarantined ({why}): mend them, or retire '{}' to try them again",
+                quarantined.row.name, quarantined.row.name
+            ));
+        }
         let is_other = |v: &&Version| v.is_live() && v.row.digest == digest && v.row.name != name;
         let other = self.versions.iter().find(is_other)?;
         (!self.settings_of(name).twin).then(|| {
@@ -321,6 +351,13 @@ impl Keeper {
                 super::roles::file_of(name)
             )
         })
+    }
+
+    /// The version that was quarantined for these bytes: they stay so under any name.
+    pub(super) fn quarantined(&self, digest: &str) -> Option<&Version> {
+        self.versions
+            .iter()
+            .find(|v| v.is("quarantined") && v.row.digest == digest)
     }
 
     /// Puts a row in the place of the version that had its number, or at the end.

@@ -109,6 +109,9 @@ impl Thread {
         if from == to {
             return Ok(());
         }
+        if let Some(version) = keeper.version(to).filter(|v| !v.is_loaded()) {
+            return Err(format!("version '{}' is {}", version.row.name, version.row.role));
+        }
         // Usually the champion and the one before; fewer where a restart could not load them.
         let warm: Vec<Arc<Loaded>> = keeper.served.slot.load().map(|c| c.loaded()).unwrap_or_default();
         let incoming = match warm.iter().find(|loaded| loaded.info.no == to) {

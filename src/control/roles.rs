@@ -307,7 +307,11 @@ impl Thread {
         };
         for version in &mut keeper.versions {
             let file = file_of(&version.row.name);
-            if there.contains(&version.row.name) || there.contains(file) || version.is("retired") {
+            if there.contains(&version.row.name)
+                || there.contains(file)
+                || version.is("retired")
+                || version.is("quarantined")
+            {
                 version.gone_since = None;
                 continue;
             }
@@ -346,7 +350,7 @@ impl Thread {
     }
 
     /// The same bytes may lie under another name, rejected as a copy: the file was renamed.
-    fn heir(&mut self, model: &str, gone: VersionNo) {
+    pub(super) fn heir(&mut self, model: &str, gone: VersionNo) {
         let Some(keeper) = self.keepers.get(model) else { return };
         let Some(digest) = keeper.version(gone).map(|v| v.row.digest.as_str()) else {
             return;

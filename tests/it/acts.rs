@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Gateway, Site, cannot_be_recorded, client, right_answers, shipped, stream, until};
+use super::support::{Gateway, Site, cannot_be_recorded, client, data, right_answers, shipped, stream, until};
 
 const FAST: &str = "champion = \"e06_flipped\"
 metric = \"brier\"
@@ -232,4 +232,62 @@ fn a_hold_from_before_the_first_champion_holds_its_judge() {
     });
     assert_eq!(gateway.view("elec2")["hold"], "test: because the test says so");
     assert_eq!(version_of_the_next_answer(&gateway), "e06_flipped");
+}
+
+#[test]
+fn a_quarantined_version_is_out_by_its_bytes_until_a_person_retires_it() {
+    let site = Site::new(
+        "settle_ms = 100\npoll = \"100ms\"\ngone = \"300ms\"\n[runner]\ncpu_timeout = \"300ms\"\nwall_timeout = \"20s\"\n",
+    );
+    site.model_toml("m", "champion = \"mean\"\n")
+        .drop_file("m", "mean", &data("mean"))
+        .drop_file("m", "endless", &data("endless"));
+    let gateway = site.start().ready();
+    gateway.until_role("m", "endless", "challenger");
+    assert_eq!(gateway.act("m", "promote", Some("endless")).0, 200);
+    assert_eq!(gateway.act("m", "rollback", None).0, 200);
+    assert_eq!(gateway.version("m", "endless")["role"], "previous");
+    let heavy = json!({"model": "m", "inputs": {"x": [[1e18, 1e18, 1e18]]}});
+    until("the quarantine", || {
+        let (status, answer) = gateway.predict(&heavy);
+        assert_eq!(status, 200, "{answer}");
+        (gateway.version("m", "endless")["role"] == "quarantined").then_some(())
+    });
+    let refused = |gateway: &Gateway, action, version, says: &str| {
+        let (status, answer) = gateway.act("m", action, version);
+        let error = answer["error"].as_str().unwrap_or("").to_owned();
+        assert!(status == 409 && error.contains(says), "{status} {answer}");
+    };
+    refused(&gateway, "rollback", None, "no previous");
+    refused(&gateway, "promote", Some("endless"), "is quarantined");
+    let nobody_stands_by = |gateway: &Gateway| {
+        let text = client::get(gateway.admin, "/metrics").text();
+        !text.contains("role=\"previous\",version=\"endless\"")
+            && !text.contains("version=\"endless\",role=\"previous\"")
+    };
+    assert!(nobody_stands_by(&gateway));
+
+    // Its file goes, and its bytes come under another name.
+    let file = |name: &str| site.models().join(format!("m/{name}.onnx"));
+    site.drop_file("m", "single", &data("single"));
+    until("single has been looked at", || {
+        let role = gateway.version("m", "single")["role"].clone();
+        (role == "challenger" || role == "rejected").then_some(())
+    });
+    std::fs::remove_file(file("endless")).unwrap();
+    std::fs::remove_file(file("single")).unwrap();
+    gateway.until_role("m", "single", "retired");
+    site.drop_file("m", "again", &data("endless"));
+    let entry = gateway.until_role("m", "again", "rejected");
+    assert!(entry["reason"].as_str().unwrap().contains("quarantined"), "{entry}");
+    assert_eq!(gateway.version("m", "endless")["role"], "quarantined");
+    gateway.kill();
+
+    let gateway = site.start().ready();
+    assert_eq!(gateway.version("m", "endless")["role"], "quarantined");
+    refused(&gateway, "rollback", None, "no previous");
+    gateway.until_role("m", "again", "rejected");
+    assert_eq!(gateway.act("m", "retire", Some("endless")).0, 200);
+    assert_eq!(gateway.version("m", "endless")["role"], "retired");
+    gateway.until_role("m", "again", "challenger");
 }
