@@ -398,11 +398,22 @@ impl Keeper {
         let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else {
             return;
         };
+        self.say_mode(super::policy::why_off(&self.config, interface.task));
         let schema = interface.schema(&self.served.carried);
         let may_be_named = matches!(self.wants_features(), Ok(true));
         let instead = interface.instead_of_instances(&self.served.name, may_be_named);
         let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows, instead);
         self.served.view.store(Some(Arc::new(view)));
+    }
+
+    fn say_mode(&self, why: Option<String>) {
+        let shown = &self.served.mode_reason;
+        if **shown.load() != why {
+            if let Some(why) = &why {
+                tracing::warn!(model = self.served.name, "nothing is judged: {why}");
+            }
+            shown.store(Arc::new(why));
+        }
     }
 
     /// What identifies a version and how it is asked and read, from what admission found.

@@ -678,3 +678,20 @@ fn what_was_found_out_about_a_file_is_not_found_out_again_after_a_restart() {
         "what it lacked is carried, and its bytes are known"
     );
 }
+
+#[test]
+fn a_regression_without_a_metric_is_not_judged_and_says_which_line_to_add() {
+    let site = Site::new(QUICK);
+    site.drop_file("r", "mean", &data("mean"));
+    let gateway = site.start().ready();
+    let view = gateway.view("r");
+    assert_eq!(view["policy"]["mode"], "off", "{view}");
+    let why = view["mode_reason"].as_str().unwrap().to_owned();
+    assert!(why.contains("metric") && why.contains("bound"), "{why}");
+    assert_eq!(site.log().matches("nothing is judged").count(), 1, "{}", site.log());
+    site.model_toml("r", "metric = \"squared_error\"\nbound = 4.0\n");
+    until("the metric", || {
+        (gateway.view("r")["policy"]["mode"] == "auto").then_some(())
+    });
+    assert_eq!(gateway.view("r")["mode_reason"], Value::Null);
+}
