@@ -128,6 +128,15 @@ impl Thread {
 
     /// A version whose file came back resumes its evidence.
     pub(super) fn revive(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
+        let keeper = self.keepers.get(model);
+        let version = keeper.and_then(|k| k.version(no));
+        // Under another name these bytes may have crashed too often meanwhile.
+        let barred = keeper
+            .zip(version)
+            .filter(|(k, v)| k.quarantined(&v.row.digest).is_some());
+        if let Some(why) = barred.and_then(|(k, v)| k.copy_of(&v.row.name, &v.row.digest)) {
+            return self.reject(model, no, &why);
+        }
         self.set_role(model, no, "candidate", None)?;
         let known = self.keepers.get(model).and_then(|k| k.version(no));
         if known.is_some_and(|version| version.facts.is_none()) {
