@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 
@@ -85,6 +86,7 @@ impl Shared {
 pub struct Admission {
     shared: Arc<Shared>,
     store: Arc<Store>,
+    thread: JoinHandle<()>,
 }
 
 /// Names of a file's external data, for the intake.
@@ -103,7 +105,7 @@ impl Admission {
     pub fn start(store: Arc<Store>, examiner: Examiner, findings: Sender<Finding>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (mine, shelf) = (Arc::clone(&shared), Arc::clone(&store));
-        std::thread::Builder::new().name("admission".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("admission".into()).spawn(move || {
             while let Some(job) = next(&mine) {
                 let finding = match job {
                     Job::Store { model, unit } => {
@@ -130,7 +132,7 @@ impl Admission {
                 }
             }
         })?;
-        Ok(Self { shared, store })
+        Ok(Self { shared, store, thread })
     }
 
     /// Puts a settled unit in line for the store. False when the same file waited already: it keeps its place, and
@@ -162,6 +164,12 @@ impl Admission {
             digest: digest.to_owned(),
             names,
         });
+    }
+
+    /// True while files are examined; the findings' channel closes when they no longer are.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Jobs in line.
@@ -263,9 +271,7 @@ impl Examiner {
             latency_us_p50: report.latency_us_p50,
             latency_us_p99: report.latency_us_p99,
             memory_bytes: report.memory_bytes,
-            runtime: crate::model::runtime::start()
-                .map(|r| r.version.clone())
-                .unwrap_or_default(),
+            runtime: crate::model::facts::runtime(),
         })
     }
 }

@@ -10,7 +10,9 @@ mod candidates;
 mod keeper;
 mod policy;
 mod promote;
+mod pulse;
 mod rename;
+mod reread;
 mod restore;
 mod roles;
 
@@ -21,10 +23,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use tokio::sync::oneshot;
 
 pub use act::Act;
+pub use pulse::Pulse;
 
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Admission, Examiner, Finding};
@@ -40,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
 use crate::served::Served;
 use keeper::Keeper;
+use pulse::Beat;
 
 /// While files settle, they are looked at again this often.
 const SETTLING: Duration = Duration::from_millis(100);
@@ -63,6 +67,7 @@ pub struct Request {
 pub struct Control {
     requests: Sender<Request>,
     alive: Option<Sender<()>>,
+    pulse: Pulse,
     join: Option<JoinHandle<()>>,
 }
 
@@ -95,7 +100,10 @@ impl Control {
         let (alive, stop) = bounded(0);
         let restored = Arc::clone(&parts.restored);
         let mut thread = Thread::new(parts, queue, stop)?;
+        let pulse = thread.pulse.clone();
+        let beat = Beat(pulse.clone());
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
+            let _beat = beat;
             thread.restore();
             restored.store(true, Ordering::Release);
             thread.run();
@@ -103,6 +111,7 @@ impl Control {
         Ok(Self {
             requests,
             alive: Some(alive),
+            pulse,
             join: Some(join),
         })
     }
@@ -111,6 +120,18 @@ impl Control {
     #[must_use]
     pub fn requests(&self) -> Sender<Request> {
         self.requests.clone()
+    }
+
+    /// Whether control and everybody it hears from runs, for readiness.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// True while control and everybody it hears from runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.pulse.is_alive()
     }
 
     /// Ends the thread and waits for it; runners end with it.
@@ -138,6 +159,7 @@ struct Thread {
     decisions: Receiver<Verdicted>,
     requests: Receiver<Request>,
     stop: Receiver<()>,
+    pulse: Pulse,
     spawner: Spawner,
     metrics: Arc<Metrics>,
     runner_events: Receiver<RunnerEvent>,
@@ -205,6 +227,7 @@ impl Thread {
             decisions,
             requests,
             stop,
+            pulse: Pulse::default(),
             spawner,
             metrics,
             runner_events,
@@ -227,11 +250,21 @@ impl Thread {
             let wake = crossbeam_channel::at(self.wake_at());
             select! {
                 recv(self.stop) -> _ => break,
-                recv(self.requests) -> request => if let Ok(Request { act, reply }) = request {
-                    drop(reply.send(self.act(act)));
+                recv(self.requests) -> request => match request {
+                    Ok(Request { act, reply }) => drop(reply.send(self.act(act))),
+                    // Nobody is left to give an order.
+                    Err(_) => self.requests = never(),
                 },
-                recv(self.decisions) -> decided => if let Ok(decided) = decided { self.carry_out(decided) },
-                recv(self.findings) -> finding => if let Ok(finding) = finding { self.found(finding) },
+                recv(self.decisions) -> got => {
+                    if let Some(decided) = self.pulse.heard(&mut self.decisions, got, "recorder") {
+                        self.carry_out(decided);
+                    }
+                }
+                recv(self.findings) -> got => {
+                    if let Some(finding) = self.pulse.heard(&mut self.findings, got, "admission") {
+                        self.found(finding);
+                    }
+                }
                 recv(self.runner_events) -> event => if let Ok(event) = event { self.runner_event(event) },
                 recv(self.watch.woken()) -> _ => {
                     for path in self.watch.take().renamed {

@@ -109,6 +109,8 @@ pub struct Served {
     pub carried: Arc<Carried>,
     /// What is wrong with model.toml; the last good settings are in force.
     pub settings_fault: ArcSwap<Option<String>>,
+    /// Why nothing is judged although the settings do not say so.
+    pub mode_reason: ArcSwap<Option<String>>,
     /// Written by the recorder.
     pub evidence: Evidence,
     /// Handles made once.
@@ -131,6 +133,7 @@ impl Served {
             stand_in: ArcSwap::default(),
             carried: Arc::default(),
             settings_fault: ArcSwap::default(),
+            mode_reason: ArcSwap::default(),
             evidence: Arc::default(),
             metrics,
         }

@@ -93,7 +93,7 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
         limits: settings.limits,
         show_stderr: false,
     };
-    let no_runner = |error: std::io::Error| format!("no runner could be started to try the file: {error}");
+    let no_runner = |error: std::io::Error| format!("{NO_RUNNER} to try the file: {error}");
     let process = spawner.spawn(spec).map_err(no_runner)?;
     let mut runner = RunnerClient::new(process).map_err(no_runner)?;
     let loaded = runner
@@ -263,14 +263,29 @@ impl Subject<'_> {
     }
 }
 
+/// True when the same bytes may fare better another time: it was the machine's fault or somebody else's.
+#[must_use]
+pub fn is_passing(reason: &str) -> bool {
+    [NO_RUNNER, TRY_AGAIN, BROKE, WENT_AWAY]
+        .iter()
+        .any(|piece| reason.contains(piece))
+}
+
+const NO_RUNNER: &str = "no runner could be started";
+const TRY_AGAIN: &str = "try it again";
+const BROKE: &str = "broke the runner";
+const WENT_AWAY: &str = "the runner went away";
+
 fn sentence(doing: &str, fault: &RunnerFault, cpu_limit: Duration) -> String {
     match fault {
         RunnerFault::Model(reason) => format!("{doing} failed: {reason}"),
         RunnerFault::CpuOverrun => format!("{doing} took more than {cpu_limit:?} of CPU time"),
-        RunnerFault::Starved => format!("{doing} did not end in time on this busy machine: try it again"),
+        RunnerFault::Starved => format!("{doing} did not end in time on this busy machine: {TRY_AGAIN}"),
         RunnerFault::Crashed(how) => format!("{doing} crashed the process ({how})"),
-        RunnerFault::Killed(how) => format!("the process that tried it was ended from outside ({how}): try it again"),
-        RunnerFault::Protocol(what) => format!("{doing} broke the runner: {what}"),
-        RunnerFault::Down(what) => format!("the runner went away while {doing}: {what}"),
+        RunnerFault::Killed(how) => {
+            format!("the process that tried it was ended from outside ({how}): {TRY_AGAIN}")
+        }
+        RunnerFault::Protocol(what) => format!("{doing} {BROKE}: {what}"),
+        RunnerFault::Down(what) => format!("{WENT_AWAY} while {doing}: {what}"),
     }
 }

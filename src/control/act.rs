@@ -51,7 +51,7 @@ impl Thread {
             Action::Rollback => {
                 let no = match &act.version {
                     Some(name) => loaded(keeper, name)?,
-                    None => previous(keeper)?,
+                    None => self.previous(keeper)?,
                 };
                 self.swap_by_word(&act, no)
             }
@@ -117,6 +117,23 @@ impl Thread {
         Ok(())
     }
 
+    /// Whom a rollback crowns when it names nobody: never the one that the judge took the crown from.
+    fn previous(&self, keeper: &Keeper) -> Result<VersionNo, Error> {
+        let none = || Error::new(Kind::WrongRole, "there is no previous champion to go back to");
+        let no = can_be_champion(keeper.row.previous.and_then(|no| keeper.version(no)).ok_or_else(none)?)?;
+        let model = keeper.row.no;
+        let on_call = self.recorder.call_blocking(move |core, _| {
+            let judge = core.books.get(&model).and_then(|book| book.judge.as_ref());
+            Ok(judge.and_then(crate::judge::fold::Judge::previous) == Some(no))
+        });
+        if on_call.map_err(|error| storage(error.into()))? {
+            return Ok(no);
+        }
+        let name = keeper.name_of(no);
+        let text = format!("'{name}' was rolled back: to crown it all the same, say so: \"version\": \"{name}\"");
+        Err(Error::new(Kind::WrongRole, text))
+    }
+
     fn retire(&mut self, act: &Act) -> Result<Value, Error> {
         let Some(keeper) = self.keepers.get(&act.model) else {
             return Err(Error::new(Kind::UnknownModel, format!("no model '{}'", act.model)));
@@ -128,16 +145,24 @@ impl Thread {
             )
         })?;
         let version = keeper.named(name).ok_or_else(|| unknown(keeper, name))?;
-        if !version.is("challenger") {
+        let is_quarantined = version.is("quarantined");
+        if !version.is("challenger") && !is_quarantined {
             let text = format!(
-                "version '{name}' is {}, only a challenger can be retired",
+                "version '{name}' is {}, only a challenger or a quarantined version can be retired",
                 version.row.role
             );
             return Err(Error::new(Kind::WrongRole, text));
         }
         let (no, model) = (version.row.no, keeper.row.no);
         let why = format!("retired by {}: {}", act.author, act.reason);
-        self.leave(&act.model, no, "retired", &why).map_err(storage)?;
+        if is_quarantined {
+            // Its bytes are free again: under another name they may come back.
+            self.set_role(&act.model, no, "retired", Some(&why)).map_err(storage)?;
+            self.heir(&act.model, no);
+            self.look_at = std::time::Instant::now();
+        } else {
+            self.leave(&act.model, no, "retired", &why).map_err(storage)?;
+        }
         let (author, reason) = (act.author.clone(), act.reason.clone());
         self.recorder
             .call_blocking(move |_, writer| {
@@ -169,16 +194,6 @@ fn unknown(keeper: &Keeper, name: &str) -> Error {
         Kind::UnknownVersion,
         format!("no version '{name}'; loaded are: {}", names.join(", ")),
     )
-}
-
-fn previous(keeper: &Keeper) -> Result<VersionNo, Error> {
-    let none = || {
-        Error::new(
-            Kind::WrongRole,
-            "there is no previous champion to go back to".to_owned(),
-        )
-    };
-    can_be_champion(keeper.row.previous.and_then(|no| keeper.version(no)).ok_or_else(none)?)
 }
 
 /// A version that can be champion at once.

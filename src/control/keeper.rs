@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::arena::Challenger;
-use crate::champion::{Loaded, VersionInfo};
+use crate::champion::{Champion, Loaded, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
-use crate::model::facts::Facts;
+use crate::model::facts::{Facts, Refused, runtime};
 use crate::model::head::Head;
 use crate::model::interface::Interface;
 use crate::recorder::{Event, Recorder};
@@ -35,6 +35,8 @@ pub(super) struct Version {
     pub vetting: bool,
     /// The settings changed meanwhile: once more.
     pub vet_again: bool,
+    /// It was rejected and may fit now: nothing of the file need be found out again.
+    pub fit_again: bool,
 }
 
 impl Version {
@@ -52,6 +54,32 @@ impl Version {
 }
 
 impl Version {
+    /// What is known of its bytes holds under the runtime of today.
+    pub(super) fn is_examined(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.runtime == runtime())
+    }
+
+    /// Its bytes were refused under the runtime of today: no settings make them better.
+    pub(super) fn is_refused_for_good(&self) -> bool {
+        let refused: Option<Refused> = self
+            .row
+            .facts
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok());
+        refused.is_some_and(|refused| refused.refused_by == Refused::here().refused_by)
+    }
+
+    /// Takes the column names of the settings of this moment into what is known.
+    pub(super) fn rename_columns(&mut self, config: &ModelConfig) {
+        let listed = self.settings.features.as_ref().or(config.features.as_ref());
+        let Some(facts) = &mut self.facts else { return };
+        let names = listed.cloned().or_else(|| facts.scan.feature_names());
+        if facts.names != names {
+            facts.names = names;
+            self.row.facts = serde_json::to_string(facts).ok();
+        }
+    }
+
     /// Answering, standing by or shadowed: what was learned of it belongs to its bytes.
     pub(super) fn is_loaded(&self) -> bool {
         self.is_live() && !self.is("candidate")
@@ -78,6 +106,8 @@ pub(super) struct Keeper {
     pub storing: usize,
     /// Column names in model.toml that do not fit the running model, so that it is said once.
     pub names_refused: Option<Vec<String>>,
+    /// The threshold of a loaded version has changed.
+    pub relabel: bool,
 }
 
 impl Keeper {
@@ -102,6 +132,7 @@ impl Keeper {
             settings_texts: BTreeMap::new(),
             storing: 0,
             names_refused: None,
+            relabel: false,
         };
         for version in versions {
             keeper.add(version, VersionConfig::default());
@@ -122,6 +153,7 @@ impl Keeper {
             lacks: None,
             vetting: false,
             vet_again: false,
+            fit_again: false,
         };
         self.versions.push(version);
     }
@@ -144,24 +176,37 @@ impl Keeper {
         if before.as_ref() == Some(&text) {
             return false;
         }
-        let settings = self.settings_of(name);
-        for version in self.versions.iter_mut().filter(|v| v.row.name == name) {
-            version.settings = settings.clone();
+        let is_of = |v: &&Version| v.row.name == name || super::roles::file_of(&v.row.name) == name;
+        let names: Vec<String> = self.versions.iter().filter(is_of).map(|v| v.row.name.clone()).collect();
+        for name in names {
+            // A bad edit leaves the last good settings in force.
+            let Some(settings) = self.settings_written(&name) else {
+                continue;
+            };
+            for version in self.versions.iter_mut().filter(|v| v.row.name == name) {
+                self.relabel |= version.is_loaded() && version.settings.threshold != settings.threshold;
+                version.settings = settings.clone();
+            }
         }
         before.is_some() && self.named(name).is_some_and(|v| v.is("rejected"))
     }
 
     /// The settings of a version's toml; a faulty one is said so and counts as absent.
     pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
+        self.settings_written(name).unwrap_or_default()
+    }
+
+    /// The settings of a version's toml; `None` where it is faulty, which is said.
+    fn settings_written(&self, name: &str) -> Option<VersionConfig> {
         let file = super::roles::file_of(name);
         let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
         match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
-            Some(Ok(settings)) => settings,
+            Some(Ok(settings)) => Some(settings),
             Some(Err(error)) => {
                 tracing::error!("{error}");
-                VersionConfig::default()
+                None
             }
-            None => VersionConfig::default(),
+            None => Some(VersionConfig::default()),
         }
     }
 
@@ -238,15 +283,23 @@ impl Keeper {
             reason: Some(reason.to_owned()),
             ..version.row.clone()
         };
-        let (copy, lineup, model) = (row.clone(), self.lineup_without(no), self.row.no);
+        // Whoever crashes its runner is nobody to go back to.
+        let model_row = ModelRow {
+            previous: self.row.previous.filter(|&previous| previous != no),
+            ..self.row.clone()
+        };
+        let (copy, model, lineup) = (row.clone(), model_row.clone(), self.lineup_without(no));
         recorder.call_blocking(move |core, writer| {
             writer.update_version(&copy)?;
-            core.set_challengers(writer, model, lineup)?;
-            match core.books.get_mut(&model) {
-                Some(book) => book.apply(writer, &Event::Leave { version: no }, now_ms()),
-                None => Ok(()),
-            }
+            writer.update_model(&model)?;
+            core.set_challengers(writer, model.no, lineup)?;
+            let Some(book) = core.books.get_mut(&model.no) else {
+                return Ok(());
+            };
+            book.row = model;
+            book.apply(writer, &Event::Leave { version: no }, now_ms())
         })?;
+        self.row = model_row;
         if let Some(version) = self.version_mut(no) {
             version.row = row;
             if let Some(runner) = version.runner.take() {
@@ -255,6 +308,21 @@ impl Keeper {
         }
         self.publish_challengers();
         Ok(())
+    }
+
+    /// Takes a version that the register no longer names as previous out of the slot; gives what the slot held.
+    pub(super) fn dismiss(&self, no: VersionNo) -> Option<Arc<Champion>> {
+        let now = self.served.slot.load()?;
+        let stands_by = now.previous.as_ref().is_some_and(|previous| previous.info.no == no);
+        if !stands_by || self.row.previous == Some(no) {
+            return None;
+        }
+        self.served.slot.store(Arc::new(Champion {
+            epoch: now.epoch,
+            since_ms: now.since_ms,
+            version: Arc::clone(&now.version),
+            previous: None,
+        }))
     }
 
     /// The shadowed versions, but for one.
@@ -267,6 +335,13 @@ impl Keeper {
 
     /// Why a version is refused as a copy of another one.
     pub(super) fn copy_of(&self, name: &str, digest: &str) -> Option<String> {
+        if let Some(quarantined) = self.quarantined(digest) {
+            let why = quarantined.row.reason.as_deref().unwrap_or("it crashed");
+            return Some(format!(
+                "has the same bytes as '{}', which is quarantined ({why}): mend them, or retire '{}' to try them again",
+                quarantined.row.name, quarantined.row.name
+            ));
+        }
         let is_other = |v: &&Version| v.is_live() && v.row.digest == digest && v.row.name != name;
         let other = self.versions.iter().find(is_other)?;
         (!self.settings_of(name).twin).then(|| {
@@ -278,6 +353,13 @@ impl Keeper {
         })
     }
 
+    /// The version that was quarantined for these bytes: they stay so under any name.
+    pub(super) fn quarantined(&self, digest: &str) -> Option<&Version> {
+        self.versions
+            .iter()
+            .find(|v| v.is("quarantined") && v.row.digest == digest)
+    }
+
     /// Puts a row in the place of the version that had its number, or at the end.
     pub(super) fn put(&mut self, row: VersionRow, settings: VersionConfig) {
         match self.version_mut(row.no) {
@@ -286,6 +368,7 @@ impl Keeper {
                 version.settings = settings;
                 version.facts = None;
                 version.lacks = None;
+                version.fit_again = false;
                 version.gone_since = None;
             }
             None => self.add(row, settings),
@@ -315,11 +398,22 @@ impl Keeper {
         let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else {
             return;
         };
+        self.say_mode(super::policy::why_off(&self.config, interface.task));
         let schema = interface.schema(&self.served.carried);
         let may_be_named = matches!(self.wants_features(), Ok(true));
         let instead = interface.instead_of_instances(&self.served.name, may_be_named);
         let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows, instead);
         self.served.view.store(Some(Arc::new(view)));
+    }
+
+    fn say_mode(&self, why: Option<String>) {
+        let shown = &self.served.mode_reason;
+        if **shown.load() != why {
+            if let Some(why) = &why {
+                tracing::warn!(model = self.served.name, "nothing is judged: {why}");
+            }
+            shown.store(Arc::new(why));
+        }
     }
 
     /// What identifies a version and how it is asked and read, from what admission found.

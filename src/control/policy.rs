@@ -62,6 +62,11 @@ pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
     }
 }
 
+/// Why the mode is off where the settings do not ask for it.
+pub(super) fn why_off(config: &ModelConfig, task: Option<Task>) -> Option<String> {
+    metric(config, task).err().filter(|_| config.policy.mode != Mode::Off)
+}
+
 /// When rows close and what silence means.
 pub(super) fn closing(config: &ModelConfig, head: Option<&Head>) -> Closing {
     let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());

@@ -109,6 +109,9 @@ impl Thread {
         if from == to {
             return Ok(());
         }
+        if let Some(version) = keeper.version(to).filter(|v| !v.is_loaded()) {
+            return Err(format!("version '{}' is {}", version.row.name, version.row.role));
+        }
         // Usually the champion and the one before; fewer where a restart could not load them.
         let warm: Vec<Arc<Loaded>> = keeper.served.slot.load().map(|c| c.loaded()).unwrap_or_default();
         let incoming = match warm.iter().find(|loaded| loaded.info.no == to) {
@@ -313,7 +316,8 @@ impl Thread {
                 ("model.toml", "first start", why),
                 None,
             )?;
-            let mut book = Book::load(writer, copy.clone(), closing, attached)?;
+            let is_held = copy.hold.is_some();
+            let mut book = Book::load(writer, copy, closing, attached)?;
             let clock = book.clock();
             book.apply(
                 writer,
@@ -324,6 +328,10 @@ impl Thread {
                 },
                 now,
             )?;
+            if is_held {
+                // A person's word that came before there was a judge to hear it.
+                book.apply(writer, &Event::Hold { on: true }, now)?;
+            }
             core.add(book);
             Ok(())
         })?;

@@ -1,22 +1,17 @@
 //! Giving the columns of a running model their names.
 //!
 //! A first champion with one unnamed input fixes an interface of tensors. A line `features = […]` in model.toml widens
-//! it: features by name from now on, and the tensors still. Everything that may fail comes first; the versions keep
-//! their sessions, only the way they are asked changes, and requests that were decoded before are answered after.
+//! it: features by name from now on, and the tensors still. Everything that may fail comes first.
 
 use std::sync::Arc;
 
 use super::keeper::{Keeper, Version};
+use super::reread::{Change, Shadow};
 use super::{Fault, Thread};
-use crate::arena::Challenger;
-use crate::champion::{Champion, Loaded};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::model::facts::Facts;
 use crate::model::interface::{Interface, Misfit};
 use crate::score::VersionNo;
-
-/// A shadowed version, and the runner that knows the names.
-type Shadow = (VersionNo, Arc<Challenger>);
 
 impl Thread {
     /// Widens the interface where model.toml names the columns of a model of tensors. Said in the view where it cannot.
@@ -54,61 +49,27 @@ impl Thread {
         let (interface, changed) = joined(keeper, &before, names)?;
         let old_facts = keeper.swap_facts(changed.clone());
         keeper.interface = Some(interface.clone());
-        let done = self.prepare(model).and_then(|(champion, shadows)| {
-            self.record_names(model, &interface, &changed, &shadows)
-                .map_err(|fault| fault.to_string())
-                .inspect_err(|_| shadows.iter().for_each(|(_, runner)| runner.stop()))?;
-            Ok((champion, shadows))
-        });
-        let keeper = self.keepers.get_mut(model).ok_or("no such model")?;
-        let (champion, shadows) = match done {
-            Ok(done) => done,
-            Err(why) => {
-                keeper.interface = Some(before);
-                keeper.swap_facts(old_facts);
-                return Err(why);
-            }
-        };
-        // The champion first: it understands both spellings, and nobody sends the new one before the view tells.
-        let outgoing = champion.and_then(|champion| keeper.served.slot.store(Arc::new(champion)));
-        let mut leaving = Vec::new();
-        for (no, runner) in shadows {
-            if let Some(version) = keeper.version_mut(no) {
-                leaving.extend(version.runner.replace(runner));
-            }
-        }
-        keeper.publish_challengers();
-        keeper.refresh_view(self.config.max_rows);
-        leaving.iter().for_each(|runner| runner.stop());
-        self.released.take(outgoing);
-        Ok(())
-    }
-
-    /// Champion and shadows as they are asked under the keeper's interface of this moment.
-    fn prepare(&mut self, model: &str) -> Result<(Option<Champion>, Vec<Shadow>), String> {
-        let keeper = self.keepers.get(model).ok_or("no such model")?;
-        let champion = match keeper.served.slot.load() {
-            Some(now) => Some(Champion {
-                epoch: now.epoch,
-                since_ms: now.since_ms,
-                version: again(keeper, &now.version)?,
-                previous: now.previous.as_ref().map(|p| again(keeper, p)).transpose()?,
-            }),
-            None => None,
-        };
-        let running = keeper.versions.iter().filter(|v| v.runner.is_some());
-        let numbers: Vec<VersionNo> = running.map(|v| v.row.no).collect();
-        let mut shadows: Vec<Shadow> = Vec::new();
-        for no in numbers {
-            match self.new_runner(model, no) {
-                Ok(runner) => shadows.push((no, runner)),
-                Err(why) => {
-                    shadows.iter().for_each(|(_, runner)| runner.stop());
-                    return Err(why);
+        let done = self.prepare(model, Change::Meaning).and_then(|prepared| {
+            match self.record_names(model, &interface, &changed, &prepared.shadows) {
+                Ok(()) => Ok(prepared),
+                Err(fault) => {
+                    self.undo(model, prepared);
+                    Err(fault.to_string())
                 }
             }
+        });
+        match done {
+            Ok(prepared) => {
+                self.put(model, prepared);
+                Ok(())
+            }
+            Err(why) => {
+                let keeper = self.keepers.get_mut(model).ok_or("no such model")?;
+                keeper.interface = Some(before);
+                keeper.swap_facts(old_facts);
+                Err(why)
+            }
         }
-        Ok((champion, shadows))
     }
 
     fn record_names(
@@ -181,11 +142,4 @@ fn joined(
         changed.push((version.row.no, facts));
     }
     Ok((interface, changed))
-}
-
-fn again(keeper: &Keeper, loaded: &Loaded) -> Result<Arc<Loaded>, String> {
-    let version = keeper.version(loaded.info.no).ok_or("the ledger has lost it")?;
-    let interface = keeper.interface.as_ref().ok_or("the model has no interface yet")?;
-    let info = keeper.info(version, interface)?;
-    Ok(Arc::new(loaded.with_info(Arc::new(info))))
 }

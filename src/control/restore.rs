@@ -41,6 +41,8 @@ impl Thread {
                 keeper.note_settings(&file.name, text);
             }
         }
+        // Nothing is loaded yet that could have been read in another way.
+        keeper.relabel = false;
     }
 
     fn restore_model(&mut self, model: &str) -> Result<(), Fault> {
@@ -52,9 +54,17 @@ impl Thread {
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
         let booked = self.recorder.call_blocking(move |core, writer| {
             let book = Book::load(writer, row, closing, attached)?;
+            let rows = book.clock().row;
             core.add(book);
-            Ok(())
+            Ok(rows)
         });
+        if let Ok(rows) = &booked {
+            // A model with a past has no first rows: what none of the next ones carries is not carried.
+            keeper
+                .served
+                .carried
+                .count(usize::try_from(*rows).unwrap_or(usize::MAX));
+        }
         keeper.refresh_view(self.config.max_rows);
         // A ledger that fails stops the judging, not the serving.
         self.seat_recorded(model);

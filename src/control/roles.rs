@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::keeper::Keeper;
+use super::reread::Change;
 use super::{Fault, SETTLING, Thread};
 use crate::config::{ModelConfig, text_of};
 use crate::intake::scan::{Contents, ModelDir, Refused, scan};
@@ -121,6 +122,7 @@ impl Thread {
                 }
             }
         }
+        self.relabel(&directory.name);
         let names: BTreeSet<String> = contents
             .versions
             .iter()
@@ -209,6 +211,17 @@ impl Thread {
                 tracing::warn!(model, "`champion` names the first champion only: ignored; use promote");
             }
         }
+        let change = keeper.change_since(&before);
+        let prepared = match change.map(|change| self.prepare(model, change)).transpose() {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                self.refuse_settings(model, before, &why);
+                return Ok(());
+            }
+        };
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
         let row = ModelRow {
             settings: Some(text),
             ..keeper.row.clone()
@@ -219,9 +232,14 @@ impl Thread {
                 super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
             )
         });
+        let is_read_anew = change == Some(Change::Meaning);
+        let lineup = prepared.as_ref().map(|prepared| prepared.shadows.clone());
         let copy = row.clone();
         let recorded = self.recorder.call_blocking(move |core, writer| {
             writer.update_model(&copy)?;
+            if let Some(lineup) = lineup.filter(|_| is_read_anew) {
+                core.set_challengers(writer, copy.no, lineup)?;
+            }
             let (Some(book), Some((policy, closing))) = (core.books.get_mut(&copy.no), rules) else {
                 return Ok(());
             };
@@ -231,7 +249,7 @@ impl Thread {
             }
             // What a label means has changed: what was folded under the old meaning says nothing.
             let relabelled = |c: &Closing| (c.maturity, c.absent);
-            if relabelled(&book.closing) != relabelled(&closing) {
+            if is_read_anew || relabelled(&book.closing) != relabelled(&closing) {
                 book.apply(writer, &Event::Restart, now_ms())?;
             }
             book.closing = closing;
@@ -241,10 +259,19 @@ impl Thread {
             // Neither in force nor forgotten: the next look tries again.
             keeper.config = before;
             keeper.config_text = None;
+            if let Some(prepared) = prepared {
+                self.undo(model, prepared);
+            }
             return Err(error.into());
         }
         keeper.row = row;
-        keeper.refresh_view(self.config.max_rows);
+        match prepared {
+            Some(prepared) => self.put(model, prepared),
+            None => keeper.refresh_view(self.config.max_rows),
+        }
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         // A version that was rejected under the old settings may fit the new ones.
         if !first_look {
             let rejected: Vec<VersionNo> = keeper
@@ -260,6 +287,17 @@ impl Thread {
         Ok(())
     }
 
+    /// Settings that can be read and that the loaded versions do not fit.
+    fn refuse_settings(&mut self, model: &str, before: Arc<ModelConfig>, why: &str) {
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
+        keeper.config = before;
+        let text = format!("{model}/model.toml: {why}");
+        tracing::error!(model, "the last good settings stay in force: {text}");
+        keeper.served.settings_fault.store(Arc::new(Some(text)));
+    }
+
     /// Names that were there and are not: their versions are retired after a while (`gone`).
     fn note_gone(&mut self, model: &str, there: &BTreeSet<String>) -> Result<(), Fault> {
         let (now, span) = (Instant::now(), self.config.gone);
@@ -269,7 +307,11 @@ impl Thread {
         };
         for version in &mut keeper.versions {
             let file = file_of(&version.row.name);
-            if there.contains(&version.row.name) || there.contains(file) || version.is("retired") {
+            if there.contains(&version.row.name)
+                || there.contains(file)
+                || version.is("retired")
+                || version.is("quarantined")
+            {
                 version.gone_since = None;
                 continue;
             }
@@ -308,7 +350,7 @@ impl Thread {
     }
 
     /// The same bytes may lie under another name, rejected as a copy: the file was renamed.
-    fn heir(&mut self, model: &str, gone: VersionNo) {
+    pub(super) fn heir(&mut self, model: &str, gone: VersionNo) {
         let Some(keeper) = self.keepers.get(model) else { return };
         let Some(digest) = keeper.version(gone).map(|v| v.row.digest.as_str()) else {
             return;

@@ -192,6 +192,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "hold": moment.row.hold,
         "alarm": moment.alarm,
         "policy": moment.policy,
+        "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
         "interface": interface,
         "rows": {"recorded": moment.recorded, "open": moment.open},

@@ -34,6 +34,29 @@ pub struct Facts {
     pub runtime: String,
 }
 
+/// What is kept of a file that its examination refused: the same program would refuse the same bytes again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refused {
+    /// Who examined it.
+    pub refused_by: String,
+}
+
+impl Refused {
+    /// A refusal by this program.
+    #[must_use]
+    pub fn here() -> Self {
+        Self {
+            refused_by: format!("dethrone {}, ONNX Runtime {}", env!("CARGO_PKG_VERSION"), runtime()),
+        }
+    }
+}
+
+/// The version of the ONNX Runtime that examines files here.
+#[must_use]
+pub fn runtime() -> String {
+    super::runtime::start().map(|r| r.version.clone()).unwrap_or_default()
+}
+
 /// Tensors as bytes, for the ledger.
 #[must_use]
 pub fn pack(tensors: &[Tensor]) -> Vec<u8> {

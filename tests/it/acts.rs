@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Gateway, Site, cannot_be_recorded, client, right_answers, shipped, stream, until};
+use super::support::{Gateway, Site, cannot_be_recorded, client, data, right_answers, shipped, stream, until};
 
 const FAST: &str = "champion = \"e06_flipped\"
 metric = \"brier\"
@@ -205,4 +205,89 @@ fn an_order_that_cannot_be_recorded_changes_nothing_and_can_be_given_again() {
     cannot_be_recorded(&site, "swap", false);
     assert_eq!(gateway.act("elec2", "promote", Some("e05_forest")).0, 200);
     assert_eq!(version_of_the_next_answer(&gateway), "e05_forest");
+}
+
+#[test]
+fn a_hold_from_before_the_first_champion_holds_its_judge() {
+    let site = Site::new("");
+    site.model_toml("elec2", &FAST.replace("champion = \"e06_flipped\"\n", ""));
+    for name in ["e05_forest", "e06_flipped"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start();
+    until("both wait for a word", || {
+        let view = gateway.view("elec2");
+        let waiting = view["waiting_for"].as_str().unwrap_or("");
+        waiting.contains("several versions").then_some(())
+    });
+    assert_eq!(gateway.act("elec2", "hold", None).0, 200);
+    site.model_toml("elec2", FAST);
+    let gateway = gateway.ready();
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    gateway.feed("elec2", &stream(0, 600));
+    until("the judge would promote", || {
+        let entry = gateway.version("elec2", "e05_forest");
+        let why = entry["evidence"]["why"].as_str().unwrap_or("").to_owned();
+        why.contains("hold").then_some(())
+    });
+    assert_eq!(gateway.view("elec2")["hold"], "test: because the test says so");
+    assert_eq!(version_of_the_next_answer(&gateway), "e06_flipped");
+}
+
+#[test]
+fn a_quarantined_version_is_out_by_its_bytes_until_a_person_retires_it() {
+    let site = Site::new(
+        "settle_ms = 100\npoll = \"100ms\"\ngone = \"300ms\"\n[runner]\ncpu_timeout = \"300ms\"\nwall_timeout = \"20s\"\n",
+    );
+    site.model_toml("m", "champion = \"mean\"\n")
+        .drop_file("m", "mean", &data("mean"))
+        .drop_file("m", "endless", &data("endless"));
+    let gateway = site.start().ready();
+    gateway.until_role("m", "endless", "challenger");
+    assert_eq!(gateway.act("m", "promote", Some("endless")).0, 200);
+    assert_eq!(gateway.act("m", "rollback", None).0, 200);
+    assert_eq!(gateway.version("m", "endless")["role"], "previous");
+    let heavy = json!({"model": "m", "inputs": {"x": [[1e18, 1e18, 1e18]]}});
+    until("the quarantine", || {
+        let (status, answer) = gateway.predict(&heavy);
+        assert_eq!(status, 200, "{answer}");
+        (gateway.version("m", "endless")["role"] == "quarantined").then_some(())
+    });
+    let refused = |gateway: &Gateway, action, version, says: &str| {
+        let (status, answer) = gateway.act("m", action, version);
+        let error = answer["error"].as_str().unwrap_or("").to_owned();
+        assert!(status == 409 && error.contains(says), "{status} {answer}");
+    };
+    refused(&gateway, "rollback", None, "no previous");
+    refused(&gateway, "promote", Some("endless"), "is quarantined");
+    let nobody_stands_by = |gateway: &Gateway| {
+        let text = client::get(gateway.admin, "/metrics").text();
+        !text.contains("role=\"previous\",version=\"endless\"")
+            && !text.contains("version=\"endless\",role=\"previous\"")
+    };
+    assert!(nobody_stands_by(&gateway));
+
+    // Its file goes, and its bytes come under another name.
+    let file = |name: &str| site.models().join(format!("m/{name}.onnx"));
+    site.drop_file("m", "single", &data("single"));
+    until("single has been looked at", || {
+        let role = gateway.version("m", "single")["role"].clone();
+        (role == "challenger" || role == "rejected").then_some(())
+    });
+    std::fs::remove_file(file("endless")).unwrap();
+    std::fs::remove_file(file("single")).unwrap();
+    gateway.until_role("m", "single", "retired");
+    site.drop_file("m", "again", &data("endless"));
+    let entry = gateway.until_role("m", "again", "rejected");
+    assert!(entry["reason"].as_str().unwrap().contains("quarantined"), "{entry}");
+    assert_eq!(gateway.version("m", "endless")["role"], "quarantined");
+    gateway.kill();
+
+    let gateway = site.start().ready();
+    assert_eq!(gateway.version("m", "endless")["role"], "quarantined");
+    refused(&gateway, "rollback", None, "no previous");
+    gateway.until_role("m", "again", "rejected");
+    assert_eq!(gateway.act("m", "retire", Some("endless")).0, 200);
+    assert_eq!(gateway.version("m", "endless")["role"], "retired");
+    gateway.until_role("m", "again", "challenger");
 }

@@ -118,6 +118,15 @@ fn a_champion_that_disappoints_is_rolled_back_by_the_judge_and_waits() {
     );
     assert!(decision["why"].as_str().unwrap().contains("ln wealth"), "{decision}");
     counted(&gateway, "elec2", "rollback");
+    let (status, answer) = gateway.act("elec2", "rollback", None);
+    assert!(
+        status == 409
+            && answer["error"]
+                .as_str()
+                .unwrap()
+                .contains("\"version\": \"e06_flipped\""),
+        "the failed one must be named to be crowned again: {answer}"
+    );
 
     for _ in 0..4 {
         gateway.feed("elec2", rows.next().unwrap());

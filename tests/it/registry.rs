@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Site, Traffic, client, elec2, marked, shipped, until};
+use crate::support::{Gateway, Site, Traffic, ask_ledger, client, data, elec2, marked, shipped, until};
 
 /// Quick enough for a test: what takes a minute in life takes less than a second here.
 const QUICK: &str = "settle_ms = 100\npoll = \"100ms\"\ngone = \"600ms\"\n";
@@ -46,15 +46,6 @@ fn reason(entry: &Value) -> String {
 }
 
 fn until_rejected(gateway: &Gateway, version: &str, piece: &str) {
-    // TEMP
-    let end = Instant::now() + Duration::from_secs(15);
-    while Instant::now() < end {
-        let entry = gateway.version("m", version);
-        if entry["role"] == "rejected" && reason(&entry).contains(piece) {
-            return;
-        }
-    }
-    eprintln!("{}", gateway.view("m"));
     until(&format!("{version} rejected: {piece}"), || {
         let entry = gateway.version("m", version);
         (entry["role"] == "rejected" && reason(&entry).contains(piece)).then_some(())
@@ -330,6 +321,30 @@ fn settings_are_read_again_and_a_bad_edit_changes_nothing_but_what_is_said() {
 }
 
 #[test]
+fn nobody_is_crowned_under_settings_that_cannot_be_read() {
+    let site = Site::new(QUICK);
+    site.model_toml("m", "interfac = \"tensors\"\n")
+        .drop_file("m", "e01", &shipped("e01_logreg"))
+        .drop_bytes("m", "e00", b"not a model");
+    let gateway = site.start();
+    until("the fault of the file", || {
+        let ready = client::get(gateway.data, "/v2/health/ready");
+        let models = client::get(gateway.admin, "/api/models").text();
+        let says = |text: &str| text.contains("interfac") && text.contains("m/model.toml");
+        (ready.status == 503 && says(&ready.text()) && says(&models)).then_some(())
+    });
+    until_rejected(&gateway, "e00", "");
+    gateway.until_role("m", "e01", "candidate");
+    site.model_toml("m", "interface = \"tensors\"\nchampion = \"e01\"\n");
+    let gateway = gateway.ready();
+    assert_eq!(gateway.view("m")["interface"]["inputs"]["kind"], "tensors");
+    let log = site.log();
+    let said = |piece: &str| log.lines().filter(|line| line.contains(piece)).count();
+    assert_eq!(said("rejected"), 1, "a refused file is warned of once: {log}");
+    assert!(!log.contains("is candidate"), "{log}");
+}
+
+#[test]
 fn several_versions_and_none_named_wait_for_one_line() {
     let site = Site::new(QUICK);
     site.drop_file("m", "e01", &shipped("e01_logreg"))
@@ -495,6 +510,53 @@ fn a_versions_own_threshold_outlives_a_restart() {
 }
 
 #[test]
+fn an_edit_of_how_outputs_are_read_reaches_the_versions_that_run() {
+    let (site, gateway, traffic) = served(QUICK);
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    gateway.until_role("m", "e02", "challenger");
+    let answer = |version: &str| {
+        let mut body = ask("m");
+        body["version"] = json!(version);
+        gateway.predict(&body).1["predictions"][0].clone()
+    };
+    let score = |version: &str| answer(version)["score"].as_f64().unwrap();
+    let labels = || (answer("e01")["label"].clone(), answer("e02")["label"].clone());
+    site.model_toml("m", "threshold = 0.0\n");
+    until("everything is positive", || {
+        (labels() == (json!(1), json!(1))).then_some(())
+    });
+    let runners = gateway.children();
+    site.model_toml("m", "threshold = 1.0\n");
+    until("nothing is positive", || {
+        (labels() == (json!(0), json!(0))).then_some(())
+    });
+    fs::write(site.models().join("m/e02.toml"), "threshold = 0.0\n").unwrap();
+    until("a version's own threshold", || {
+        (labels() == (json!(0), json!(1))).then_some(())
+    });
+    assert_eq!(gateway.children(), runners, "a threshold needs no new runner");
+
+    let (champion, challenger) = (score("e01"), score("e02"));
+    site.model_toml("m", "positive = \"0\"\n");
+    let is = |a: f64, b: f64| (a - b).abs() < 1e-6;
+    until("the other class is the positive one", || {
+        (is(score("e01"), 1.0 - champion) && is(score("e02"), 1.0 - challenger)).then_some(())
+    });
+    let restarts = "SELECT count(*) FROM journal WHERE json_extract(event, '$.event') = 'restart'";
+    assert_eq!(ask_ledger::<i64>(&site, restarts), Some(1));
+    site.model_toml("m", "positive = \"maybe\"\n");
+    until("a class that is none", || {
+        let view = gateway.view("m");
+        view["settings_error"]
+            .as_str()
+            .is_some_and(|e| e.contains("maybe"))
+            .then_some(())
+    });
+    assert!(is(score("e01"), 1.0 - champion));
+    traffic.end();
+}
+
+#[test]
 fn a_line_of_names_widens_the_interface_of_a_running_model_for_ever() {
     let site = Site::new(QUICK);
     site.drop_file("m", "plain", &export("sklearn_zipmap_int.onnx"));
@@ -578,4 +640,58 @@ fn a_line_of_names_widens_the_interface_of_a_running_model_for_ever() {
         assert!((answer["predictions"][0]["score"].as_f64().unwrap() - expected).abs() < 1e-9);
     }
     gateway.until_role("m", "other", "challenger");
+}
+
+#[test]
+fn what_was_found_out_about_a_file_is_not_found_out_again_after_a_restart() {
+    let site = Site::new(QUICK);
+    site.drop_file("m", "e01", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    for _ in 0..150 {
+        assert_eq!(gateway.predict(&ask("m")).0, 200);
+    }
+    site.drop_file("m", "dated", &shipped("e11_date_overfit"))
+        .drop_bytes("m", "text", b"not a model")
+        .drop_file("m", "crash", &data("nan"));
+    until_rejected(&gateway, "dated", "carried");
+    until_rejected(&gateway, "text", "");
+    until_rejected(&gateway, "crash", "");
+    let examined = |site: &Site| site.log().matches("examining").count();
+    let before = examined(&site);
+    gateway.kill();
+
+    let gateway = site.start().ready();
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    // Files wait in one line: the others have had their turn.
+    gateway.until_role("m", "e02", "challenger");
+    until_rejected(&gateway, "dated", "carried");
+    until_rejected(&gateway, "text", "");
+    until_rejected(&gateway, "crash", "");
+    assert_eq!(examined(&site), before + 1, "{}", site.log());
+    let mut row = row();
+    row["date"] = json!(0.5);
+    assert_eq!(gateway.predict(&json!({"model": "m", "instances": [row]})).0, 200);
+    gateway.until_role("m", "dated", "challenger");
+    assert_eq!(
+        examined(&site),
+        before + 1,
+        "what it lacked is carried, and its bytes are known"
+    );
+}
+
+#[test]
+fn a_regression_without_a_metric_is_not_judged_and_says_which_line_to_add() {
+    let site = Site::new(QUICK);
+    site.drop_file("r", "mean", &data("mean"));
+    let gateway = site.start().ready();
+    let view = gateway.view("r");
+    assert_eq!(view["policy"]["mode"], "off", "{view}");
+    let why = view["mode_reason"].as_str().unwrap().to_owned();
+    assert!(why.contains("metric") && why.contains("bound"), "{why}");
+    assert_eq!(site.log().matches("nothing is judged").count(), 1, "{}", site.log());
+    site.model_toml("r", "metric = \"squared_error\"\nbound = 4.0\n");
+    until("the metric", || {
+        (gateway.view("r")["policy"]["mode"] == "auto").then_some(())
+    });
+    assert_eq!(gateway.view("r")["mode_reason"], Value::Null);
 }
