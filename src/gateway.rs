@@ -19,7 +19,7 @@ pub use parts::{Running, StartError, start};
 
 use crate::batch::Batch;
 use crate::champion::{Answer, Champion, RowAnswer, Turn, VersionInfo};
-use crate::control::{self, Act, Models};
+use crate::control::{self, Act, Models, Pulse};
 use crate::decode::{Item, Keys, Wanted, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Reply, RowReply};
@@ -44,6 +44,7 @@ pub struct Gateway {
     recorder: Recorder,
     metrics: Arc<Metrics>,
     acts: Sender<control::Request>,
+    pulse: Pulse,
     pins: bool,
     /// All recorded models are known by name.
     restored: Arc<AtomicBool>,
@@ -385,6 +386,11 @@ impl Backend for Gateway {
     }
 
     fn degraded(&self) -> Option<String> {
+        if let Some(thread) = self.pulse.lost() {
+            return Some(format!(
+                "the {thread} thread is gone: answers go on, roles do not change any more; restart"
+            ));
+        }
         let fault = self.recorder.fault()?;
         Some(format!(
             "ledger: labels are refused, rows are not recorded, promotions wait: {fault}"

@@ -102,6 +102,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         recorder: recorder.clone(),
         metrics: Arc::clone(&metrics),
         acts: control.requests(),
+        pulse: control.pulse(),
         pins: config.pins,
         restored,
         started: Instant::now(),

@@ -235,7 +235,9 @@ impl Thread {
         let mut why = cause.to_string();
         self.fault.store(Some(Arc::new(why.clone())));
         let began_ms = now_ms();
-        let mut rows = self.refuse(drained);
+        // What the failed transaction had changed in memory must not be shown to anybody.
+        let mut agrees = self.core.reload(&self.ledger).is_ok();
+        let mut rows = self.refuse(drained, agrees);
         while !self.is_stopping() {
             let healed = self
                 .ledger
@@ -265,15 +267,18 @@ impl Thread {
                     self.stopping.store(true, Ordering::Release);
                 }
                 self.queues.drain(&mut drained);
-                rows += self.refuse(drained);
+                agrees = agrees || self.core.reload(&self.ledger).is_ok();
+                rows += self.refuse(drained, agrees);
             }
         }
     }
 
-    /// Counts the rows, answers looks, and lets the rest know by dropping it.
-    fn refuse(&mut self, drained: Drained) -> u64 {
+    /// Counts the rows, answers looks where the books agree with the disk, and lets the rest know by dropping it.
+    fn refuse(&mut self, drained: Drained, agrees: bool) -> u64 {
         let rows = self.core.count_dropped(&drained.observations);
-        self.show(drained.looks);
+        if agrees {
+            self.show(drained.looks);
+        }
         rows
     }
 

@@ -26,7 +26,8 @@ impl Book {
         let mut offered_from = None;
         for (k, observed) in seen.rows.iter().enumerate() {
             let text = |list: &'_ Option<Vec<String>>| list.as_ref().and_then(|all| all.get(k)).cloned();
-            let (entity, context) = (text(&seen.entities), text(&seen.context));
+            let entity = text(&seen.entities);
+            let context = text(&seen.context).map(|context| without(context, &self.closing.dropped));
             let row = PredictionRow {
                 id: id_of(seen.first_id, k),
                 position: Position {
@@ -125,5 +126,34 @@ impl Book {
             coverage.late += 1;
             coverage.changed = true;
         }
+    }
+}
+
+/// A context object without the keys that are not recorded.
+fn without(context: String, dropped: &[String]) -> String {
+    if dropped.is_empty() {
+        return context;
+    }
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&context) {
+        Ok(mut object) => {
+            object.retain(|key, _| !dropped.contains(key));
+            serde_json::Value::Object(object).to_string()
+        }
+        // The decoder lets objects through only; what is none after all is not kept where something must be dropped.
+        Err(_) => String::from("{}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without;
+
+    #[test]
+    fn dropped_keys_never_reach_the_ledger_in_a_context() {
+        let dropped = ["email".to_owned()];
+        let context = r#"{"email":"a@b.c","channel":"web"}"#;
+        assert_eq!(without(context.into(), &dropped), r#"{"channel":"web"}"#);
+        assert_eq!(without(context.into(), &[]), context);
+        assert_eq!(without("[1]".into(), &dropped), "{}");
     }
 }
