@@ -18,7 +18,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::{Client, ClientError};
 use crate::config::ServeArgs;
 use crate::demo::DemoArgs;
-use act::{ActArgs, Action};
+use crate::protocol::Action;
+use act::ActArgs;
 use status::StatusArgs;
 
 /// A champion-challenger inference gateway for ONNX models.

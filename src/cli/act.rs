@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Failure, Target, answer_of, block_on};
 use crate::client::Client;
+use crate::protocol::Action;
 
 /// Who wants what, and why: both are written into the ledger.
 #[derive(Debug, Clone, Args)]
@@ -25,39 +26,6 @@ pub struct ActArgs {
     pub json: bool,
 }
 
-/// What a person may order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Crown a version.
-    Promote,
-    /// Go back.
-    Rollback,
-    /// Stop automatic changes.
-    Hold,
-    /// Allow them again.
-    Resume,
-    /// Stop shadowing a version.
-    Retire,
-}
-
-impl Action {
-    /// Last part of its address.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Promote => "promote",
-            Self::Rollback => "rollback",
-            Self::Hold => "hold",
-            Self::Resume => "resume",
-            Self::Retire => "retire",
-        }
-    }
-
-    fn needs_version(self) -> bool {
-        matches!(self, Self::Promote | Self::Retire)
-    }
-}
-
 #[derive(Serialize)]
 struct Order<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +39,7 @@ struct Order<'a> {
 /// # Errors
 /// The version is missing, or the gateway refused.
 pub fn run(action: Action, args: &ActArgs) -> Result<(), Failure> {
-    if action.needs_version() && args.version.is_none() {
+    if matches!(action, Action::Promote | Action::Retire) && args.version.is_none() {
         return Err(Failure::Usage(format!("{} needs --version", action.name())));
     }
     block_on(async {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::fault::ConfigError;
 use super::version::VersionConfig;
+pub use crate::judge::policy::Mode;
 use crate::model::head::{HeadSettings, Link};
 use crate::score::Task;
 use crate::span::Span;
@@ -76,19 +77,6 @@ pub enum Unknown {
     Ignore,
     /// A bad request.
     Reject,
-}
-
-/// What a verdict may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Promote.
-    #[default]
-    Auto,
-    /// Say so, and leave it to a person.
-    Recommend,
-    /// Nothing.
-    Off,
 }
 
 /// When a label counts.

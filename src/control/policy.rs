@@ -1,8 +1,8 @@
 //! From a model's settings to the judge's rules.
 
-use crate::config::{MetricSetting, Mode, ModelConfig};
+use crate::config::{MetricSetting, ModelConfig};
 use crate::judge::loss::{Metric, Options};
-use crate::judge::policy::{Mode as PolicyMode, Policy};
+use crate::judge::policy::{Mode, Policy};
 use crate::model::head::Head;
 use crate::recorder::Closing;
 use crate::score::Task;
@@ -43,11 +43,7 @@ pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
     let metric = metric(config, task);
     let p = &config.policy;
     Policy {
-        mode: match (&metric, p.mode) {
-            (Err(_), _) | (_, Mode::Off) => PolicyMode::Off,
-            (_, Mode::Auto) => PolicyMode::Auto,
-            (_, Mode::Recommend) => PolicyMode::Recommend,
-        },
+        mode: if metric.is_ok() { p.mode } else { Mode::Off },
         metric: metric.unwrap_or(Metric::Brier),
         alpha: p.alpha,
         margin: p.margin,
