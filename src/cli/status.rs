@@ -35,6 +35,8 @@ pub struct ModelStatus {
     pub ledger_fault: Option<String>,
     /// Versions that the gateway has left out, because there are too many.
     pub versions_left_out: u64,
+    /// The version whose promotion or rollback is decided and being carried out.
+    pub deciding: Option<String>,
     /// All versions in the registry's order.
     pub versions: Vec<VersionStatus>,
 }

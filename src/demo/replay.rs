@@ -24,8 +24,8 @@ use wire::{FeedbackBody, Label, PredictBody, feedback_problems, json, read_predi
 const LABELS_PER_POST: Range<usize> = 8..32;
 /// Feedback requests in flight.
 const POSTS: usize = 4;
-/// Rows between two looks at the admin API.
-const LOOK_EVERY: usize = 96;
+/// Rows between two looks at the admin API: half a day, so that a decision waits no longer for its swap.
+const LOOK_EVERY: usize = 24;
 /// So many failures mean that nothing works any more.
 const GIVE_UP: usize = 200;
 

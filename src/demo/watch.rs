@@ -167,14 +167,16 @@ impl Watch {
         ))
     }
 
-    /// Waits while a shadow is more than `rows` behind; one that does not catch up is waited for once.
+    /// Waits while a decision is being carried out, or a shadow is more than `rows` behind; one that does not catch up
+    /// is waited for once. A swap takes a fraction of a second: nothing between two half-hours, but a week of the
+    /// stream at the speed of its replay.
     ///
     /// # Errors
     /// The admin API does not answer as it should.
     pub async fn wait_for_shadows(&mut self, rows: u64) -> Result<Vec<Event>, String> {
         let end = Instant::now() + LAG_LIMIT;
         let mut events = Vec::new();
-        while self.vain_waits < VAIN_WAITS && self.lags().any(|(_, lag)| lag > rows) {
+        while self.vain_waits < VAIN_WAITS && self.is_behind(rows) {
             if Instant::now() > end {
                 self.vain_waits += 1;
                 let lags: Vec<(String, u64)> = self.lags().map(|(name, lag)| (name.to_owned(), lag)).collect();
@@ -187,6 +189,10 @@ impl Watch {
             events.extend(self.look().await?);
         }
         Ok(events)
+    }
+
+    fn is_behind(&self, rows: u64) -> bool {
+        self.status.deciding.is_some() || self.lags().any(|(_, lag)| lag > rows)
     }
 
     /// Shadowed versions and how many offered rows they have not accounted for.

@@ -30,6 +30,8 @@ struct Moment {
     coverage: Vec<(VersionNo, Coverage)>,
     policy: Value,
     alarm: Option<String>,
+    /// Decided, and not carried out yet.
+    deciding: Option<VersionNo>,
     recorded: u64,
     open: u64,
 }
@@ -73,6 +75,7 @@ impl Gateway {
                     coverage: Vec::new(),
                     policy: Value::Null,
                     alarm: None,
+                    deciding: None,
                     recorded: 0,
                     open: 0,
                 });
@@ -96,6 +99,7 @@ impl Gateway {
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
+                deciding: book.pending().map(|decision| decision.version),
                 recorded: book.clock().row,
                 open: book.open_rows(),
             })
@@ -195,6 +199,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
         "interface": interface,
+        "deciding": moment.deciding.and_then(name_of).map(|v| &v.name),
         "rows": {"recorded": moment.recorded, "open": moment.open},
         "versions": versions,
         "versions_left_out": moment.left_out,
