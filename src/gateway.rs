@@ -26,7 +26,6 @@ use crate::http::backend::{Ask, Backend, Ids, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
 use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
-use crate::model::tensor::Tensor;
 use crate::protocol::{Action, ItemStatus, Order};
 use crate::recorder::{Recorder, StorageError};
 use crate::score::Score;
@@ -223,39 +222,21 @@ struct Seen<'a> {
     record: bool,
 }
 
-/// The reply of a version, its raw outputs joined over the rows.
+/// The reply of a version.
 fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<Vec<String>>>) -> Reply {
     let Ran { answer, queue, compute } = ran;
-    let mut outputs: Vec<(Arc<str>, Vec<Tensor>)> = Vec::new();
-    let mut rows = Vec::with_capacity(answer.rows.len());
-    for row in answer.rows {
-        for (name, tensor) in row.outputs {
-            match outputs.iter_mut().find(|(known, _)| **known == *name) {
-                Some((_, parts)) => parts.push(tensor),
-                None => outputs.push((name.into(), vec![tensor])),
-            }
-        }
-        rows.push(RowReply {
-            // A value is its own label: it is not said twice.
-            label: row.label.filter(|_| !matches!(row.score, Some(Score::Value(_)))),
-            score: row.score,
-            fallback: row.fallback.map(|version| version.info.name.as_str().into()),
-        });
-    }
-    let joined = outputs.into_iter().filter_map(|(name, parts)| {
-        // A row that another version answered may lack an output: what is not there for all rows is left out.
-        let all: Vec<&Tensor> = parts.iter().collect();
-        (parts.len() == rows.len())
-            .then(|| Tensor::concat(&all))
-            .flatten()
-            .map(|tensor| (name, tensor))
-    });
-    let outputs = joined.collect();
+    let row = |row: RowAnswer| RowReply {
+        // A value is its own label: it is not said twice.
+        label: row.label.filter(|_| !matches!(row.score, Some(Score::Value(_)))),
+        score: row.score,
+        fallback: row.fallback.map(|version| version.info.name.as_str().into()),
+    };
+    let rows = answer.rows.into_iter().map(row).collect();
     Reply {
         version,
         ids: own.map_or(Ids::Generated(id), Ids::Caller),
         rows,
-        outputs,
+        outputs: answer.outputs,
         queue,
         compute,
     }

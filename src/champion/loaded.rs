@@ -4,7 +4,6 @@
 //! one there are a few at most; one more is refused at once.
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -12,11 +11,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::answer::Begun;
+use super::answer::outputs::Outputs;
+use super::answer::rows;
 use crate::batch::Batch;
 use crate::error::{Error, Kind};
 use crate::model::head::Head;
 use crate::model::layout::Layout;
-use crate::model::session::{LoadError, RunError, Session};
+use crate::model::session::{LoadError, Session};
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
 use crate::score::VersionNo;
@@ -44,6 +46,8 @@ pub struct VersionInfo {
     pub head: Head,
     /// Rows may be merged into one run.
     pub batched: bool,
+    /// Names of the outputs, in the signature's order: shared by every reply that carries them.
+    pub outputs: Vec<Arc<str>>,
 }
 
 /// A version with its sessions.
@@ -125,13 +129,14 @@ impl Loaded {
         })
     }
 
-    /// Runs rows `rows` of the batch, computing only `outputs`.
-    ///
-    /// # Errors
-    /// A row that is not covered, or the runtime's own words.
-    pub fn run(&self, batch: &Batch, rows: Range<usize>, outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        let feeds = self.info.layout.feeds(&[(batch, rows)]).map_err(RunError)?;
-        self.session().run(&feeds, outputs)
+    /// Answers the batch.
+    pub(super) fn whole(&self, batch: &Batch, outputs: &Outputs) -> Begun {
+        rows::whole(&self.info, &mut *self.session(), batch, outputs)
+    }
+
+    /// Answers these rows of the batch, one by one.
+    pub(super) fn apart(&self, batch: &Batch, which: &[usize], outputs: &Outputs) -> Begun {
+        rows::apart(&self.info, &mut *self.session(), batch, which.iter().copied(), outputs)
     }
 
     /// A free session, this thread's own if possible.

@@ -435,6 +435,7 @@ impl Keeper {
             layout,
             head,
             batched: facts.batched,
+            outputs: facts.signature.output_names(),
         })
     }
 

@@ -33,6 +33,12 @@ impl Signature {
         !self.inputs.is_empty() && self.inputs.iter().all(|i| i.shape.first() == Some(&-1))
     }
 
+    /// The outputs' names, to be shared by whoever carries them.
+    #[must_use]
+    pub fn output_names(&self) -> Vec<std::sync::Arc<str>> {
+        self.outputs.iter().map(|spec| spec.name.as_str().into()).collect()
+    }
+
     /// True when every input is one column, `[dynamic, 1]` (or `[dynamic]`), and there are at least two:
     /// the form in which pipelines over data frames are exported, whose input names are feature names.
     #[must_use]

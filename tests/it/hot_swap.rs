@@ -69,6 +69,7 @@ fn load(no: u32) -> (Arc<Loaded>, Arc<Schema>) {
         no: VersionNo(no),
         name: name.into(),
         digest: String::new(),
+        outputs: facts.signature.output_names(),
         signature: facts.signature,
         layout,
         head,
