@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use carried::Carried;
 
-use crate::model::tensor::{Datatype, Tensor};
+use crate::model::tensor::{Data, Datatype, Tensor};
 
 /// One named feature of a model's interface.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -123,10 +123,21 @@ pub enum Cell<'a> {
 pub struct Rows {
     schema: Arc<Schema>,
     rows: usize,
-    /// Numbers as bits, text as `offset << 32 | length` into `text`.
-    cells: Vec<u64>,
-    presence: Vec<Presence>,
-    text: String,
+    cells: Cells,
+}
+
+/// Where the values stand.
+#[derive(Debug, Clone)]
+enum Cells {
+    /// Each by itself.
+    Single {
+        /// Numbers as bits, text as `offset << 32 | length` into `text`.
+        bits: Vec<u64>,
+        presence: Vec<Presence>,
+        text: String,
+    },
+    /// A tensor `[rows, columns]` as it came: its column k is feature k, and all of it is present.
+    Table(Tensor),
 }
 
 impl Rows {
@@ -137,18 +148,56 @@ impl Rows {
         Self {
             schema,
             rows,
-            cells: vec![0; cells],
-            presence: vec![Presence::Absent; cells],
-            text: String::new(),
+            cells: Cells::Single {
+                bits: vec![0; cells],
+                presence: vec![Presence::Absent; cells],
+                text: String::new(),
+            },
         }
     }
 
-    /// Appends one row of absent cells and returns its number.
+    /// The rows of a tensor of floats `[rows, columns]` whose column k is feature k, kept as it is: nothing is copied.
+    ///
+    /// # Errors
+    /// The tensor again, where it is no such one, holds a NaN, or has another datatype than one of the features.
+    pub fn table(schema: Arc<Schema>, tensor: Tensor) -> Result<Self, Tensor> {
+        let is_whole = match tensor.data() {
+            Data::Fp32(values) => !values.iter().any(|x| x.is_nan()),
+            Data::Fp64(values) => !values.iter().any(|x| x.is_nan()),
+            _ => false,
+        };
+        let datatype = tensor.datatype();
+        let own = match *tensor.shape() {
+            [_, columns] => schema.features().get(..columns),
+            _ => None,
+        };
+        if !is_whole || !own.is_some_and(|own| own.iter().all(|f| f.datatype == datatype)) {
+            return Err(tensor);
+        }
+        Ok(Self {
+            schema,
+            rows: tensor.rows(),
+            cells: Cells::Table(tensor),
+        })
+    }
+
+    /// The tensor of [`Rows::table`], where the rows came as one.
+    #[must_use]
+    pub fn as_table(&self) -> Option<&Tensor> {
+        match &self.cells {
+            Cells::Single { .. } => None,
+            Cells::Table(tensor) => Some(tensor),
+        }
+    }
+
+    /// Appends one row of absent cells and returns its number. A table takes none.
     pub fn push_row(&mut self) -> usize {
-        self.rows += 1;
-        self.cells.resize(self.rows * self.schema.len(), 0);
-        self.presence.resize(self.rows * self.schema.len(), Presence::Absent);
-        self.rows - 1
+        if let Cells::Single { bits, presence, .. } = &mut self.cells {
+            self.rows += 1;
+            bits.resize(self.rows * self.schema.len(), 0);
+            presence.resize(self.rows * self.schema.len(), Presence::Absent);
+        }
+        self.rows.saturating_sub(1)
     }
 
     /// The schema that the cells follow.
@@ -174,25 +223,28 @@ impl Rows {
         (row < self.rows && column < self.schema.len()).then(|| row * self.schema.len() + column)
     }
 
-    /// Stores a value; the caller matches the cell's kind to the feature's datatype. False outside the block,
-    /// or when the text buffer would pass 4 GiB.
+    /// Stores a value; the caller matches the cell's kind to the feature's datatype. False outside the block, in a
+    /// table, or when the text buffer would pass 4 GiB.
     pub fn set(&mut self, row: usize, feature: u32, value: Cell<'_>) -> bool {
         let Some(at) = self.position(row, feature) else {
             return false;
         };
-        let bits = match value {
+        let Cells::Single { bits, presence, text } = &mut self.cells else {
+            return false;
+        };
+        let value = match value {
             Cell::Float(x) => x.to_bits(),
             Cell::Int(x) => x.cast_unsigned(),
-            Cell::Text(text) => {
-                let (Ok(offset), Ok(length)) = (u32::try_from(self.text.len()), u32::try_from(text.len())) else {
+            Cell::Text(word) => {
+                let (Ok(offset), Ok(length)) = (u32::try_from(text.len()), u32::try_from(word.len())) else {
                     return false;
                 };
-                self.text.push_str(text);
+                text.push_str(word);
                 u64::from(offset) << 32 | u64::from(length)
             }
         };
-        if let (Some(cell), Some(presence)) = (self.cells.get_mut(at), self.presence.get_mut(at)) {
-            *cell = bits;
+        if let (Some(cell), Some(presence)) = (bits.get_mut(at), presence.get_mut(at)) {
+            *cell = value;
             *presence = Presence::Present;
         }
         true
@@ -200,7 +252,10 @@ impl Rows {
 
     /// Marks a cell as sent without a value.
     pub fn set_missing(&mut self, row: usize, feature: u32) {
-        if let Some(presence) = self.position(row, feature).and_then(|at| self.presence.get_mut(at)) {
+        let Some(at) = self.position(row, feature) else { return };
+        if let Cells::Single { presence, .. } = &mut self.cells
+            && let Some(presence) = presence.get_mut(at)
+        {
             *presence = Presence::Missing;
         }
     }
@@ -208,26 +263,39 @@ impl Rows {
     /// Whether the row holds a value of this feature; a feature newer than this block's schema is absent.
     #[must_use]
     pub fn presence(&self, row: usize, feature: u32) -> Presence {
-        self.position(row, feature)
-            .and_then(|at| self.presence.get(at))
-            .copied()
-            .unwrap_or(Presence::Absent)
+        match &self.cells {
+            Cells::Single { presence, .. } => self
+                .position(row, feature)
+                .and_then(|at| presence.get(at))
+                .copied()
+                .unwrap_or(Presence::Absent),
+            Cells::Table(tensor) if row < self.rows && (feature as usize) < tensor.row_len() => Presence::Present,
+            Cells::Table(_) => Presence::Absent,
+        }
     }
 
     /// The value of a present cell.
     #[must_use]
     pub fn get(&self, row: usize, feature: u32) -> Option<Cell<'_>> {
-        let at = self.position(row, feature)?;
-        if *self.presence.get(at)? != Presence::Present {
-            return None;
-        }
-        let bits = *self.cells.get(at)?;
+        let (bits, text) = match &self.cells {
+            Cells::Table(tensor) => {
+                let column = Some(feature as usize).filter(|column| *column < tensor.row_len())?;
+                return tensor.data().number(row * tensor.row_len() + column).map(Cell::Float);
+            }
+            Cells::Single { bits, presence, text } => {
+                let at = self.position(row, feature)?;
+                if *presence.get(at)? != Presence::Present {
+                    return None;
+                }
+                (*bits.get(at)?, text)
+            }
+        };
         Some(match self.schema.features().get(feature as usize)?.datatype {
             Datatype::Int64 => Cell::Int(bits.cast_signed()),
             Datatype::Bytes => {
                 let offset = (bits >> 32) as usize;
                 let length = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0) as usize;
-                Cell::Text(self.text.get(offset..offset + length)?)
+                Cell::Text(text.get(offset..offset + length)?)
             }
             _ => Cell::Float(f64::from_bits(bits)),
         })
@@ -263,6 +331,37 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_reads_as_the_cells_that_it_holds_and_one_that_is_not_whole_is_none() {
+        let feature = |name: &str, datatype| Feature {
+            name: name.into(),
+            datatype,
+        };
+        let schema = Arc::new(Schema::new(
+            ["a", "b", "later"].map(|name| feature(name, Datatype::Fp32)),
+        ));
+        let tensor = |values: Vec<f32>| Tensor::new(vec![values.len() / 2, 2], Data::Fp32(values)).unwrap();
+        let mut rows = Rows::table(Arc::clone(&schema), tensor(vec![1.0, 2.0, 3.0, 4.5])).unwrap();
+        assert_eq!((rows.len(), rows.get(1, 1)), (2, Some(Cell::Float(4.5))));
+        assert_eq!(rows.presence(1, 0), Presence::Present);
+        for (row, column) in [(0, 2), (2, 0), (0, 9)] {
+            assert_eq!(
+                (rows.presence(row, column), rows.get(row, column)),
+                (Presence::Absent, None)
+            );
+        }
+        assert!(!rows.set(0, 2, Cell::Float(1.0)));
+        assert!(Rows::table(Arc::clone(&schema), tensor(vec![1.0, f32::NAN])).is_err());
+        let wide = Arc::new(Schema::new([
+            feature("a", Datatype::Fp32),
+            feature("b", Datatype::Fp64),
+        ]));
+        assert!(
+            Rows::table(wide, tensor(vec![1.0, 2.0])).is_err(),
+            "a column became wider"
+        );
+    }
 
     #[test]
     fn a_block_gives_back_what_was_stored_and_nothing_else() {

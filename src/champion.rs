@@ -8,6 +8,7 @@ mod answer;
 mod loaded;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 
@@ -47,13 +48,32 @@ impl Champion {
 #[derive(Debug, Default)]
 pub struct Slot {
     champion: ArcSwapOption<Champion>,
+    closed: AtomicBool,
 }
 
 impl Slot {
     /// The champion of this moment; a request takes it once.
     #[must_use]
     pub fn load(&self) -> Option<Arc<Champion>> {
-        self.champion.load_full()
+        self.champion.load_full().filter(|_| !self.is_closed())
+    }
+
+    /// From now on nobody answers, also when a champion is stored. Gives back who did, for the caller to release at
+    /// leisure; to be called again as long as the slot is closed.
+    pub fn close(&self) -> Option<Arc<Champion>> {
+        self.closed.store(true, Ordering::Release);
+        self.champion.swap(None)
+    }
+
+    /// Takes back [`Slot::close`]; a champion must be stored anew.
+    pub fn open(&self) {
+        self.closed.store(false, Ordering::Release);
+    }
+
+    /// True between [`Slot::close`] and [`Slot::open`].
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Puts a prepared champion in place and gives back the one before, for the caller to release at leisure.

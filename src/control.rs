@@ -12,6 +12,7 @@ mod policy;
 mod promote;
 mod pulse;
 mod rename;
+mod repository;
 mod reread;
 mod restore;
 mod roles;
@@ -62,10 +63,22 @@ pub struct Request {
     pub reply: oneshot::Sender<Result<serde_json::Value, Error>>,
 }
 
+/// A client's word about a model as a whole.
+#[derive(Debug)]
+pub struct Repository {
+    /// The model.
+    pub model: String,
+    /// Load it, or let it go.
+    pub load: bool,
+    /// What came of it.
+    pub reply: oneshot::Sender<Result<(), Error>>,
+}
+
 /// The way to the control thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Control {
     requests: Sender<Request>,
+    repository: Sender<Repository>,
     alive: Option<Sender<()>>,
     pulse: Pulse,
     join: Option<JoinHandle<()>>,
@@ -97,9 +110,10 @@ impl Control {
     /// When no thread can be had, or the content store cannot be opened.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let (requests, queue) = bounded(64);
+        let (repository, repository_queue) = bounded(64);
         let (alive, stop) = bounded(0);
         let restored = Arc::clone(&parts.restored);
-        let mut thread = Thread::new(parts, queue, stop)?;
+        let mut thread = Thread::new(parts, (queue, repository_queue), stop)?;
         let pulse = thread.pulse.clone();
         let beat = Beat(pulse.clone());
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -110,6 +124,7 @@ impl Control {
         })?;
         Ok(Self {
             requests,
+            repository,
             alive: Some(alive),
             pulse,
             join: Some(join),
@@ -120,6 +135,12 @@ impl Control {
     #[must_use]
     pub fn requests(&self) -> Sender<Request> {
         self.requests.clone()
+    }
+
+    /// The way for a client's word about a model as a whole.
+    #[must_use]
+    pub fn repository(&self) -> Sender<Repository> {
+        self.repository.clone()
     }
 
     /// Whether control and everybody it hears from runs, for readiness.
@@ -158,6 +179,7 @@ struct Thread {
     recorder: Recorder,
     decisions: Receiver<Verdicted>,
     requests: Receiver<Request>,
+    repository: Receiver<Repository>,
     stop: Receiver<()>,
     pulse: Pulse,
     spawner: Spawner,
@@ -200,7 +222,11 @@ pub enum StartError {
 }
 
 impl Thread {
-    fn new(parts: Parts, requests: Receiver<Request>, stop: Receiver<()>) -> Result<Self, StartError> {
+    fn new(
+        parts: Parts,
+        (requests, repository): (Receiver<Request>, Receiver<Repository>),
+        stop: Receiver<()>,
+    ) -> Result<Self, StartError> {
         let Parts {
             config,
             models,
@@ -226,6 +252,7 @@ impl Thread {
             recorder,
             decisions,
             requests,
+            repository,
             stop,
             pulse: Pulse::default(),
             spawner,
@@ -246,6 +273,7 @@ impl Thread {
             if Instant::now() >= self.look_at {
                 self.look();
             }
+            self.keep_closed();
             self.released.sweep();
             let wake = crossbeam_channel::at(self.wake_at());
             select! {
@@ -254,6 +282,10 @@ impl Thread {
                     Ok(Request { act, reply }) => drop(reply.send(self.act(act))),
                     // Nobody is left to give an order.
                     Err(_) => self.requests = never(),
+                },
+                recv(self.repository) -> word => match word {
+                    Ok(Repository { model, load, reply }) => drop(reply.send(self.repository(&model, load))),
+                    Err(_) => self.repository = never(),
                 },
                 recv(self.decisions) -> got => {
                     if let Some(decided) = self.pulse.heard(&mut self.decisions, got, "recorder") {

@@ -24,9 +24,9 @@ pub use form::Form;
 pub use lines::{Line, LineSplitter, MAX_LINE_BYTES};
 pub use predict::{Keys, PredictBody, Source, Wanted};
 pub use rows::instances;
-pub use tensors::tensors;
+pub use tensors::{elements, tensors};
 
-pub(crate) use json::clip;
+pub(crate) use json::{clip, nearest, text, whole};
 
 pub use crate::config::{Missing, Unknown};
 

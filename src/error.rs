@@ -87,6 +87,8 @@ kinds! {
     NotReady, 503, "not_ready";
     /// The ledger cannot take it.
     Storage, 503, "storage";
+    /// A route of the protocol that is not offered here.
+    NotImplemented, 501, "not_implemented";
     /// The request's deadline passed.
     Deadline, 504, "deadline";
 }

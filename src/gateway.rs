@@ -34,6 +34,8 @@ use crate::time::now_ms;
 
 /// Models with a recorded champion have this long to be brought back before the gateway is ready without them.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a loading client is given a look whether its model answers.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// See the module.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub struct Gateway {
     recorder: Recorder,
     metrics: Arc<Metrics>,
     acts: Sender<control::Request>,
+    repository: Sender<control::Repository>,
     pulse: Pulse,
     pins: bool,
     /// All recorded models are known by name.
@@ -81,6 +84,20 @@ impl Gateway {
                 Ran::aside(start, turn, move || champion.finish(begun, &batch, &wanted)).await
             }
         }
+    }
+
+    async fn tell_repository(&self, model: &str, load: bool) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let word = control::Repository {
+            model: model.to_owned(),
+            load,
+            reply,
+        };
+        let busy = || Error::new(Kind::Overloaded, "too many orders wait: try again").retry_after(1);
+        self.repository.try_send(word).map_err(|_| busy())?;
+        answer
+            .await
+            .map_err(|_| Error::new(Kind::NotReady, "the gateway is stopping: nothing was changed"))?
     }
 
     /// Offers what was answered to the recorder, unless the caller or the sampling keeps it out.
@@ -234,6 +251,7 @@ fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<
     let rows = answer.rows.into_iter().map(row).collect();
     Reply {
         version,
+        id,
         ids: own.map_or(Ids::Generated(id), Ids::Caller),
         rows,
         outputs: answer.outputs,
@@ -385,6 +403,26 @@ impl Backend for Gateway {
         } else {
             Err(not_ready(&model))
         }
+    }
+
+    fn all(&self) -> Vec<Arc<Served>> {
+        self.models.load().values().cloned().collect()
+    }
+
+    async fn load(&self, model: &str) -> Result<(), Error> {
+        self.tell_repository(model, true).await?;
+        // A file that has just been dropped is examined first.
+        loop {
+            let served = self.resolve(Some(model))?;
+            if served.slot.load().is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn unload(&self, model: &str) -> Result<(), Error> {
+        self.tell_repository(model, false).await
     }
 
     fn models(&self) -> Value {

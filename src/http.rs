@@ -7,14 +7,18 @@
 //! Protocol.
 
 mod admin;
+mod asking;
 pub mod backend;
 mod body;
+mod coding;
 mod connection;
 mod edge;
 mod encode;
 mod feedback;
 mod health;
+mod infer;
 mod listener;
+mod models;
 mod predict;
 mod reply;
 mod route;
@@ -56,6 +60,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Time for requests in flight at shutdown.
     pub grace: Duration,
+    /// Models may be loaded and unloaded from other machines.
+    pub repository_control: bool,
 }
 
 impl Default for Limits {
@@ -71,6 +77,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             grace: Duration::from_secs(20),
+            repository_control: false,
         }
     }
 }
@@ -85,6 +92,7 @@ impl From<&ServerConfig> for Limits {
             body_timeout: config.body_timeout,
             idle_timeout: config.idle_timeout,
             grace: config.shutdown_grace,
+            repository_control: config.repository_control,
             ..Self::default()
         }
     }

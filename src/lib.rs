@@ -81,6 +81,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod mirror;
 pub mod model;
+pub mod oip;
 pub mod protocol;
 pub mod recorder;
 pub mod score;

@@ -1,8 +1,9 @@
 //! A served model as the requests see it: its slot, its interface, its challengers by name.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -15,6 +16,7 @@ use crate::http::backend;
 use crate::metrics::ModelMetrics;
 use crate::model::head::Head;
 use crate::model::interface::{Inputs, Interface};
+use crate::oip::{Contract, Counters};
 use crate::score::{ModelNo, VersionNo};
 
 /// What a request needs of the model besides its champion; replaced as a whole.
@@ -39,6 +41,7 @@ impl View {
         max_rows: usize,
         instead: String,
     ) -> Self {
+        let contract = Arc::new(Contract::of(interface, &schema, &head));
         let form = match &interface.inputs {
             Inputs::Features { columns, native, .. } => Form::Features {
                 schema,
@@ -65,7 +68,7 @@ impl View {
             max_rows,
         };
         Self {
-            reading: Arc::new(backend::Interface { form, rules }),
+            reading: Arc::new(backend::Interface { form, rules, contract }),
             head,
             config,
         }
@@ -111,6 +114,7 @@ pub struct Served {
     pub settings_fault: ArcSwap<Option<String>>,
     /// Why nothing is judged although the settings do not say so.
     pub mode_reason: ArcSwap<Option<String>>,
+    counters: Mutex<HashMap<VersionNo, Arc<Counters>>>,
     /// Written by the recorder.
     pub evidence: Evidence,
     /// Handles made once.
@@ -134,9 +138,18 @@ impl Served {
             carried: Arc::default(),
             settings_fault: ArcSwap::default(),
             mode_reason: ArcSwap::default(),
+            counters: Mutex::default(),
             evidence: Arc::default(),
             metrics,
         }
+    }
+}
+
+impl Served {
+    /// The counters of a version, which outlive its settings and its roles.
+    pub fn counters(&self, no: VersionNo) -> Arc<Counters> {
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(no).or_default())
     }
 }
 
@@ -150,6 +163,32 @@ impl backend::Model for Served {
     }
 
     fn waiting_for(&self) -> String {
+        if self.slot.is_closed() {
+            return "it was unloaded: load it again, by POST /v2/repository/models/{model}/load".into();
+        }
         self.waiting_for.load().to_string()
+    }
+
+    fn versions(&self) -> Vec<Arc<VersionInfo>> {
+        let Some(champion) = self.slot.load() else {
+            return Vec::new();
+        };
+        let mut all: Vec<Arc<VersionInfo>> = champion.loaded().iter().map(|v| Arc::clone(&v.info)).collect();
+        for challenger in self.challengers.load().values() {
+            if all.iter().all(|known| known.name != challenger.info.name) {
+                all.push(Arc::clone(&challenger.info));
+            }
+        }
+        // The champion first, the others by name.
+        if let Some((_, others)) = all.split_first_mut() {
+            others.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        all
+    }
+
+    fn failed(&self, time: Duration) {
+        if let Some(champion) = self.slot.load() {
+            champion.version.info.counters.failed(time);
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::model::layout::Layout;
 use crate::model::session::{LoadError, Session};
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
+use crate::oip::Counters;
 use crate::score::VersionNo;
 
 /// Longer runs leave the async workers: below, the hand-over costs more than it frees.
@@ -48,6 +49,8 @@ pub struct VersionInfo {
     pub batched: bool,
     /// Names of the outputs, in the signature's order: shared by every reply that carries them.
     pub outputs: Vec<Arc<str>>,
+    /// What its requests and runs took, since it was loaded first.
+    pub counters: Arc<Counters>,
 }
 
 /// A version with its sessions.

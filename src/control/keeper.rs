@@ -435,6 +435,7 @@ impl Keeper {
             layout,
             head,
             batched: facts.batched,
+            counters: self.served.counters(version.row.no),
             outputs: facts.signature.output_names(),
         })
     }

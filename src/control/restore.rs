@@ -74,7 +74,7 @@ impl Thread {
 
     /// Loads and seats whom the register names. Where the champion cannot be loaded the previous one stands in,
     /// rather than nobody; the register keeps naming the champion, and a person may promote another.
-    fn seat_recorded(&mut self, model: &str) {
+    pub(super) fn seat_recorded(&mut self, model: &str) {
         let Some(keeper) = self.keepers.get(model) else { return };
         let served = Arc::clone(&keeper.served);
         let Some(champion) = keeper.row.champion else { return };

@@ -83,7 +83,7 @@ pub(super) fn located(place: &str, error: &serde_json::Error) -> Error {
 }
 
 /// An error of serde_json about a whole body.
-pub(super) fn whole(body: &str, error: &serde_json::Error) -> Error {
+pub(crate) fn whole(body: &str, error: &serde_json::Error) -> Error {
     if error.classify() == Category::Data {
         return located("the body", error);
     }

@@ -29,6 +29,8 @@ pub enum Wanted {
     All,
     /// These.
     Names(Vec<String>),
+    /// Of these, those that the answering version has.
+    Known(Vec<Arc<str>>),
 }
 
 /// A text that borrows from the body unless it has escapes.

@@ -47,6 +47,34 @@ pub fn tensors(raw: &str, signature: &Signature, rules: Rules) -> Result<Batch, 
     Ok(Batch::Tensors { inputs, rows })
 }
 
+/// The elements of one tensor, from flat or nested lists. `special` gives the numbers that words stand for in float
+/// tensors.
+///
+/// # Errors
+/// As [`tensors`].
+pub fn elements(
+    raw: &str,
+    name: &str,
+    datatype: Datatype,
+    missing: Missing,
+    special: fn(&str) -> Option<f64>,
+) -> Result<Data, Error> {
+    let spec = TensorSpec {
+        name: clip(name),
+        datatype,
+        shape: Vec::new(),
+    };
+    let mut builder = Builder::new(&spec, missing)?;
+    builder.special = special;
+    let mut d = serde_json::Deserializer::from_str(raw);
+    let done = Value(&mut builder).deserialize(&mut d).and_then(|()| d.end());
+    if let Some(fault) = builder.fault.take() {
+        return Err(fault);
+    }
+    done.map_err(|e| located(&format!("input '{}'", spec.name), &e))?;
+    Ok(builder.data)
+}
+
 /// The same for a model of one input, from the text of its value.
 ///
 /// # Errors
@@ -179,6 +207,8 @@ struct Builder<'s> {
     depth: usize,
     /// Depth at which values stand.
     leaf: Option<usize>,
+    /// Numbers that are written as words.
+    special: fn(&str) -> Option<f64>,
     fault: Option<Error>,
 }
 
@@ -210,6 +240,7 @@ impl<'s> Builder<'s> {
             lengths: Vec::new(),
             depth: 0,
             leaf: None,
+            special: |_| None,
             fault: None,
         })
     }
@@ -228,6 +259,18 @@ impl<'s> Builder<'s> {
 
     fn push(&mut self, value: Scalar<'_>) -> Result<(), Misfit> {
         let datatype = self.spec.datatype;
+        if let Scalar::Text(word) = value
+            && datatype.is_float()
+            && let Some(x) = (self.special)(word)
+        {
+            match &mut self.data {
+                #[expect(clippy::cast_possible_truncation, reason = "infinities and NaN stay what they are")]
+                Data::Fp32(v) => v.push(x as f32),
+                Data::Fp64(v) => v.push(x),
+                _ => {}
+            }
+            return Ok(());
+        }
         if matches!(value, Scalar::Null) && self.missing == Missing::Nan {
             match &mut self.data {
                 Data::Fp32(v) => {

@@ -102,12 +102,13 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         recorder: recorder.clone(),
         metrics: Arc::clone(&metrics),
         acts: control.requests(),
+        repository: control.repository(),
         pulse: control.pulse(),
         pins: config.pins,
         restored,
         started: Instant::now(),
     });
-    let app = Arc::new(App::new(Arc::clone(&gateway), limits(&config), metrics.http()));
+    let app = Arc::new(App::new(Arc::clone(&gateway), Limits::from(&*config), metrics.http()));
     let servers = Servers::new();
     let listeners = listen(&config, &servers, &app).await?;
     let grace = config.shutdown_grace;
@@ -145,18 +146,6 @@ async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, 
         tracing::warn!(%recorded, "the system's clock is behind what the ledger has recorded: time goes on from there");
     }
     Ok(IdGenerator::new(key, last + 1))
-}
-
-fn limits(config: &ServerConfig) -> Limits {
-    Limits {
-        max_body_bytes: config.max_body_bytes,
-        max_connections: config.max_connections,
-        header_timeout: config.header_timeout,
-        body_timeout: config.body_timeout,
-        idle_timeout: config.idle_timeout,
-        grace: config.shutdown_grace,
-        ..Limits::default()
-    }
 }
 
 async fn listen(

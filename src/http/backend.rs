@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::id::PredictionId;
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
+use crate::oip::Contract;
 use crate::protocol::{Action, ItemStatus, Order};
 use crate::score::Score;
 
@@ -23,6 +25,8 @@ pub struct Interface {
     pub form: Form,
     /// Missing values, unknown features, most rows.
     pub rules: Rules,
+    /// The same for the Open Inference Protocol.
+    pub contract: Arc<Contract>,
 }
 
 /// A served model.
@@ -33,6 +37,24 @@ pub trait Model: Send + Sync + 'static {
     fn interface(&self) -> Option<Arc<Interface>>;
     /// Why it cannot answer yet.
     fn waiting_for(&self) -> String;
+    /// The versions that can be asked by name, the champion first.
+    fn versions(&self) -> Vec<Arc<VersionInfo>>;
+    /// Counts a request that could not be answered.
+    fn failed(&self, time: Duration);
+}
+
+/// What the repository says of a model or of one of its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IndexEntry {
+    /// The model.
+    pub name: String,
+    /// The version; absent where the model cannot answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `READY` or `UNAVAILABLE`.
+    pub state: &'static str,
+    /// Why it is unavailable.
+    pub reason: String,
 }
 
 /// A decoded request.
@@ -77,6 +99,8 @@ pub enum Ids {
 pub struct Reply {
     /// The version that answered.
     pub version: Arc<VersionInfo>,
+    /// By which labels name the request.
+    pub id: PredictionId,
     /// Names of the rows.
     pub ids: Ids,
     /// One per row.
@@ -127,6 +151,15 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Unknown, or not ready and why.
     fn model_ready(&self, model: &str) -> Result<(), Error>;
+
+    /// All models, in order.
+    fn all(&self) -> Vec<Arc<Self::Model>>;
+
+    /// Looks at the model's directory again, and takes back an unloading; done when the model answers.
+    fn load(&self, model: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Lets the model go: it answers nobody until it is loaded again.
+    fn unload(&self, model: &str) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// `GET /api/models`.
     fn models(&self) -> Value;

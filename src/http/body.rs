@@ -26,6 +26,13 @@ pub(crate) struct Body {
     _share: Option<OwnedSemaphorePermit>,
 }
 
+impl Body {
+    /// Bytes with their share of the budget.
+    pub(super) fn of(bytes: Bytes, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { bytes, _share: share }
+    }
+}
+
 /// The budget of all bodies.
 pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
     let pages = limits.max_buffered_bytes.max(limits.max_body_bytes) / PAGE + 1;
@@ -76,7 +83,7 @@ async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) 
         if all.len() > max {
             return Err(too_large(max));
         }
-        grow(&mut share, all.len() / PAGE, budget)?;
+        grow(&mut share, all.len(), budget)?;
         match next(body).await? {
             Some(chunk) => all.extend_from_slice(&chunk),
             None => break,
@@ -99,7 +106,13 @@ pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     Ok(None)
 }
 
-fn grow(share: &mut Option<OwnedSemaphorePermit>, pages: usize, budget: &Arc<Semaphore>) -> Result<(), Error> {
+/// Takes what a body of so many bytes needs of the budget.
+pub(super) fn grow(
+    share: &mut Option<OwnedSemaphorePermit>,
+    bytes: usize,
+    budget: &Arc<Semaphore>,
+) -> Result<(), Error> {
+    let pages = bytes / PAGE;
     let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
     let more = u32::try_from(pages.saturating_sub(held)).unwrap_or(u32::MAX);
     if more == 0 {
@@ -115,7 +128,7 @@ fn grow(share: &mut Option<OwnedSemaphorePermit>, pages: usize, budget: &Arc<Sem
     Ok(())
 }
 
-fn too_large(max: usize) -> Error {
+pub(super) fn too_large(max: usize) -> Error {
     Error::new(
         Kind::TooLarge,
         format!("the body is larger than {max} bytes: send fewer rows per request, or raise max_body_bytes"),
@@ -150,14 +163,14 @@ mod tests {
         let budget = budget(&limits);
         let (mut first, mut second) = (None, None);
         for pages in [0, 1, 1, 4] {
-            grow(&mut first, pages, &budget).unwrap();
+            grow(&mut first, pages * PAGE, &budget).unwrap();
         }
         assert_eq!(budget.available_permits(), 4);
-        grow(&mut second, 3, &budget).unwrap();
-        let e = grow(&mut second, 5, &budget).unwrap_err();
+        grow(&mut second, 3 * PAGE, &budget).unwrap();
+        let e = grow(&mut second, 5 * PAGE, &budget).unwrap_err();
         assert_eq!((e.kind, e.retry_after), (Kind::Overloaded, Some(1)));
         drop(first);
-        grow(&mut second, 5, &budget).unwrap();
+        grow(&mut second, 5 * PAGE, &budget).unwrap();
         drop(second);
         assert_eq!(budget.available_permits(), 8);
     }

@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use super::reply::{self, Answer};
 use super::route::{self, Face, Route};
 use super::stack::{self, Call, Work};
-use super::{App, Backend, admin, body, feedback, health, predict, strict};
+use super::{App, Backend, admin, body, coding, feedback, health, infer, models, predict, strict};
 use crate::error::Error;
 use crate::metrics::{Role, RouteName};
 
@@ -72,11 +72,46 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
                 self.work(Call::Feedback(feedback::Call { body })).await
             }
-            Route::Server => health::server(),
+            Route::Infer(of) => {
+                let mut call = infer::Call::from_head(&parts.headers, of, start)?;
+                let mut body = body::read(incoming, &app.limits, &app.buffered).await?;
+                if let Some(coding) = call.packed {
+                    body = coding::unpack(coding, body, &app.limits, &app.buffered).await?;
+                }
+                call.body = Some(body);
+                self.work(Call::Infer(call)).await
+            }
+            Route::Server => models::server(),
+            Route::ModelNames => models::names(backend),
+            Route::Metadata((model, version)) => {
+                reply::value(200, &models::metadata(backend, &model, version.as_deref())?)
+            }
+            Route::Config((model, version)) => {
+                let (metadata, max_rows) = models::config(backend, &model, version.as_deref())?;
+                reply::value(200, &metadata.config(max_rows))
+            }
+            Route::Statistics(of) => {
+                let (model, version) = of.map_or((None, None), |(model, version)| (Some(model), version));
+                let counted = models::statistics(backend, model.as_deref(), version.as_deref())?;
+                reply::value(200, &serde_json::json!({"model_stats": counted}))
+            }
+            Route::Index => {
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                models::asked_index(backend, &body.bytes)?
+            }
+            Route::Repository(model, load) => {
+                models::may_control(app, self.bound)?;
+                let deadline = models::deadline(&parts.headers)?;
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                models::no_overrides(&body.bytes)?;
+                models::control(backend, &model, load, deadline).await?;
+                reply::empty()
+            }
+            Route::NotOffered(what) => return Err(models::not_offered(what)),
             Route::OpenApi => health::openapi(),
             Route::Live => health::live(backend),
             Route::Ready => health::ready(backend),
-            Route::ModelReady(model) => health::model_ready(backend, &model),
+            Route::ModelReady((model, version)) => health::model_ready(backend, &model, version.as_deref()),
             Route::Metrics => reply::metrics(backend.metrics_text()),
             Route::Models => reply::value(200, &backend.models()),
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
@@ -98,8 +133,11 @@ impl<B: Backend, W: Work> Edge<B, W> {
 fn name_of(route: &Route) -> RouteName {
     match route {
         Route::Predict(_) => RouteName::Predict,
+        Route::Infer(_) => RouteName::Infer,
         Route::Feedback => RouteName::Feedback,
         Route::Server | Route::OpenApi | Route::Live | Route::Ready | Route::ModelReady(_) => RouteName::Health,
+        Route::ModelNames | Route::Metadata(_) | Route::Config(_) | Route::Statistics(_) => RouteName::Models,
+        Route::Index | Route::Repository(..) | Route::NotOffered(_) => RouteName::Models,
         Route::Metrics => RouteName::Metrics,
         Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Act(..) => RouteName::Admin,
     }

@@ -1,17 +1,11 @@
-//! Health and the server's own description (Open Inference Protocol). Bodies are JSON because a widespread client
-//! parses them.
+//! Health (Open Inference Protocol). Bodies are JSON because a widespread client parses them.
 
 use serde_json::json;
 
 use super::backend::Backend;
+use super::infer;
 use super::reply::{self, Answer};
 use crate::error::{Error, Kind};
-
-/// `GET /v2`.
-pub(crate) fn server() -> Answer {
-    let version = env!("CARGO_PKG_VERSION");
-    reply::value(200, &json!({"name": "dethrone", "version": version, "extensions": []}))
-}
 
 /// `GET /openapi.json`: the data listener's routes, for people and their tools.
 pub(crate) fn openapi() -> Answer {
@@ -37,9 +31,13 @@ pub(crate) fn ready<B: Backend>(backend: &B) -> Answer {
     }
 }
 
-/// `GET /v2/models/{m}/ready`.
-pub(crate) fn model_ready<B: Backend>(backend: &B, model: &str) -> Answer {
-    match backend.model_ready(model) {
+/// `GET /v2/models/{m}/ready`, or of one of its versions.
+pub(crate) fn model_ready<B: Backend>(backend: &B, model: &str, version: Option<&str>) -> Answer {
+    let ready = backend.model_ready(model).and_then(|()| match version {
+        Some(version) => infer::version(&*backend.resolve(Some(model))?, version).map(drop),
+        None => Ok(()),
+    });
+    match ready {
         Ok(()) => reply::value(200, &json!({"name": model, "ready": true})),
         Err(Error { kind, message, .. }) => {
             let body = json!({"name": model, "ready": false, "error": message, "code": kind.code()});

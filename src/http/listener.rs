@@ -176,7 +176,7 @@ impl<B: Backend, W: Work> Door<B, W> {
                 let (edge, guard) = (Arc::clone(&way), watched.begin());
                 async move {
                     let (route, answer) = edge.handle(request).await;
-                    guard.answered(route == RouteName::Predict);
+                    guard.answered(matches!(route, RouteName::Predict | RouteName::Infer));
                     Ok::<_, Infallible>(answer)
                 }
             });

@@ -1,8 +1,11 @@
 //! `POST /predict`.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::asking::{self, Marks};
 use super::backend::{Ask, Backend, Model};
 use super::body::Body;
 use super::reply::{self, Answer};
@@ -52,70 +55,50 @@ pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
 
 /// The reply's body, and who answered.
 async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Role), Error> {
-    let phases = &app.metrics.phases;
     let read = Instant::now();
-    phases.read.record(read.duration_since(call.start));
-    let (model, ask) = decode(&*app.backend, &call)?;
-    let decoded = Instant::now();
-    phases.decode.record(decoded.duration_since(read));
-    let (deadline, pinned) = (ask.deadline, ask.version.is_some());
-    if deadline.is_some_and(|deadline| deadline <= decoded) {
-        return Err(late());
-    }
-    let answering = app.backend.answer(&model, ask);
-    let answer = match deadline {
-        None => answering.await?,
-        Some(deadline) => tokio::time::timeout_at(deadline, answering)
-            .await
-            .map_err(|_| late())??,
-    };
-    let answered = Instant::now();
-    let body = encode::reply(model.name(), &answer);
-    let done = Instant::now();
-    phases.encode.record(done.duration_since(answered));
-    phases.queue.record(answer.queue);
-    phases.compute.record(answer.compute);
-    let total = done.duration_since(read);
-    app.metrics
-        .overhead
-        .record(total.saturating_sub(answer.queue + answer.compute));
-    let role = match pinned {
-        true => Role::Pinned,
-        false if answer.rows.iter().any(|row| row.fallback.is_some()) => Role::Previous,
-        false => Role::Champion,
-    };
-    Ok((body, role))
-}
-
-fn late() -> Error {
-    Error::new(
-        Kind::Deadline,
-        "the deadline passed before the answer was there: allow more time or send fewer rows",
-    )
-}
-
-fn decode<B: Backend>(backend: &B, call: &Call) -> Result<(std::sync::Arc<B::Model>, Ask), Error> {
     let bytes = call.body.as_ref().map_or(&[][..], |b| &b.bytes);
-    let mut body = PredictBody::parse(bytes)?;
-    let model = backend.resolve(name(call.model.as_deref(), body.model())?)?;
-    let interface = model.interface().ok_or_else(|| {
-        Error::new(
-            Kind::NotReady,
-            format!("model '{}' has no champion: {}", model.name(), model.waiting_for()),
-        )
-        .retry_after(1)
-    })?;
+    let body = PredictBody::parse(bytes)?;
+    let model = app.backend.resolve(name(call.model.as_deref(), body.model())?)?;
+    let answered = rows(app, &model, &call, body, read).await;
+    if answered.is_err() {
+        model.failed(call.start.elapsed());
+    }
+    answered
+}
+
+async fn rows<B: Backend>(
+    app: &App<B>,
+    model: &Arc<B::Model>,
+    call: &Call,
+    body: PredictBody<'_>,
+    read: Instant,
+) -> Result<(Vec<u8>, Role), Error> {
+    let ask = decode(&**model, call, body)?;
+    let (decoded, pinned) = (Instant::now(), ask.version.is_some());
+    let reply = asking::ask(app, model, ask, decoded).await?;
+    let answered = Instant::now();
+    let body = encode::reply(model.name(), &reply);
+    let marks = Marks {
+        start: call.start,
+        read,
+        decoded,
+        answered,
+    };
+    Ok((body, asking::count(app, &reply, pinned, marks)))
+}
+
+fn decode<M: Model>(model: &M, call: &Call, mut body: PredictBody<'_>) -> Result<Ask, Error> {
+    let interface = asking::interface(model)?;
     let batch = interface.form.read(body.source()?, interface.rules)?;
     let keys = body.keys(batch.rows())?;
-    let ask = Ask {
+    Ok(Ask {
         batch,
         keys,
         version: body.version().map(str::to_owned),
         outputs: body.outputs(),
         shadow: body.shadow() && !call.opted_out,
         deadline: call.deadline,
-    };
-    Ok((model, ask))
+    })
 }
 
 /// The model of the path and the model of the body must agree.

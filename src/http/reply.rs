@@ -24,7 +24,7 @@ fn answer(status: u16, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
 }
 
 /// JSON that is already bytes.
-pub(crate) fn json(status: u16, body: Vec<u8>) -> Answer {
+pub(crate) fn json(status: u16, body: impl Into<Bytes>) -> Answer {
     answer(status, JSON, body)
 }
 
@@ -32,6 +32,11 @@ pub(crate) fn json(status: u16, body: Vec<u8>) -> Answer {
 pub(crate) fn value<T: Serialize>(status: u16, value: &T) -> Answer {
     // Our own reply types have string keys and finite numbers: they serialise.
     json(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// Nothing but the status.
+pub(crate) fn empty() -> Answer {
+    Response::new(Full::default())
 }
 
 /// The text of a scrape.

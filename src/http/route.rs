@@ -28,6 +28,9 @@ impl Face {
     }
 }
 
+/// A model, and one of its versions where the path names it.
+pub(crate) type Of = (String, Option<String>);
+
 /// A route with what its path holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -37,7 +40,18 @@ pub(crate) enum Route {
     OpenApi,
     Live,
     Ready,
-    ModelReady(String),
+    ModelReady(Of),
+    ModelNames,
+    Metadata(Of),
+    Config(Of),
+    /// Of one model, or of all.
+    Statistics(Option<Of>),
+    Infer(Of),
+    Index,
+    /// Load, or unload.
+    Repository(String, bool),
+    /// An extension of the protocol that is not there.
+    NotOffered(&'static str),
     Metrics,
     Models,
     Model(String),
@@ -63,7 +77,7 @@ pub(crate) fn find(face: Face, method: &Method, path: &str) -> Result<Route, NoR
     }
     .map_err(|error| NoRoute { error, allow: None })?;
     let asked = if method == Method::HEAD { "GET" } else { method.as_str() };
-    if asked == allow {
+    if asked == allow || matches!(route, Route::NotOffered(_)) {
         return Ok(route);
     }
     Err(NoRoute {
@@ -88,7 +102,22 @@ fn data(path: &str) -> Result<(Route, &'static str), Error> {
         "/v2/health/ready" => (Route::Ready, "GET"),
         _ => match *segments(path) {
             ["models", model, "predict"] => (Route::Predict(Some(decoded(model)?)), "POST"),
-            ["v2", "models", model, "ready"] => (Route::ModelReady(decoded(model)?), "GET"),
+            ["v2", "models"] => (Route::ModelNames, "GET"),
+            // Before the route of a model, which therefore cannot have this name.
+            ["v2", "models", "stats"] => (Route::Statistics(None), "GET"),
+            ["v2", "models", model] => (Route::Metadata((decoded(model)?, None)), "GET"),
+            ["v2", "models", model, "versions", version] => {
+                let of = (decoded(model)?, Some(decoded(version)?));
+                (Route::Metadata(of), "GET")
+            }
+            ["v2", "models", model, what] => of_model(path, what, model, None)?,
+            ["v2", "models", model, "versions", version, what] => of_model(path, what, model, Some(version))?,
+            ["v2", "models", _, "trace", "setting"] | ["v2", "trace", "setting"] => not_offered("tracing by request"),
+            ["v2", "repository", "index"] => (Route::Index, "POST"),
+            ["v2", "repository", "models", model, "load"] => (Route::Repository(decoded(model)?, true), "POST"),
+            ["v2", "repository", "models", model, "unload"] => (Route::Repository(decoded(model)?, false), "POST"),
+            ["v2", "logging"] => not_offered("changing the logging"),
+            ["v2", "systemsharedmemory" | "cudasharedmemory", ..] => not_offered("shared memory"),
             _ => return Err(not_found(path)),
         },
     })
@@ -108,9 +137,27 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
     })
 }
 
+/// What is asked of a model or of a version.
+fn of_model(path: &str, what: &str, model: &str, version: Option<&str>) -> Result<(Route, &'static str), Error> {
+    let of = || -> Result<Of, Error> { Ok((decoded(model)?, version.map(decoded).transpose()?)) };
+    Ok(match what {
+        "ready" => (Route::ModelReady(of()?), "GET"),
+        "config" => (Route::Config(of()?), "GET"),
+        "stats" => (Route::Statistics(Some(of()?)), "GET"),
+        "infer" => (Route::Infer(of()?), "POST"),
+        "generate" | "generate_stream" => not_offered("the generate extension"),
+        _ => return Err(not_found(path)),
+    })
+}
+
+/// Any method: it is offered by none.
+fn not_offered(what: &'static str) -> (Route, &'static str) {
+    (Route::NotOffered(what), "")
+}
+
 fn segments(path: &str) -> Box<[&str]> {
     // No route is longer; a path of ten thousand slashes is not worth a list.
-    path.strip_prefix('/').unwrap_or(path).splitn(6, '/').collect()
+    path.strip_prefix('/').unwrap_or(path).splitn(7, '/').collect()
 }
 
 fn not_found(path: &str) -> Error {
@@ -123,7 +170,7 @@ fn decoded(segment: &str) -> Result<String, Error> {
     let wrong = || {
         Error::new(
             Kind::BadRequest,
-            "the model's name in the path is not percent-encoded UTF-8",
+            "a name in the path is empty, or not percent-encoded UTF-8",
         )
     };
     let mut bytes = Vec::with_capacity(segment.len());
@@ -162,6 +209,18 @@ mod tests {
             (Method::GET, "/v2/health/live"),
             (Method::GET, "/v2/health/ready"),
             (Method::GET, "/v2/models/m/ready"),
+            (Method::GET, "/v2/models/m/versions/e02/ready"),
+            (Method::GET, "/v2/models"),
+            (Method::GET, "/v2/models/stats"),
+            (Method::GET, "/v2/models/a%20b"),
+            (Method::GET, "/v2/models/m/versions/e02"),
+            (Method::GET, "/v2/models/m/config"),
+            (Method::GET, "/v2/models/m/versions/1/stats"),
+            (Method::POST, "/v2/models/m/infer"),
+            (Method::POST, "/v2/models/m/versions/2/infer"),
+            (Method::POST, "/v2/repository/index"),
+            (Method::POST, "/v2/repository/models/m/load"),
+            (Method::POST, "/v2/repository/models/m/unload"),
             (Method::GET, "/openapi.json"),
         ];
         let admin = [

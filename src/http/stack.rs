@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tower::{Service, ServiceBuilder};
 
 use super::reply::{self, Answer};
-use super::{App, Backend, feedback, predict};
+use super::{App, Backend, feedback, infer, predict};
 use crate::error::{Error, Kind};
 
 /// Work that the limit counts; its body is read, so that a slow sender holds no place.
 #[derive(Debug)]
 pub(crate) enum Call {
     Predict(predict::Call),
+    Infer(infer::Call),
     Feedback(feedback::Call),
 }
 
@@ -37,6 +38,7 @@ pub(crate) fn work<B: Backend>(app: Arc<App<B>>) -> impl Work {
             async move {
                 Ok::<_, Infallible>(match call {
                     Call::Predict(call) => predict::answer(&app, call).await,
+                    Call::Infer(call) => infer::answer(&app, call).await,
                     Call::Feedback(call) => feedback::answer(&app, call).await,
                 })
             }

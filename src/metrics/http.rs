@@ -12,7 +12,9 @@ use crate::error::Kind;
 #[expect(missing_docs, reason = "the names are the labels")]
 pub enum RouteName {
     Predict,
+    Infer,
     Feedback,
+    Models,
     Health,
     Metrics,
     Admin,
@@ -20,9 +22,11 @@ pub enum RouteName {
 }
 
 impl RouteName {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Predict, "predict"),
+        (Self::Infer, "infer"),
         (Self::Feedback, "feedback"),
+        (Self::Models, "models"),
         (Self::Health, "health"),
         (Self::Metrics, "metrics"),
         (Self::Admin, "admin"),
@@ -70,7 +74,7 @@ pub struct HttpMetrics {
 #[derive(Clone, Debug)]
 struct RouteHandles {
     codes: Vec<(u16, Counter)>,
-    /// By role, then by outcome; routes other than `predict` have one role.
+    /// By role, then by outcome; other routes than those of predictions have one role.
     durations: Vec<Vec<Seconds>>,
 }
 
@@ -139,7 +143,11 @@ impl RouteHandles {
             };
             OUTCOMES.into_iter().map(one).collect()
         };
-        let roles: &[&'static str] = if route == "predict" { &ROLES } else { &["none"] };
+        let roles: &[&'static str] = if matches!(route, "predict" | "infer") {
+            &ROLES
+        } else {
+            &["none"]
+        };
         Self {
             codes: codes.into_iter().map(count).collect(),
             durations: roles.iter().map(|role| durations(role)).collect(),

@@ -93,6 +93,15 @@ impl Layout {
         }))
     }
 
+    /// The features of its only tensor's columns, in order; `None` where its inputs are others.
+    #[must_use]
+    pub fn matrix(&self) -> Option<Vec<u32>> {
+        match &self.0 {
+            Kind::Matrix(columns) => Some(columns.iter().map(|column| column.number).collect()),
+            Kind::Columns(_) | Kind::Tensors { .. } => None,
+        }
+    }
+
     /// The first feature that the version needs and row `row` does not carry, in a form that the version can take: a
     /// missing value is one only where the input is a float, and a fraction is none for an integer.
     #[must_use]
@@ -126,10 +135,27 @@ impl Layout {
                     .collect()
             }
             Kind::Matrix(columns) => {
+                if let [(Batch::Features(rows), range)] = parts
+                    && let Some(table) = as_it_is(rows, range, columns)
+                {
+                    return Ok(vec![table]);
+                }
                 let held = named(parts)?;
                 Ok(vec![cells::block(&stretches(&held, parts), columns)?])
             }
         }
+    }
+}
+
+/// Rows that came as a table of just these columns need not be looked at cell by cell.
+fn as_it_is(rows: &Rows, range: &Range<usize>, columns: &[Column]) -> Option<Tensor> {
+    let table = rows.as_table()?;
+    let is_own = |(k, column): (u32, &Column)| column.number == k && column.datatype == table.datatype();
+    let fits = table.row_len() == columns.len() && (0_u32..).zip(columns).all(is_own);
+    match (fits, *range == (0..rows.len())) {
+        (false, _) => None,
+        (true, true) => Some(table.clone()),
+        (true, false) => table.slice_rows(range.start, range.end),
     }
 }
 

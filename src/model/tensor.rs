@@ -1,8 +1,10 @@
 //! Flat typed tensors: the one form in which values enter and leave a model.
 //!
 //! Always holds: `shape` multiplies out to the number of elements in `data`; data is row-major.
-//! Leaves to others: what a tensor means (`layout`, `head`), how it travels (`arena::channel`),
-//! and ONNX Runtime's own value type (`session`).
+//! Leaves to others: what a tensor means (`layout`, `head`), how it travels (`arena::channel`,
+//! `oip`), and ONNX Runtime's own value type (`session`).
+
+pub mod raw;
 
 use half::f16;
 
@@ -45,6 +47,41 @@ impl Datatype {
             Self::Fp64 => "FP64",
             Self::Bytes => "BYTES",
         }
+    }
+
+    /// The type of this name, in the protocol's spelling.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|datatype| datatype.name() == name)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Bool,
+        Self::Uint8,
+        Self::Uint16,
+        Self::Uint32,
+        Self::Uint64,
+        Self::Int8,
+        Self::Int16,
+        Self::Int32,
+        Self::Int64,
+        Self::Fp16,
+        Self::Fp32,
+        Self::Fp64,
+        Self::Bytes,
+    ];
+
+    /// Bytes of one element; `None` for text, whose elements differ.
+    #[must_use]
+    pub fn size(self) -> Option<usize> {
+        Some(match self {
+            Self::Bool | Self::Uint8 | Self::Int8 => 1,
+            Self::Uint16 | Self::Int16 | Self::Fp16 => 2,
+            Self::Uint32 | Self::Int32 | Self::Fp32 => 4,
+            Self::Uint64 | Self::Int64 | Self::Fp64 => 8,
+            Self::Bytes => return None,
+        })
     }
 
     /// True for the types that can stand for a real number.

@@ -74,6 +74,7 @@ fn load(no: u32) -> (Arc<Loaded>, Arc<Schema>) {
         layout,
         head,
         batched: true,
+        counters: std::sync::Arc::default(),
     };
     let loaded = Loaded::load(Arc::new(info), &shipped(name), 2, None).unwrap();
     (Arc::new(loaded), interface.schema(&Arc::default()))

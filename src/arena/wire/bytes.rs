@@ -2,30 +2,13 @@
 //!
 //! Always holds: a count is compared with the bytes that are left before anything is allocated for it.
 
-use half::f16;
-
 use super::WireError;
-use crate::model::tensor::{Data, Datatype, Tensor, Text};
+use crate::model::tensor::raw::{self, Misread};
+use crate::model::tensor::{Data, Datatype, Tensor};
 
 /// Deeper shapes than any operator takes.
 const MAX_RANK: u8 = 32;
 const SHORT: WireError = WireError("it ends too early");
-
-const DATATYPES: [Datatype; 13] = [
-    Datatype::Bool,
-    Datatype::Uint8,
-    Datatype::Uint16,
-    Datatype::Uint32,
-    Datatype::Uint64,
-    Datatype::Int8,
-    Datatype::Int16,
-    Datatype::Int32,
-    Datatype::Int64,
-    Datatype::Fp16,
-    Datatype::Fp32,
-    Datatype::Fp64,
-    Datatype::Bytes,
-];
 
 /// A length as 4 bytes. Longer ones make a frame that the channel refuses to send.
 pub(super) fn put_len(out: &mut Vec<u8>, length: usize) {
@@ -40,34 +23,13 @@ pub(super) fn put_tensors(out: &mut Vec<u8>, tensors: &[Tensor]) {
 }
 
 fn put_tensor(out: &mut Vec<u8>, tensor: &Tensor) {
-    let datatype = DATATYPES.iter().position(|&d| d == tensor.datatype());
+    let datatype = Datatype::ALL.iter().position(|&d| d == tensor.datatype());
     out.push(datatype.and_then(|d| u8::try_from(d).ok()).unwrap_or(u8::MAX));
     out.push(u8::try_from(tensor.shape().len()).unwrap_or(u8::MAX));
     for &dimension in tensor.shape() {
         out.extend_from_slice(&(dimension as u64).to_le_bytes());
     }
-    macro_rules! put {
-        ($($variant:ident),*) => {
-            match tensor.data() {
-                $(Data::$variant(v) => {
-                    out.reserve(size_of_val(v.as_slice()));
-                    for x in v {
-                        out.extend_from_slice(&x.to_le_bytes());
-                    }
-                })*
-                Data::Bool(v) => out.extend(v.iter().map(|&b| u8::from(b))),
-                Data::Bytes(t) => {
-                    for element in t.iter() {
-                        put_len(out, element.len());
-                        out.extend_from_slice(element);
-                    }
-                }
-            }
-        };
-    }
-    put!(
-        Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64
-    );
+    raw::write(tensor.data(), out);
 }
 
 /// What is left to read.
@@ -133,7 +95,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn tensor(&mut self) -> Result<Tensor, WireError> {
-        let datatype = DATATYPES.get(usize::from(self.u8()?)).copied();
+        let datatype = Datatype::ALL.get(usize::from(self.u8()?)).copied();
         let datatype = datatype.ok_or(WireError("unknown datatype"))?;
         let shape = self.shape()?;
         let count = shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
@@ -153,43 +115,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn data(&mut self, datatype: Datatype, count: usize) -> Result<Data, WireError> {
-        macro_rules! numbers {
-            ($type:ty) => {{
-                let bytes = self.take(count.checked_mul(size_of::<$type>()).ok_or(SHORT)?)?;
-                let (elements, _) = bytes.as_chunks::<{ size_of::<$type>() }>();
-                elements.iter().map(|e| <$type>::from_le_bytes(*e)).collect()
-            }};
-        }
-        Ok(match datatype {
-            Datatype::Bool => {
-                let bytes = self.take(count)?;
-                if bytes.iter().any(|&b| b > 1) {
-                    return Err(WireError("a boolean that is neither"));
-                }
-                Data::Bool(bytes.iter().map(|&b| b == 1).collect())
-            }
-            Datatype::Uint8 => Data::Uint8(self.take(count)?.to_vec()),
-            Datatype::Uint16 => Data::Uint16(numbers!(u16)),
-            Datatype::Uint32 => Data::Uint32(numbers!(u32)),
-            Datatype::Uint64 => Data::Uint64(numbers!(u64)),
-            Datatype::Int8 => Data::Int8(numbers!(i8)),
-            Datatype::Int16 => Data::Int16(numbers!(i16)),
-            Datatype::Int32 => Data::Int32(numbers!(i32)),
-            Datatype::Int64 => Data::Int64(numbers!(i64)),
-            Datatype::Fp16 => Data::Fp16(numbers!(f16)),
-            Datatype::Fp32 => Data::Fp32(numbers!(f32)),
-            Datatype::Fp64 => Data::Fp64(numbers!(f64)),
-            Datatype::Bytes => Data::Bytes(self.strings(count)?),
-        })
-    }
-
-    fn strings(&mut self, count: usize) -> Result<Text, WireError> {
-        let mut text = Text::default();
-        for _ in 0..count {
-            if !text.push(self.block()?) {
-                return Err(WireError("more than 4 GiB of text"));
-            }
-        }
-        Ok(text)
+        let (data, rest) = raw::read(datatype, count, self.0).map_err(|misread| match misread {
+            Misread::Short => SHORT,
+            Misread::NoBoolean => WireError("a boolean that is neither"),
+            Misread::TooMuchText => WireError("more than 4 GiB of text"),
+        })?;
+        self.0 = rest;
+        Ok(data)
     }
 }

@@ -33,6 +33,13 @@ impl Outputs {
             // What nobody asked for is not computed; without a task there is nothing but raw outputs.
             Wanted::None if info.head.task.is_some() => {}
             Wanted::None | Wanted::All => (0..info.outputs.len()).for_each(|number| outputs.add(info, number)),
+            Wanted::Known(names) => {
+                for name in names {
+                    if let Some(number) = info.outputs.iter().position(|known| known == name) {
+                        outputs.add(info, number);
+                    }
+                }
+            }
             Wanted::Names(names) => {
                 for name in names {
                     let number = info.outputs.iter().position(|known| **known == **name);

@@ -59,7 +59,8 @@ fn schema(tensor: &Tensor) -> Option<Arc<Schema>> {
     Some(Arc::new(Schema::new((0..width).map(feature))))
 }
 
-fn cell(data: &Data, at: usize) -> Option<Cell<'_>> {
+/// Element `at` as a cell.
+pub(crate) fn cell(data: &Data, at: usize) -> Option<Cell<'_>> {
     macro_rules! int {
         ($v:expr) => {
             Cell::Int(i64::from(*$v.get(at)?))

@@ -1,0 +1,93 @@
+//! The way of a decoded request, whatever protocol it came by: within its deadline, timed and counted.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::App;
+use super::backend::{Ask, Backend, Interface, Model, Reply};
+use crate::error::{Error, Kind};
+use crate::metrics::Role;
+use crate::oip::statistics::Times;
+use crate::time::now_ms;
+
+/// When a request reached each point of its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    /// Its head was there.
+    pub(crate) start: Instant,
+    /// Its body was there.
+    pub(crate) read: Instant,
+    /// Its rows were decoded.
+    pub(crate) decoded: Instant,
+    /// Its answer was computed.
+    pub(crate) answered: Instant,
+}
+
+/// How a model's requests are read.
+///
+/// # Errors
+/// It has no champion yet.
+pub(crate) fn interface<M: Model>(model: &M) -> Result<Arc<Interface>, Error> {
+    model.interface().ok_or_else(|| {
+        let text = format!("model '{}' has no champion: {}", model.name(), model.waiting_for());
+        Error::new(Kind::NotReady, text).retry_after(1)
+    })
+}
+
+/// The answer, unless the deadline comes first.
+pub(crate) async fn ask<B: Backend>(
+    app: &App<B>,
+    model: &Arc<B::Model>,
+    ask: Ask,
+    decoded: Instant,
+) -> Result<Reply, Error> {
+    let deadline = ask.deadline;
+    if deadline.is_some_and(|deadline| deadline <= decoded) {
+        return Err(late());
+    }
+    let answering = app.backend.answer(model, ask);
+    match deadline {
+        None => answering.await,
+        Some(deadline) => tokio::time::timeout_at(deadline, answering).await.map_err(|_| late())?,
+    }
+}
+
+/// Counts an answer that has just been encoded, and says who gave it.
+pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks: Marks) -> Role {
+    let Marks {
+        start,
+        read,
+        decoded,
+        answered,
+    } = marks;
+    let done = Instant::now();
+    let phases = &app.metrics.phases;
+    phases.read.record(read.duration_since(start));
+    phases.decode.record(decoded.duration_since(read));
+    phases.queue.record(reply.queue);
+    phases.compute.record(reply.compute);
+    phases.encode.record(done.duration_since(answered));
+    let added = done.duration_since(read).saturating_sub(reply.queue + reply.compute);
+    app.metrics.overhead.record(added);
+    let times = Times {
+        total: done.duration_since(start),
+        queue: reply.queue,
+        input: decoded.duration_since(read),
+        infer: reply.compute,
+        output: done.duration_since(answered),
+    };
+    reply.version.counters.answered(reply.rows.len(), times, now_ms());
+    match pinned {
+        true => Role::Pinned,
+        false if reply.rows.iter().any(|row| row.fallback.is_some()) => Role::Previous,
+        false => Role::Champion,
+    }
+}
+
+fn late() -> Error {
+    Error::new(
+        Kind::Deadline,
+        "the deadline passed before the answer was there: allow more time or send fewer rows",
+    )
+}
