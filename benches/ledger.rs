@@ -66,7 +66,7 @@ impl Rig {
     fn new(challengers: u32) -> Self {
         let dir = tempfile::TempDir::new().unwrap();
         let (decisions, _) = bounded(16);
-        let (recorder, _) = Recorder::start(dir.path(), decisions).unwrap();
+        let (recorder, _) = Recorder::start(dir.path(), decisions, 1.0).unwrap();
         let served = Served::new("m".into(), ModelNo(1), Metrics::new().model("m"));
         let reports = recorder.reports();
         let lineup: Vec<(VersionNo, Arc<Quick>)> = (2..2 + challengers)

@@ -22,7 +22,7 @@ use crate::champion::{Answer, Champion, RowAnswer, Turn, VersionInfo};
 use crate::control::{self, Act, Models, Pulse};
 use crate::decode::{Item, Keys, Wanted, clip};
 use crate::error::{Error, Kind};
-use crate::http::backend::{Ask, Backend, Ids, Reply, RowReply};
+use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
 use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
@@ -378,7 +378,7 @@ impl Backend for Gateway {
             name: &m.name,
             answers: m.slot.load().is_some(),
             expected: m.expected.load(Ordering::Relaxed) && !m.given_up.load(Ordering::Relaxed),
-            waiting_for: m.waiting_for.load_full(),
+            waiting_for: Arc::new(m.waiting_for()),
         });
         let restored = self.restored.load(Ordering::Acquire);
         readiness(standings, restored, self.started.elapsed())
@@ -463,7 +463,7 @@ impl Backend for Gateway {
 }
 
 fn not_ready(model: &Served) -> Error {
-    let text = format!("model '{}' has no champion: {}", model.name, model.waiting_for.load());
+    let text = format!("model '{}' has no champion: {}", model.name, model.waiting_for());
     Error::new(Kind::NotReady, text).retry_after(1)
 }
 

@@ -12,6 +12,7 @@ mod core;
 mod inputs;
 mod journal;
 mod labels;
+mod pace;
 mod thread;
 
 #[cfg(test)]
@@ -87,11 +88,15 @@ fn failed() -> StorageError {
 
 impl Recorder {
     /// Opens the ledger and starts the thread; it ends after [`Recorder::stop`], or when all handles are gone, with
-    /// everything drained written.
+    /// everything drained written. Recording rows may take `share` of a processor; from 1 on there is no limit.
     ///
     /// # Errors
     /// What the ledger says at opening.
-    pub fn start(state: &Path, decisions: Sender<Verdicted>) -> Result<(Self, JoinHandle<()>), LedgerError> {
+    pub fn start(
+        state: &Path,
+        decisions: Sender<Verdicted>,
+        share: f64,
+    ) -> Result<(Self, JoinHandle<()>), LedgerError> {
         let ledger = Ledger::open(state)?;
         let (observe, observations) = bounded(OBSERVATIONS);
         let (labels, label_requests) = bounded(LABEL_REQUESTS);
@@ -119,7 +124,7 @@ impl Recorder {
             woken,
         };
         let (fault, stopping) = (Arc::clone(&recorder.fault), Arc::clone(&recorder.stopping));
-        let mut thread = Thread::new(ledger, queues, decisions, fault, stopping);
+        let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, share);
         let join = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || thread.run())

@@ -5,6 +5,8 @@
 //! of the system's clock must not do it. A step is taken up at the next start, and one that leads behind what the
 //! ledger has recorded is not ([`not_before`]). The time that a machine sleeps is not counted.
 
+pub mod cpu;
+
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

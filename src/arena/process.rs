@@ -63,7 +63,7 @@ impl RunnerProcess {
     /// # Errors
     /// The child was reaped.
     pub fn cpu_time(&self) -> io::Result<Duration> {
-        sandbox::cpu_time(self.pid())
+        crate::time::cpu::of_child(self.pid())
     }
 
     /// The most memory the child ever held, in bytes.

@@ -107,12 +107,12 @@ fn answer(request: Request, session: &mut Option<Session>) -> Reply {
         },
         Request::Run { seq, outputs, inputs } => {
             let wanted: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
-            let before = sandbox::own_cpu_time();
+            let before = crate::time::cpu::of_this_process();
             let result = match session {
                 Some(session) => session.run(&inputs, &wanted).map_err(|error| error.to_string()),
                 None => Err("no model is loaded".to_owned()),
             };
-            let used = sandbox::own_cpu_time().saturating_sub(before);
+            let used = crate::time::cpu::of_this_process().saturating_sub(before);
             let cpu_ns = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
             match result {
                 Ok(outputs) => Reply::Ran { seq, cpu_ns, outputs },

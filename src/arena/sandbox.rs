@@ -4,7 +4,7 @@
 //! Leaves to others: the order of the steps (`runner`). Linux only.
 #![expect(
     unsafe_code,
-    reason = "process attributes and clocks of other processes have no safe interface in the standard library"
+    reason = "process attributes have no safe interface in the standard library"
 )]
 
 use std::io;
@@ -86,31 +86,6 @@ pub(super) fn undumpable() -> io::Result<()> {
     checked(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }).map(drop)
 }
 
-/// CPU time of all threads of a child that is not reaped yet.
-pub(super) fn cpu_time(pid: u32) -> io::Result<Duration> {
-    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
-    let mut clock: libc::clockid_t = 0;
-    // SAFETY: `clock` lives across the call, which only writes it.
-    let error = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
-    }
-    read_clock(clock)
-}
-
-/// CPU time of all threads of this process.
-pub(super) fn own_cpu_time() -> Duration {
-    read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
-}
-
-fn read_clock(clock: libc::clockid_t) -> io::Result<Duration> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` lives across the call, which only writes it.
-    checked(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
-}
-
 /// Waits until a child that is not reaped yet has ended; false when it still runs after `timeout`.
 pub(super) fn wait_exit(pid: u32, timeout: Duration) -> io::Result<bool> {
     // SAFETY: pidfd_open takes two numbers and touches no memory.
@@ -131,16 +106,6 @@ pub(super) fn wait_exit(pid: u32, timeout: Duration) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cpu_clock_of_a_process_moves_with_its_work() {
-        let before = cpu_time(std::process::id()).unwrap();
-        let mut x = 1u64;
-        while own_cpu_time() < before + Duration::from_millis(5) {
-            x = std::hint::black_box(x.wrapping_mul(3));
-        }
-        assert!(cpu_time(std::process::id()).unwrap() >= before + Duration::from_millis(5));
-    }
 
     #[test]
     fn a_child_is_waited_for_without_being_reaped() {

@@ -74,6 +74,8 @@ pub struct ServerConfig {
     pub pins: bool,
     /// Repository load and unload on a data listener that is not on loopback.
     pub repository_control: bool,
+    /// How much of all processors recording rows may take, in hundredths; at 100 it sheds only when it cannot keep up.
+    pub recorder_percent: u64,
     /// The binary that runners are started from; `None`: this one.
     pub runner_path: Option<PathBuf>,
     /// `[runner]`.
@@ -109,6 +111,20 @@ impl ServerConfig {
             cross_check(s, &config);
             config
         })
+    }
+}
+
+impl ServerConfig {
+    /// How much of one processor recording rows may take.
+    #[must_use]
+    pub fn recorder_share(&self) -> f64 {
+        if self.recorder_percent >= 100 {
+            return f64::INFINITY;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        #[expect(clippy::cast_precision_loss, reason = "processors are few")]
+        let (percent, cpus) = (self.recorder_percent as f64, cpus as f64);
+        percent / 100.0 * cpus
     }
 }
 
@@ -153,6 +169,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         max_model_bytes: size(s, args.max_model_bytes, "max_model_bytes", 2 * GIB, 1_024..=1_024 * GIB),
         pins: plain(s, args.pins, "pins", true),
         repository_control: plain(s, args.repository_control, "repository_control", false),
+        recorder_percent: number(s, args.recorder_percent, "recorder_percent", 5, 1..=100),
         runner_path: s
             .opt("runner_path")
             .filter(|_| args.runner_path.is_none())

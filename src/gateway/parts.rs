@@ -81,7 +81,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let lock = StateLock::take(&config.state)?;
     runtime::start()?;
     let (decided, decisions) = bounded(256);
-    let (recorder, recorder_thread) = Recorder::start(&config.state, decided)?;
+    let (recorder, recorder_thread) = Recorder::start(&config.state, decided, config.recorder_share())?;
     // Before control, which asks for the time: it must not lie before what is recorded.
     let ids = ids(&config, &recorder).await?;
     let metrics = Arc::new(Metrics::new());

@@ -1,9 +1,10 @@
 //! A REST request: JSON, and behind it the bytes of its binary tensors.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{Request, datatype, lenient, shape, tensor};
@@ -62,7 +63,36 @@ pub enum Asked<'a> {
 #[derive(Debug, Deserialize)]
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Sizes, with a sentence of our own where they are something else.
+#[derive(Debug)]
+struct Shape(Vec<i64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Sizes;
+
+        impl<'de> Visitor<'de> for Sizes {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("'shape' as a list of sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
+                let mut sizes = Vec::new();
+                while let Some(size) = list.next_element()? {
+                    sizes.push(size);
+                }
+                Ok(Shape(sizes))
+            }
+        }
+
+        d.deserialize_seq(Sizes)
+    }
+}
+
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with inputs")]
 struct Body<'a> {
     #[serde(borrow)]
     id: Option<Word<'a>>,
@@ -74,15 +104,17 @@ struct Body<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "parameters as an object")]
 struct BodyParameters {
     binary_data_output: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an input as an object with name, shape, datatype and data")]
 struct Input<'a> {
     #[serde(borrow)]
     name: Word<'a>,
-    shape: Vec<i64>,
+    shape: Shape,
     #[serde(borrow)]
     datatype: Word<'a>,
     parameters: Option<InputParameters>,
@@ -91,12 +123,14 @@ struct Input<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "parameters as an object")]
 struct InputParameters {
     binary_data_size: Option<u64>,
     shared_memory_region: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an output as an object with its name")]
 struct Output<'a> {
     #[serde(borrow)]
     name: Word<'a>,
@@ -104,6 +138,7 @@ struct Output<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "parameters as an object")]
 struct OutputParameters {
     binary_data: Option<bool>,
     classification: Option<IgnoredAny>,
@@ -245,10 +280,10 @@ impl Input<'_> {
                     wrong(Kind::MalformedBody, why)
                 })?;
                 *tail = rest;
-                tensor(name, datatype, &self.shape, own)
+                tensor(name, datatype, &self.shape.0, own)
             }
             (None, Some(data)) => {
-                let (shape, count) = shape(name, &self.shape)?;
+                let (shape, count) = shape(name, &self.shape.0)?;
                 let data = decode::elements(data.get(), name, datatype, Missing::Reject, lenient::special)?;
                 let sent = data.len();
                 Tensor::new(shape, data).ok_or_else(|| {

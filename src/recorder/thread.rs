@@ -9,10 +9,12 @@ use tokio::sync::oneshot;
 
 use super::complaints::Complaints;
 use super::labels::{ItemStatus, LabelItem};
+use super::pace::Pace;
 use super::{AfterCommit, Command, Core, Fault, LABEL_REQUESTS, Look, OBSERVATIONS, REPORTS, Verdicted};
 use crate::arena::ShadowReport;
 use crate::ledger::{Ledger, LedgerError};
 use crate::mirror::Observation;
+use crate::time::cpu;
 use crate::time::now_ms;
 
 /// Observations in one transaction: long enough to pay for a commit, short enough for a label to wait behind.
@@ -56,15 +58,20 @@ impl Drained {
 }
 
 impl Queues {
-    /// The first message to come by `until`, if there is an end to the waiting. False: all handles are gone.
-    fn wait(&self, drained: &mut Drained, until: Option<Instant>) -> bool {
+    /// The first message to come by `until`, if there is an end to the waiting; of rows and their outcomes only where
+    /// `rows` says so. False: all handles are gone.
+    fn wait(&self, drained: &mut Drained, until: Option<Instant>, rows: bool) -> bool {
+        let (observations, reports) = match rows {
+            true => (&self.observations, &self.reports),
+            false => (&never(), &never()),
+        };
         let timeout = until.map_or_else(never, |end| after(end.saturating_duration_since(Instant::now())));
         select! {
             recv(self.commands) -> one => one.map(|command| drained.commands.push(command)).is_ok(),
             recv(self.looks) -> one => one.map(|look| drained.looks.push(look)).is_ok(),
             recv(self.labels) -> one => one.map(|labels| drained.labels.push(labels)).is_ok(),
-            recv(self.observations) -> one => one.map(|seen| drained.observations.push(seen)).is_ok(),
-            recv(self.reports) -> one => one.map(|report| drained.reports.push(report)).is_ok(),
+            recv(observations) -> one => one.map(|seen| drained.observations.push(seen)).is_ok(),
+            recv(reports) -> one => one.map(|report| drained.reports.push(report)).is_ok(),
             recv(self.woken) -> one => one.is_ok(),
             recv(timeout) -> _ => true,
         }
@@ -72,11 +79,15 @@ impl Queues {
 
     /// Labels and commands first, then the observations that were there by then: every row that a label can speak of
     /// was offered before it.
-    fn drain(&self, drained: &mut Drained) {
+    fn drain(&self, drained: &mut Drained, rows: bool) {
         drained.looks.extend(self.looks.try_iter().take(64));
         drained.commands.extend(self.commands.try_iter().take(64));
         drained.labels.extend(self.labels.try_iter().take(LABEL_REQUESTS));
-        let waiting = if drained.labels.is_empty() { DRAIN } else { OBSERVATIONS };
+        let waiting = match (drained.labels.is_empty(), rows) {
+            (false, _) => OBSERVATIONS,
+            (true, true) => DRAIN,
+            (true, false) => 0,
+        };
         drained.observations.extend(self.observations.try_iter().take(waiting));
         drained.reports.extend(self.reports.try_iter().take(REPORTS));
     }
@@ -92,6 +103,7 @@ pub(super) struct Thread {
     fault: Fault,
     complaints: Complaints,
     stopping: Arc<AtomicBool>,
+    pace: Pace,
 }
 
 impl Thread {
@@ -101,6 +113,7 @@ impl Thread {
         decisions: Sender<Verdicted>,
         fault: Fault,
         stopping: Arc<AtomicBool>,
+        share: f64,
     ) -> Self {
         Self {
             queues,
@@ -110,6 +123,7 @@ impl Thread {
             fault,
             complaints: Complaints::default(),
             stopping,
+            pace: Pace::new(share, Instant::now()),
         }
     }
 
@@ -122,14 +136,21 @@ impl Thread {
         while !self.is_stopping() {
             let mut drained = Drained::default();
             if !backlog {
+                let now = Instant::now();
                 // Decisions that found no room are offered again soon.
-                let until = (!self.core.outbox.is_empty()).then(|| Instant::now() + RETRY);
-                if !self.queues.wait(&mut drained, until) {
+                let retry = (!self.core.outbox.is_empty()).then(|| now + RETRY);
+                let fetch = self.pace.fetch_at(now);
+                let until = [retry, fetch].into_iter().flatten().min();
+                if !self.queues.wait(&mut drained, until, fetch.is_none()) {
                     self.stopping.store(true, Ordering::Release);
                 }
             }
-            self.queues.drain(&mut drained);
+            self.pace.tick(Instant::now());
+            self.queues.drain(&mut drained, self.pace.may_record());
+            let (rows, before) = (drained.observations.len(), cpu::of_this_thread());
             backlog = self.step(drained, backlog);
+            let spent = cpu::of_this_thread().saturating_sub(before);
+            self.pace.spent(rows, spent, Instant::now());
             self.send_decisions();
         }
         self.finish(backlog);
@@ -161,7 +182,7 @@ impl Thread {
     fn finish(&mut self, mut backlog: bool) {
         loop {
             let mut drained = Drained::default();
-            self.queues.drain(&mut drained);
+            self.queues.drain(&mut drained, true);
             if drained.writes_nothing() && !backlog {
                 break;
             }
@@ -263,10 +284,10 @@ impl Thread {
             let next = Instant::now() + PROBE;
             while Instant::now() < next && !self.is_stopping() {
                 let mut drained = Drained::default();
-                if !self.queues.wait(&mut drained, Some(next)) {
+                if !self.queues.wait(&mut drained, Some(next), true) {
                     self.stopping.store(true, Ordering::Release);
                 }
-                self.queues.drain(&mut drained);
+                self.queues.drain(&mut drained, true);
                 agrees = agrees || self.core.reload(&self.ledger).is_ok();
                 rows += self.refuse(drained, agrees);
             }

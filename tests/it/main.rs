@@ -28,6 +28,8 @@ mod listener;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod oip;
+#[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod promotion;

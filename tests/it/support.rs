@@ -97,6 +97,15 @@ impl Site {
 
     /// As [`Site::start`], from another copy of the program.
     pub(crate) fn start_program(&self, program: &Path) -> Gateway {
+        self.start_as(program, "127.0.0.1:0")
+    }
+
+    /// As [`Site::start`], with the data listener on this address.
+    pub(crate) fn start_on(&self, listen: &str) -> Gateway {
+        self.start_as(Path::new(env!("CARGO_BIN_EXE_dethrone")), listen)
+    }
+
+    fn start_as(&self, program: &Path, listen: &str) -> Gateway {
         let config = self.dir.path().join("dethrone.toml");
         std::fs::write(&config, &self.settings).unwrap();
         let mut child = Command::new(program)
@@ -109,7 +118,7 @@ impl Site {
             .arg(self.state())
             .args([
                 "--listen",
-                "127.0.0.1:0",
+                listen,
                 "--grpc-listen",
                 "127.0.0.1:0",
                 "--admin-listen",

@@ -2,6 +2,8 @@
 //!
 //! Always holds: a guilty row costs only itself; the rows of a request share a run where the version is batched.
 
+use std::time::Instant;
+
 use super::outputs::Outputs;
 use super::raw::Raw;
 use super::{Begun, RowAnswer};
@@ -131,7 +133,10 @@ fn together(
     outputs: &Outputs,
 ) -> Result<Vec<Tensor>, Fault> {
     let feeds = info.layout.feeds(&[(batch, from..to)]).map_err(Fault::Failed)?;
-    run.run(&feeds, &outputs.run).map_err(|error| Fault::Failed(error.0))
+    let start = Instant::now();
+    let results = run.run(&feeds, &outputs.run).map_err(|error| Fault::Failed(error.0))?;
+    info.counters.ran(to - from, start.elapsed());
+    Ok(results)
 }
 
 /// Scores and labels of `rows` rows from one run's results.
