@@ -58,6 +58,8 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Longest time for a request's body.
     pub body_timeout: Duration,
+    /// A request that brings no deadline has this long to be answered.
+    pub default_timeout: Duration,
     /// An idle connection is closed after this time.
     pub idle_timeout: Duration,
     /// Time for requests in flight at shutdown.
@@ -139,6 +141,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         max_connections: count(s, args.max_connections, "max_connections", 10_000, 1..=1_000_000),
         header_timeout: ranged(s, args.header_timeout, "header_timeout", ms(5_000), time.clone()),
         body_timeout: ranged(s, args.body_timeout, "body_timeout", ms(30_000), time.clone()),
+        default_timeout: ranged(s, args.default_timeout, "default_timeout", ms(30_000), time.clone()),
         idle_timeout: ranged(s, args.idle_timeout, "idle_timeout", ms(75_000), time.clone()),
         shutdown_grace: ranged(
             s,

@@ -48,6 +48,9 @@ pub struct ServeArgs {
     /// Longest time for a request's body [default: 30s]
     #[arg(long, env = "DETHRONE_BODY_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub body_timeout: Option<Duration>,
+    /// Time for the answer to a request that brings no deadline; past it what still waits is 504 [default: 30s]
+    #[arg(long, env = "DETHRONE_DEFAULT_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub default_timeout: Option<Duration>,
     /// An idle connection is closed after this time [default: 75s]
     #[arg(long, env = "DETHRONE_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub idle_timeout: Option<Duration>,
