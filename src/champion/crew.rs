@@ -4,9 +4,10 @@
 //! becomes free shares its run where the version is batched, and no thread waits for more to come; of a shared run that
 //! fails only the guilty request fails, because it is taken apart.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -18,8 +19,11 @@ use super::{VersionInfo, Which};
 use crate::batch::Batch;
 use crate::error::{Error, Kind};
 
-/// Requests that may wait for each thread: a client that would wait longer does better elsewhere.
-const WAITING: usize = 4;
+/// As many requests may wait for a thread as it runs in this time: a client that would wait longer does better elsewhere.
+const LONGEST: Duration = Duration::from_secs(1);
+/// Of the slowest version so many may wait all the same, of the quickest no more than so many: a waiting request keeps
+/// its body in memory.
+const WAITING: RangeInclusive<u128> = 4..=256;
 
 /// What is to be run.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// A thread for each of these, sharing runs of up to `max_batch` rows (1: no run is shared).
+    /// A thread for each of these, sharing runs of up to `max_batch` rows (1: no run is shared); one run takes `pace`.
     ///
     /// # Errors
     /// The system has no more threads.
@@ -84,12 +88,15 @@ impl Crew {
         name: &str,
         runs: impl IntoIterator<Item = R, IntoIter: ExactSizeIterator>,
         max_batch: usize,
+        pace: Duration,
     ) -> std::io::Result<Self> {
         let runs = runs.into_iter();
-        // A thread that becomes free finds a full run, or a few requests that cannot share one.
+        let places = LONGEST.as_nanos().checked_div(pace.as_nanos()).unwrap_or(u128::MAX);
+        let places = usize::try_from(places.clamp(*WAITING.start(), *WAITING.end())).unwrap_or(1);
+        // A thread that becomes free finds a full run, however slow it is.
         let rows = if max_batch > 1 { max_batch * runs.len() } else { 0 };
         let crew = Self {
-            queue: Arc::new(Queue::new(WAITING * runs.len(), rows)),
+            queue: Arc::new(Queue::new(places * runs.len(), rows)),
         };
         for mut run in runs {
             let queue = Arc::clone(&crew.queue);

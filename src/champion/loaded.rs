@@ -107,7 +107,9 @@ impl Loaded {
         }
         let max_batch = if info.batched { config.max_batch } else { 1 };
         let own = all.split_off(seats);
-        let crew = (aside > 0).then(|| Crew::start(&info.name, own, max_batch)).transpose();
+        let crew = (aside > 0)
+            .then(|| Crew::start(&info.name, own, max_batch, pace.slow))
+            .transpose();
         Ok(Self {
             crew: crew
                 .map_err(|e| LoadError(format!("it got no threads: {e}")))?
