@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::fault::ConfigError;
 use super::reader::{Section, read};
 use super::value::{Bytes, Value};
+use crate::model::runtime::is_sha256;
 
 mod args;
 
@@ -78,6 +79,8 @@ pub struct ServerConfig {
     pub repository_control: bool,
     /// The binary that runners are started from; `None`: this one.
     pub runner_path: Option<PathBuf>,
+    /// SHA-256 of a library of ONNX Runtime that is none of the pinned ones.
+    pub onnxruntime_sha256: Option<String>,
     /// `[runner]`.
     pub runner: RunnerConfig,
 }
@@ -160,8 +163,21 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
             .opt("runner_path")
             .filter(|_| args.runner_path.is_none())
             .or(args.runner_path.clone()),
+        onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         runner: s.table("runner", |s| runner(s, args)),
     }
+}
+
+fn sha256(s: &mut Section<'_>, flag: Option<String>) -> Option<String> {
+    let rule = "must be a SHA-256: 64 hexadecimal digits";
+    let file = s.opt_if("onnxruntime_sha256", |hash: &String| is_sha256(hash), rule);
+    if flag.as_ref().is_some_and(|hash| !is_sha256(hash)) {
+        s.fault(
+            "onnxruntime_sha256",
+            format!("flag or variable --onnxruntime-sha256 {rule}"),
+        );
+    }
+    flag.or(file)
 }
 
 fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {

@@ -75,6 +75,9 @@ pub struct ServeArgs {
     /// The binary that runners are started from [default: this one]
     #[arg(long, env = "DETHRONE_RUNNER_PATH", value_name = "FILE")]
     pub runner_path: Option<PathBuf>,
+    /// SHA-256 of the library of ONNX Runtime, where it is none of the pinned ones [default: none]
+    #[arg(long, env = "DETHRONE_ONNXRUNTIME_SHA256", value_name = "HEX")]
+    pub onnxruntime_sha256: Option<String>,
     /// Address space of one runner [default: 4GiB]
     #[arg(long, env = "DETHRONE_RUNNER_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub runner_memory_bytes: Option<u64>,
