@@ -5,15 +5,22 @@
 //! the writer arranges to be a thread away from the requests. Leaves to others: building and warming (`control`).
 
 mod answer;
+mod crew;
+mod execution;
 mod loaded;
+mod pace;
+mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 
-pub use answer::{Answer, Begun, RowAnswer, ask_runner};
-pub use loaded::{Loaded, Turn, VersionInfo};
+use answer::Which;
+pub use answer::{Answer, Question, RowAnswer, ask_runner};
+pub use execution::{Execution, Mode, Sharing};
+pub use loaded::{Loaded, VersionInfo};
+pub use pace::Probe;
 
 /// Who answers, and who stands by for the rows that it cannot.
 #[derive(Debug)]

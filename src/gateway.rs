@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 pub use parts::{Running, StartError, start};
 
 use crate::batch::Batch;
-use crate::champion::{Answer, Champion, RowAnswer, Turn, VersionInfo};
+use crate::champion::{Answer, Champion, Question, RowAnswer, VersionInfo};
 use crate::control::{self, Act, Models, Pulse};
-use crate::decode::{Item, Keys, Wanted, clip};
+use crate::decode::{Item, Keys, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
@@ -64,28 +64,6 @@ impl From<StorageError> for Error {
 }
 
 impl Gateway {
-    /// Time and sessions of an answer by the champion, away from the async workers where a run is slow: its own, or that
-    /// of the previous one in its place.
-    async fn champion_answer(champion: &Arc<Champion>, batch: &Arc<Batch>, wanted: &Wanted) -> Result<Ran, Error> {
-        let start = Instant::now();
-        let shared = || (Arc::clone(champion), Arc::clone(batch), wanted.clone());
-        if champion.version.is_slow(batch.rows()) {
-            let (champion, batch, wanted) = shared();
-            let turn = champion.version.turn().await?;
-            return Ran::aside(start, turn, move || champion.answer(&batch, &wanted)).await;
-        }
-        let begun = champion.begin(batch, wanted)?;
-        let missing = begun.missing();
-        match champion.previous.as_ref().filter(|p| missing > 0 && p.is_slow(missing)) {
-            None => Ran::since(start, champion.finish(begun, batch, wanted)?),
-            Some(previous) => {
-                let (champion, batch, wanted) = shared();
-                let turn = previous.turn().await?;
-                Ran::aside(start, turn, move || champion.finish(begun, &batch, &wanted)).await
-            }
-        }
-    }
-
     async fn tell_repository(&self, model: &str, load: bool) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         let word = control::Repository {
@@ -137,59 +115,22 @@ impl Gateway {
         if !allowed {
             return Err(Error::new(Kind::Forbidden, "pins = false: leave 'version' out"));
         }
-        let start = Instant::now();
         let batch = Arc::new(ask.batch);
-        let (info, ran) = match pinned_run(model, champion, name, &batch, &ask.outputs, start).await {
+        let question = Question {
+            batch: &batch,
+            wanted: &ask.outputs,
+            deadline: ask.deadline,
+        };
+        let (info, answer) = match pinned_run(model, champion, name, question).await {
             Ok(ran) => ran,
             // A swap takes the runner of whoever is crowned: its new place is the slot.
             Err(error) => match model.slot.load() {
-                Some(now) if !Arc::ptr_eq(&now, champion) => {
-                    pinned_run(model, &now, name, &batch, &ask.outputs, start).await?
-                }
+                Some(now) if !Arc::ptr_eq(&now, champion) => pinned_run(model, &now, name, question).await?,
                 _ => return Err(error),
             },
         };
-        let id = self.ids.issue(now_ms(), count(ran.answer.rows.len()));
-        Ok(reply(info, ran, id, ask.keys.ids))
-    }
-}
-
-/// An answer and how long it took.
-struct Ran {
-    answer: Answer,
-    queue: Duration,
-    compute: Duration,
-}
-
-impl Ran {
-    /// An answer computed on the spot.
-    #[expect(clippy::unnecessary_wraps, reason = "reads as the other way does")]
-    fn since(start: Instant, answer: Answer) -> Result<Self, Error> {
-        Ok(Self {
-            answer,
-            queue: Duration::ZERO,
-            compute: start.elapsed(),
-        })
-    }
-
-    /// An answer computed away from the async workers; what passes before a thread takes it is waiting.
-    async fn aside(
-        asked: Instant,
-        turn: Turn,
-        work: impl FnOnce() -> Result<Answer, Error> + Send + 'static,
-    ) -> Result<Self, Error> {
-        let ran = tokio::task::spawn_blocking(move || {
-            // Given back when the run has ended, also where nobody waits for it any more.
-            let _turn = turn;
-            let start = Instant::now();
-            work().map(|answer| Self {
-                answer,
-                queue: start.duration_since(asked),
-                compute: start.elapsed(),
-            })
-        });
-        ran.await
-            .map_err(|_| Error::new(Kind::NoAnswer, "the run was ended by a fault of the program"))?
+        let id = self.ids.issue(now_ms(), count(answer.rows.len()));
+        Ok(reply(info, answer, id, ask.keys.ids))
     }
 }
 
@@ -202,21 +143,11 @@ async fn pinned_run(
     model: &Served,
     champion: &Champion,
     name: &str,
-    batch: &Arc<Batch>,
-    wanted: &Wanted,
-    start: Instant,
-) -> Result<(Arc<VersionInfo>, Ran), Error> {
+    question: Question<'_>,
+) -> Result<(Arc<VersionInfo>, Answer), Error> {
     let own = champion.loaded();
     if let Some(loaded) = own.iter().find(|v| v.info.name == name) {
-        let info = Arc::clone(&loaded.info);
-        let ran = if loaded.is_slow(batch.rows()) {
-            let (loaded, batch, wanted) = (Arc::clone(loaded), Arc::clone(batch), wanted.clone());
-            let turn = loaded.turn().await?;
-            Ran::aside(start, turn, move || loaded.answer(&batch, &wanted)).await?
-        } else {
-            Ran::since(start, loaded.answer(batch, wanted)?)?
-        };
-        return Ok((info, ran));
+        return Ok((Arc::clone(&loaded.info), loaded.answer(question).await?));
     }
     let challengers = model.challengers.load_full();
     let Pinnable { info, challenger } = challengers.get(name).ok_or_else(|| {
@@ -227,8 +158,8 @@ async fn pinned_run(
         let text = format!("no loaded version '{name}'; loaded are {}", names.join(", "));
         Error::new(Kind::UnknownVersion, text)
     })?;
-    let answer = crate::champion::ask_runner(info, challenger, batch, wanted).await?;
-    Ok((Arc::clone(info), Ran::since(start, answer)?))
+    let answer = crate::champion::ask_runner(info, challenger, question).await?;
+    Ok((Arc::clone(info), answer))
 }
 
 /// What the mirror takes of an answered request.
@@ -240,8 +171,7 @@ struct Seen<'a> {
 }
 
 /// The reply of a version.
-fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<Vec<String>>>) -> Reply {
-    let Ran { answer, queue, compute } = ran;
+fn reply(version: Arc<VersionInfo>, answer: Answer, id: PredictionId, own: Option<Arc<Vec<String>>>) -> Reply {
     let row = |row: RowAnswer| RowReply {
         // A value is its own label: it is not said twice.
         label: row.label.filter(|_| !matches!(row.score, Some(Score::Value(_)))),
@@ -255,8 +185,8 @@ fn reply(version: Arc<VersionInfo>, ran: Ran, id: PredictionId, own: Option<Arc<
         ids: own.map_or(Ids::Generated(id), Ids::Caller),
         rows,
         outputs: answer.outputs,
-        queue,
-        compute,
+        queue: answer.queue,
+        compute: answer.compute,
     }
 }
 
@@ -345,13 +275,18 @@ impl Backend for Gateway {
                 rows: 0,
             },
         ));
-        let ran = Self::champion_answer(&champion, &batch, &ask.outputs).await;
+        let question = Question {
+            batch: &batch,
+            wanted: &ask.outputs,
+            deadline: ask.deadline,
+        };
+        let answer = champion.answer(question).await;
         // Counted, not recorded: the client has no id, so that no label can come, and without one a row is no evidence.
-        if ran.as_ref().is_err_and(|error| error.kind == Kind::NoAnswer) {
+        if answer.as_ref().is_err_and(|error| error.kind == Kind::NoAnswer) {
             model.metrics.no_answer.increment(1);
         }
-        let ran = ran?;
-        let fallbacks = ran.answer.rows.iter().filter(|row| row.fallback.is_some()).count();
+        let answer = answer?;
+        let fallbacks = answer.rows.iter().filter(|row| row.fallback.is_some()).count();
         if fallbacks > 0 {
             model.metrics.fallbacks.increment(fallbacks as u64);
         }
@@ -360,12 +295,12 @@ impl Backend for Gateway {
         let own_ids = ask.keys.ids.clone();
         let seen = Seen {
             batch,
-            answer: &ran.answer,
+            answer: &answer,
             keys: ask.keys,
             record: ask.shadow,
         };
         self.mirror(model, &champion, id, seen, now);
-        Ok(reply(Arc::clone(&champion.version.info), ran, id, own_ids))
+        Ok(reply(Arc::clone(&champion.version.info), answer, id, own_ids))
     }
 
     async fn feedback(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {

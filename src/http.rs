@@ -56,6 +56,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Longest time for a body, and between two chunks of a label stream.
     pub body_timeout: Duration,
+    /// A request that brings no deadline has this long, counted from when it was decoded.
+    pub default_timeout: Duration,
     /// A connection without a request in flight is closed after this time; also the time to take the last answer.
     pub idle_timeout: Duration,
     /// Time for requests in flight at shutdown.
@@ -75,6 +77,7 @@ impl Default for Limits {
             max_streams: 8,
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
+            default_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             grace: Duration::from_secs(20),
             repository_control: false,
@@ -90,6 +93,7 @@ impl From<&ServerConfig> for Limits {
             max_connections: config.max_connections,
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
+            default_timeout: config.default_timeout,
             idle_timeout: config.idle_timeout,
             grace: config.shutdown_grace,
             repository_control: config.repository_control,

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use super::channel::{Channel, ChannelError};
 use super::sandbox::{self, RunnerLimits};
 use super::wire::{Loaded, Reply, Request};
+use crate::model::runtime;
 use crate::model::session::Session;
 
 /// Runs until the parent closes the channel. `args` are those after `runner`.
@@ -33,7 +34,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn parse(args: &[String]) -> Option<(u32, RunnerLimits)> {
-    let [parent, schedule, address_space, data] = args else {
+    let [parent, schedule, address_space, data, library] = args else {
         return None;
     };
     let bytes = |text: &String| match text.as_str() {
@@ -45,6 +46,7 @@ fn parse(args: &[String]) -> Option<(u32, RunnerLimits)> {
         data_bytes: bytes(data)?,
         idle: schedule == "idle",
     };
+    runtime::trust(library);
     Some((parent.parse().ok()?, limits))
 }
 

@@ -18,7 +18,7 @@ use super::sandbox::RunnerLimits;
 use crate::model::runtime;
 
 /// What a runner keeps of the gateway's environment: how to find ONNX Runtime.
-const KEPT: [&str; 2] = ["ORT_DYLIB_PATH", "LD_LIBRARY_PATH"];
+const KEPT: [&str; 3] = ["ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "DETHRONE_ONNXRUNTIME_SHA256"];
 
 /// How to start a runner.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,6 +100,7 @@ fn spawn(path: &Path, spec: &RunnerSpec) -> io::Result<(Child, UnixStream)> {
         .arg(if spec.limits.idle { "idle" } else { "normal" })
         .arg(bytes(spec.limits.address_space_bytes))
         .arg(bytes(spec.limits.data_bytes))
+        .arg(runtime::started().map_or("-", |runtime| runtime.stamp.as_str()))
         .env_clear()
         .env("ORT_DISABLE_TELEMETRY", "1")
         .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -8,6 +8,9 @@ mod raw;
 pub(super) mod rows;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Champion, Loaded, VersionInfo};
 use crate::arena::Challenger;
@@ -41,20 +44,91 @@ pub struct Answer {
     pub rows: Vec<RowAnswer>,
     /// The raw outputs that were asked for, over all rows, in the order asked for.
     pub outputs: Vec<(Arc<str>, Tensor)>,
+    /// Waiting for a session.
+    pub queue: Duration,
+    /// The versions' own time.
+    pub compute: Duration,
+}
+
+/// What is asked of a version.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The rows.
+    pub batch: &'a Arc<Batch>,
+    /// Which raw outputs to compute and give back.
+    pub wanted: &'a Wanted,
+    /// After this nobody waits for the answer: what still waits then is not run.
+    pub deadline: Option<Instant>,
+}
+
+/// Rows of a batch.
+#[derive(Debug, Clone)]
+pub(super) enum Which {
+    /// All of them.
+    All,
+    /// Those that another version could not answer.
+    These(Vec<usize>),
+}
+
+impl Which {
+    pub(super) fn rows(&self, batch: &Batch) -> usize {
+        match self {
+            Self::All => batch.rows(),
+            Self::These(some) => some.len(),
+        }
+    }
 }
 
 /// A version's own answers, some of which may be missing.
 #[derive(Debug, Default)]
-pub struct Begun {
+pub(super) struct Begun {
     rows: Rows,
     raw: Raw,
+    pub(super) queue: Duration,
+    pub(super) compute: Duration,
 }
 
 impl Begun {
+    /// No row was answered.
+    fn failed(fault: &Fault, rows: usize) -> Self {
+        Self {
+            rows: (0..rows).map(|_| Err(fault.clone())).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Rows that the version could not answer.
-    #[must_use]
-    pub fn missing(&self) -> usize {
+    pub(super) fn missing(&self) -> usize {
         self.rows.iter().filter(|row| row.is_err()).count()
+    }
+
+    /// Which they are.
+    fn open(&self) -> Vec<usize> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter_map(|(k, row)| row.is_err().then_some(k)).collect()
+    }
+
+    /// Puts the previous champion's answers in the place of those that are missing.
+    fn fall_back(&mut self, open: &[usize], instead: Self, previous: &Arc<Loaded>) {
+        for (&k, second) in open.iter().zip(instead.rows) {
+            let Some(row) = self.rows.get_mut(k) else { continue };
+            let Err(first) = row else { continue };
+            match second {
+                Ok(answer) => {
+                    *row = Ok(RowAnswer {
+                        fallback: Some(Arc::clone(previous)),
+                        outcome: first.outcome(),
+                        ..answer
+                    });
+                }
+                // A feature that both need is the request's own gap.
+                Err(Fault::Uncovered(_)) => {}
+                Err(failed) => *first = failed,
+            }
+        }
+        self.raw.extend(instead.raw);
+        self.queue += instead.queue;
+        self.compute += instead.compute;
     }
 
     /// The answer, where no row is missing.
@@ -68,6 +142,8 @@ impl Begun {
         Ok(Answer {
             rows: rows.collect::<Result<_, _>>()?,
             outputs: self.raw.join(count),
+            queue: self.queue,
+            compute: self.compute,
         })
     }
 }
@@ -76,60 +152,27 @@ impl Champion {
     /// Answers every row of the batch, or says which one nobody can answer.
     ///
     /// # Errors
-    /// 400 where a needed feature is missing and no version can do without, 422 where every version failed.
-    pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
-        self.finish(self.begin(batch, wanted)?, batch, wanted)
-    }
-
-    /// What the champion itself makes of the batch.
-    ///
-    /// # Errors
-    /// It lacks an output that was asked for.
-    pub fn begin(&self, batch: &Batch, wanted: &Wanted) -> Result<Begun, Error> {
+    /// 400 where a needed feature is missing and no version can do without, 422 where every version failed; 429 when
+    /// too many wait for the version, 504 when the deadline passed while the rows waited.
+    pub async fn answer(&self, question: Question<'_>) -> Result<Answer, Error> {
+        let Question {
+            batch,
+            wanted,
+            deadline,
+        } = question;
         let outputs = Outputs::of(&self.version.info, wanted)?;
-        Ok(self.version.whole(batch, &outputs))
-    }
-
-    /// The rows that are still open, by the previous champion.
-    ///
-    /// # Errors
-    /// As [`Champion::answer`].
-    pub fn finish(&self, mut begun: Begun, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
+        let mut begun = self.version.begin(batch, Which::All, outputs, deadline).await?;
         if let Some(previous) = self.previous.as_ref().filter(|_| begun.missing() > 0) {
             // It may not have the outputs that were named; it answers all the same.
             let outputs = Outputs::of(&previous.info, wanted)
                 .or_else(|_| Outputs::of(&previous.info, &Wanted::None))
                 .unwrap_or_default();
-            let open: Vec<usize> = (0..begun.rows.len())
-                .filter(|&k| begun.rows.get(k).is_some_and(Result::is_err))
-                .collect();
-            let instead = previous.apart(batch, &open, &outputs);
+            let open = begun.open();
+            let which = Which::These(open.clone());
+            let instead = previous.begin(batch, which, outputs, deadline).await?;
             begun.fall_back(&open, instead, previous);
         }
         begun.into_answer()
-    }
-}
-
-impl Begun {
-    /// Puts the previous champion's answers in the place of those that are missing.
-    fn fall_back(&mut self, open: &[usize], instead: Begun, previous: &Arc<Loaded>) {
-        for (&k, second) in open.iter().zip(instead.rows) {
-            let Some(Err(first)) = self.rows.get(k) else { continue };
-            let answered = match second {
-                Ok(answer) => Ok(RowAnswer {
-                    fallback: Some(Arc::clone(previous)),
-                    outcome: first.outcome(),
-                    ..answer
-                }),
-                // A feature that both need is the request's own gap.
-                Err(Fault::Uncovered(_)) => Err(first.clone()),
-                Err(Fault::Failed(why)) => Err(Fault::Failed(why)),
-            };
-            if let Some(row) = self.rows.get_mut(k) {
-                *row = answered;
-            }
-        }
-        self.raw.extend(instead.raw);
     }
 }
 
@@ -138,9 +181,14 @@ impl Loaded {
     ///
     /// # Errors
     /// As [`Champion::answer`].
-    pub fn answer(&self, batch: &Batch, wanted: &Wanted) -> Result<Answer, Error> {
+    pub async fn answer(&self, question: Question<'_>) -> Result<Answer, Error> {
+        let Question {
+            batch,
+            wanted,
+            deadline,
+        } = question;
         let outputs = Outputs::of(&self.info, wanted)?;
-        self.whole(batch, &outputs).into_answer()
+        self.begin(batch, Which::All, outputs, deadline).await?.into_answer()
     }
 }
 
@@ -151,14 +199,15 @@ impl Loaded {
 pub async fn ask_runner(
     info: &Arc<VersionInfo>,
     challenger: &Challenger,
-    batch: &Arc<Batch>,
-    wanted: &Wanted,
+    question: Question<'_>,
 ) -> Result<Answer, Error> {
+    let Question { batch, wanted, .. } = question;
     let outputs = Outputs::of(info, wanted)?;
     let rows = batch.rows();
     if let Some((k, feature)) = (0..rows).find_map(|k| Some((k, info.layout.uncovered(batch, k)?))) {
         return Err(Fault::Uncovered(feature.to_owned()).into_error((rows > 1).then_some(k)));
     }
+    let asked = Instant::now();
     let (reply, answer) = tokio::sync::oneshot::channel();
     if !challenger.ask(Arc::clone(batch), outputs.run.clone(), reply) {
         return Err(Error::new(Kind::Overloaded, "too many pinned requests wait for this version").retry_after(1));
@@ -168,5 +217,7 @@ pub async fn ask_runner(
         .await
         .map_err(|_| gone())?
         .map_err(|fault| Fault::Failed(fault.to_string()).into_error(None))?;
-    rows::split(info, results, rows, &outputs).into_answer()
+    let mut begun = rows::split(info, results, rows, &outputs);
+    begun.compute = asked.elapsed();
+    begun.into_answer()
 }

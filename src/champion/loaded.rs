@@ -1,7 +1,8 @@
-//! A version loaded in this process: one session per worker, so that no request waits for another's.
+//! A version loaded in this process, with its sessions.
 //!
-//! Always holds: runs that leave the async workers are as many as there are sessions, and of the requests that wait for
-//! one there are a few at most; one more is refused at once.
+//! Always holds: a quick version runs on the thread that serves the request, on a session that few others want; a slow
+//! one, and a request of many rows, runs on the version's own threads (`crew`). What happens where is decided once, by
+//! what was measured at load, unless the settings say it.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -9,26 +10,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::answer::Begun;
 use super::answer::outputs::Outputs;
-use super::answer::rows;
+use super::answer::{Begun, Which, rows};
+use super::crew::{Crew, Task};
+use super::execution::{Execution, Mode, Sharing};
+use super::pace::{self, Pace, Probe};
 use crate::batch::Batch;
+use crate::config::ExecutionConfig;
 use crate::error::{Error, Kind};
 use crate::model::head::Head;
 use crate::model::layout::Layout;
 use crate::model::session::{LoadError, Session};
 use crate::model::signature::Signature;
-use crate::model::tensor::Tensor;
 use crate::oip::Counters;
 use crate::score::VersionNo;
 
-/// Longer runs leave the async workers: below, the hand-over costs more than it frees.
+/// Longer runs leave the threads that serve requests: below, the hand-over costs more than it frees.
 const INLINE: Duration = Duration::from_micros(300);
-
-/// Requests that may wait for each session of a slow version: a client that would wait longer does better elsewhere.
-const WAITING: usize = 4;
 
 /// What identifies a version and how it is asked and read.
 #[derive(Debug)]
@@ -58,10 +56,12 @@ pub struct VersionInfo {
 pub struct Loaded {
     /// Who it is.
     pub info: Arc<VersionInfo>,
-    sessions: Arc<[Mutex<Session>]>,
-    gate: Gate,
-    /// Measured time of a one-row run.
-    run_time: Duration,
+    /// How it runs.
+    pub execution: Arc<Execution>,
+    /// Sessions for runs on the threads that serve requests; none where runs take place elsewhere.
+    seats: Arc<[Mutex<Session>]>,
+    /// Threads for other runs; none where all take place here.
+    crew: Option<Arc<Crew>>,
 }
 
 thread_local! {
@@ -71,31 +71,59 @@ thread_local! {
 static NEXT_SEAT: AtomicUsize = AtomicUsize::new(0);
 
 impl Loaded {
-    /// Loads `sessions` sessions of the file and runs each once on `probe`, so that the first request meets warm
-    /// code and memory.
+    /// Loads the file for so many workers, measures its runs on `probe` and decides how it runs. Every session is warm,
+    /// so that the first request meets warm code and memory.
     ///
     /// # Errors
     /// The runtime's own words.
     pub fn load(
         info: Arc<VersionInfo>,
         path: &Path,
-        sessions: usize,
-        probe: Option<&[Tensor]>,
+        workers: usize,
+        config: &ExecutionConfig,
+        probe: Option<Probe<'_>>,
     ) -> Result<Self, LoadError> {
-        let mut run_time = Duration::ZERO;
-        let mut loaded = Vec::with_capacity(sessions.max(1));
-        for _ in 0..sessions.max(1) {
-            let mut session = Session::load(path, 1)?;
+        let wanted = info.head.wanted();
+        let mut first = Session::load_with(path, &config.options)?;
+        let pace = match probe {
+            Some(probe) => Pace::measure(&mut first, probe, info.batched, wanted)?,
+            None => Pace::default(),
+        };
+        let mode = Mode::decide(config, info.batched, pace.slow > INLINE);
+        let sessions = config.sessions.unwrap_or(workers).max(1);
+        let aside = match mode {
+            Mode::Inline if config.mode == crate::config::ExecutionMode::Inline => 0,
+            Mode::Inline => sessions.div_ceil(2),
+            Mode::Threads | Mode::Batch => sessions,
+        };
+        let seats = if mode == Mode::Inline { sessions } else { 0 };
+        let mut all = vec![first];
+        while all.len() < seats + aside {
+            let mut session = Session::load_with(path, &config.options)?;
             if let Some(probe) = probe {
-                run_time = warm(&mut session, probe, info.head.wanted())?;
+                pace::warm(&mut session, probe.inputs, wanted)?;
             }
-            loaded.push(Mutex::new(session));
+            all.push(session);
         }
+        let max_batch = if info.batched { config.max_batch } else { 1 };
+        let own = all.split_off(seats);
+        let crew = (aside > 0)
+            .then(|| Crew::start(&info.name, own, max_batch, pace.slow))
+            .transpose();
         Ok(Self {
+            crew: crew
+                .map_err(|e| LoadError(format!("it got no threads: {e}")))?
+                .map(Arc::new),
+            seats: all.into_iter().map(Mutex::new).collect(),
+            execution: Arc::new(Execution {
+                mode,
+                sessions,
+                sharing: Sharing::None,
+                max_batch,
+                pace,
+                config: config.clone(),
+            }),
             info,
-            gate: Gate::new(loaded.len()),
-            sessions: loaded.into(),
-            run_time,
         })
     }
 
@@ -104,147 +132,65 @@ impl Loaded {
     pub fn with_info(&self, info: Arc<VersionInfo>) -> Self {
         Self {
             info,
-            sessions: Arc::clone(&self.sessions),
-            gate: self.gate.clone(),
-            run_time: self.run_time,
+            execution: Arc::clone(&self.execution),
+            seats: Arc::clone(&self.seats),
+            crew: self.crew.clone(),
         }
     }
 
-    /// True when a run of so many rows should not hold up an async worker.
-    #[must_use]
-    pub fn is_slow(&self, rows: usize) -> bool {
-        // Rows of a batch share the fixed cost of a run: a merged row costs about a fifth of a lone one.
-        let runs = if self.info.batched { 1 + rows / 5 } else { rows };
-        self.run_time.saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX)) > INLINE
-    }
-
-    /// Waits for a session's turn, for a run away from the async workers.
+    /// What the version makes of these rows.
     ///
     /// # Errors
-    /// 429 when too many wait already.
-    pub async fn turn(&self) -> Result<Turn, Error> {
-        self.gate.turn().await.ok_or_else(|| {
-            let text = format!(
-                "too many requests wait for version '{}': send fewer at once",
-                self.info.name
-            );
-            Error::new(Kind::Overloaded, text).retry_after(1)
-        })
+    /// 429 when too many wait for it, 504 when the deadline passed while the rows waited.
+    pub(super) async fn begin(
+        &self,
+        batch: &Arc<Batch>,
+        which: Which,
+        outputs: Outputs,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<Begun, Error> {
+        match &self.crew {
+            Some(crew) if !self.is_quick(which.rows(batch)) => {
+                let task = Task {
+                    info: Arc::clone(&self.info),
+                    batch: Arc::clone(batch),
+                    which,
+                    outputs,
+                    deadline,
+                };
+                crew.ask(task).await
+            }
+            _ => self.here(batch, &which, &outputs),
+        }
     }
 
-    /// Answers the batch.
-    pub(super) fn whole(&self, batch: &Batch, outputs: &Outputs) -> Begun {
-        rows::whole(&self.info, &mut *self.session(), batch, outputs)
+    /// True when a run of so many rows may hold up a thread that serves requests.
+    fn is_quick(&self, rows: usize) -> bool {
+        self.execution.mode == Mode::Inline && self.execution.pace.of(rows) <= INLINE
     }
 
-    /// Answers these rows of the batch, one by one.
-    pub(super) fn apart(&self, batch: &Batch, which: &[usize], outputs: &Outputs) -> Begun {
-        rows::apart(&self.info, &mut *self.session(), batch, which.iter().copied(), outputs)
+    fn here(&self, batch: &Batch, which: &Which, outputs: &Outputs) -> Result<Begun, Error> {
+        let start = Instant::now();
+        let gone = || Error::new(Kind::NotReady, format!("version '{}' has no session", self.info.name));
+        let mut session = self.session().ok_or_else(gone)?;
+        let mut begun = rows::answer(&self.info, &mut *session, batch, which, outputs);
+        begun.compute = start.elapsed();
+        Ok(begun)
     }
 
     /// A free session, this thread's own if possible.
-    fn session(&self) -> MutexGuard<'_, Session> {
+    fn session(&self) -> Option<MutexGuard<'_, Session>> {
         let seat = SEAT.with(Cell::get);
-        for i in 0..self.sessions.len() {
-            match self.sessions.get((seat + i) % self.sessions.len()).map(Mutex::try_lock) {
-                Some(Ok(session)) => return session,
-                Some(Err(TryLockError::Poisoned(poisoned))) => return poisoned.into_inner(),
+        let count = self.seats.len();
+        for i in 0..count {
+            match self.seats.get((seat + i) % count).map(Mutex::try_lock) {
+                Some(Ok(session)) => return Some(session),
+                Some(Err(TryLockError::Poisoned(poisoned))) => return Some(poisoned.into_inner()),
                 Some(Err(TryLockError::WouldBlock)) | None => {}
             }
         }
-        // More threads than sessions: wait for one's own. `load` made at least one, and the remainder is in range.
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "the remainder is below the length, which is at least one"
-        )]
-        self.sessions[seat % self.sessions.len()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Who may run, and who may wait for it.
-#[derive(Debug, Clone)]
-struct Gate {
-    places: Arc<Semaphore>,
-    sessions: Arc<Semaphore>,
-}
-
-/// Leave to run; hold it until the run has ended.
-#[derive(Debug)]
-pub struct Turn {
-    _session: OwnedSemaphorePermit,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Gate {
-    fn new(sessions: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(sessions * (1 + WAITING))),
-            sessions: Arc::new(Semaphore::new(sessions)),
-        }
-    }
-
-    /// `None`: there is no place to wait. Whoever gives up while it waits leaves its place.
-    async fn turn(&self) -> Option<Turn> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Turn {
-            _session: Arc::clone(&self.sessions).acquire_owned().await.ok()?,
-            _place: place,
-        })
-    }
-}
-
-/// Runs a few times and gives the median time.
-fn warm(session: &mut Session, probe: &[Tensor], wanted: &[usize]) -> Result<Duration, LoadError> {
-    let mut times = Vec::with_capacity(5);
-    for _ in 0..5 {
-        let start = Instant::now();
-        session.run(probe, wanted).map_err(|error| LoadError(error.0))?;
-        times.push(start.elapsed());
-        if start.elapsed() > Duration::from_millis(100) {
-            break;
-        }
-    }
-    times.sort_unstable();
-    Ok(times.get(times.len() / 2).copied().unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::task::{Context, Poll, Waker};
-
-    use super::*;
-
-    #[test]
-    fn a_few_wait_for_each_session_one_more_is_refused_and_who_gives_up_leaves_its_place() {
-        let gate = Gate::new(2);
-        let mut context = Context::from_waker(Waker::noop());
-        let mut asked: Vec<_> = (0..2 * (1 + WAITING)).map(|_| Box::pin(gate.turn())).collect();
-        let mut running = Vec::new();
-        asked.retain_mut(|turn| match turn.as_mut().poll(&mut context) {
-            Poll::Ready(turn) => {
-                running.push(turn.unwrap());
-                false
-            }
-            Poll::Pending => true,
-        });
-        assert_eq!((running.len(), asked.len()), (2, 2 * WAITING));
-        assert!(matches!(
-            Box::pin(gate.turn()).as_mut().poll(&mut context),
-            Poll::Ready(None)
-        ));
-        asked.pop();
-        let mut late = Box::pin(gate.turn());
-        assert!(
-            late.as_mut().poll(&mut context).is_pending(),
-            "it waits in the place that was left"
-        );
-        running.pop();
-        assert!(
-            asked[0].as_mut().poll(&mut context).is_ready(),
-            "first come, first served"
-        );
+        // More threads than sessions: wait for one's own.
+        let own = self.seats.get(seat.checked_rem(count)?)?;
+        Some(own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

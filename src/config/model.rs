@@ -10,7 +10,10 @@ use crate::score::Task;
 use crate::span::Span;
 use serde::{Deserialize, Serialize};
 
+mod execution;
 mod read;
+
+pub use execution::{ExecutionConfig, ExecutionMode};
 
 const DAY: u64 = 86_400;
 
@@ -172,6 +175,8 @@ pub struct ModelConfig {
     pub shadow: ShadowConfig,
     /// `[record]`.
     pub record: RecordConfig,
+    /// `[execution]`.
+    pub execution: ExecutionConfig,
 }
 
 impl Default for ModelConfig {
@@ -214,6 +219,7 @@ impl Default for ModelConfig {
                 max_challengers: 16,
             },
             record: RecordConfig::default(),
+            execution: ExecutionConfig::default(),
         }
     }
 }

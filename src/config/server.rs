@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::fault::ConfigError;
 use super::reader::{Section, read};
 use super::value::{Bytes, Value};
+use crate::model::runtime::is_sha256;
 
 mod args;
 
@@ -58,6 +59,8 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Longest time for a request's body.
     pub body_timeout: Duration,
+    /// A request that brings no deadline has this long to be answered.
+    pub default_timeout: Duration,
     /// An idle connection is closed after this time.
     pub idle_timeout: Duration,
     /// Time for requests in flight at shutdown.
@@ -78,6 +81,8 @@ pub struct ServerConfig {
     pub recorder_percent: u64,
     /// The binary that runners are started from; `None`: this one.
     pub runner_path: Option<PathBuf>,
+    /// SHA-256 of a library of ONNX Runtime that is none of the pinned ones.
+    pub onnxruntime_sha256: Option<String>,
     /// `[runner]`.
     pub runner: RunnerConfig,
 }
@@ -155,6 +160,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         max_connections: count(s, args.max_connections, "max_connections", 10_000, 1..=1_000_000),
         header_timeout: ranged(s, args.header_timeout, "header_timeout", ms(5_000), time.clone()),
         body_timeout: ranged(s, args.body_timeout, "body_timeout", ms(30_000), time.clone()),
+        default_timeout: ranged(s, args.default_timeout, "default_timeout", ms(30_000), time.clone()),
         idle_timeout: ranged(s, args.idle_timeout, "idle_timeout", ms(75_000), time.clone()),
         shutdown_grace: ranged(
             s,
@@ -174,8 +180,21 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
             .opt("runner_path")
             .filter(|_| args.runner_path.is_none())
             .or(args.runner_path.clone()),
+        onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         runner: s.table("runner", |s| runner(s, args)),
     }
+}
+
+fn sha256(s: &mut Section<'_>, flag: Option<String>) -> Option<String> {
+    let rule = "must be a SHA-256: 64 hexadecimal digits";
+    let file = s.opt_if("onnxruntime_sha256", |hash: &String| is_sha256(hash), rule);
+    if flag.as_ref().is_some_and(|hash| !is_sha256(hash)) {
+        s.fault(
+            "onnxruntime_sha256",
+            format!("flag or variable --onnxruntime-sha256 {rule}"),
+        );
+    }
+    flag.or(file)
 }
 
 fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {

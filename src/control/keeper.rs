@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::arena::Challenger;
-use crate::champion::{Champion, Loaded, VersionInfo};
+use crate::champion::{Champion, Loaded, Probe, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
@@ -451,7 +451,7 @@ impl Keeper {
         Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &settings)
     }
 
-    /// Loads a version into this process, warm, with a session per worker.
+    /// Loads a version into this process, warm, to run as the settings of this moment say.
     ///
     /// # Errors
     /// The runtime's own words.
@@ -460,9 +460,12 @@ impl Keeper {
             .version(info.no)
             .and_then(|v| v.facts.as_ref())
             .ok_or("it has not been admitted")?;
-        let probe = crate::model::facts::unpack(&facts.probe_inputs);
-        let probe = (!probe.is_empty()).then_some(probe.as_slice());
-        Loaded::load(info, path, workers, probe)
+        let inputs = crate::model::facts::unpack(&facts.probe_inputs);
+        let probe = (!inputs.is_empty()).then_some(Probe {
+            inputs: &inputs,
+            rows: facts.probe_rows,
+        });
+        Loaded::load(info, path, workers, &self.config.execution, probe)
             .map(Arc::new)
             .map_err(|error| error.0)
     }

@@ -119,6 +119,29 @@ impl Thread {
         self.released.take(outgoing);
     }
 
+    /// Loads champion and previous one anew, to run as the settings of this moment say; requests are answered by the
+    /// sessions of before until then.
+    ///
+    /// # Errors
+    /// What could not be loaded; the sessions of before go on then.
+    pub(super) fn reload(&mut self, model: &str) -> Result<(), String> {
+        let slot = self.keepers.get(model).and_then(|keeper| keeper.served.slot.load());
+        let Some(now) = slot else { return Ok(()) };
+        let champion = Champion {
+            epoch: now.epoch,
+            since_ms: now.since_ms,
+            version: self.load_again(model, now.version.info.no)?,
+            previous: match &now.previous {
+                Some(previous) => Some(self.load_again(model, previous.info.no)?),
+                None => None,
+            },
+        };
+        if let Some(keeper) = self.keepers.get(model) {
+            self.released.take(keeper.served.slot.store(Arc::new(champion)));
+        }
+        Ok(())
+    }
+
     /// A version's own toml has another threshold.
     pub(super) fn relabel(&mut self, model: &str) {
         let Some(keeper) = self.keepers.get_mut(model) else {

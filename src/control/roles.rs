@@ -180,6 +180,12 @@ impl Thread {
         keeper.config_text = Some(text.clone());
         match ModelConfig::parse(&format!("{model}/model.toml"), &text) {
             Ok(config) => {
+                if let Err(lacking) = config.execution.options.check() {
+                    // A version's file is not to blame: the settings name what this library does not have.
+                    tracing::error!(model, "the last good settings stay in force: {lacking}");
+                    keeper.served.settings_fault.store(Arc::new(Some(lacking.0)));
+                    return Ok(());
+                }
                 keeper.served.settings_fault.store(Arc::default());
                 self.apply_settings(model, config, text, first_look)
             }
@@ -268,6 +274,13 @@ impl Thread {
         match prepared {
             Some(prepared) => self.put(model, prepared),
             None => keeper.refresh_view(self.config.max_rows),
+        }
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
+        let reloads = before.execution != keeper.config.execution;
+        if reloads && let Err(why) = self.reload(model) {
+            tracing::error!(model, "[execution] takes effect at the next load: {why}");
         }
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());

@@ -79,6 +79,9 @@ pub struct Running {
 pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let config = Arc::new(config);
     let lock = StateLock::take(&config.state)?;
+    if let Some(sha256) = &config.onnxruntime_sha256 {
+        runtime::allow(sha256);
+    }
     runtime::start()?;
     let (decided, decisions) = bounded(256);
     let (recorder, recorder_thread) = Recorder::start(&config.state, decided, config.recorder_share())?;

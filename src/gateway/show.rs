@@ -1,5 +1,6 @@
 //! What the admin routes and the scrapes show.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -168,6 +169,8 @@ fn view(served: &Served, moment: &Moment) -> Value {
             "epoch": moment.row.epoch,
         })
     });
+    let loaded = served.slot.load().map(|c| c.loaded()).unwrap_or_default();
+    let executions: HashMap<VersionNo, Value> = loaded.iter().map(|l| (l.info.no, l.execution.view())).collect();
     // Of a name that was dropped several times, the newest version stands for it.
     let newest = |v: &&VersionRow| {
         !moment
@@ -179,7 +182,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         .versions
         .iter()
         .filter(newest)
-        .map(|v| version(v, moment))
+        .map(|v| version(v, moment, executions.get(&v.no)))
         .collect();
     let interface: Value = moment
         .row
@@ -215,7 +218,7 @@ fn stand_in(served: &Served) -> Value {
     }
 }
 
-fn version(v: &VersionRow, moment: &Moment) -> Value {
+fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>) -> Value {
     let evidence = moment
         .verdicts
         .iter()
@@ -241,6 +244,8 @@ fn version(v: &VersionRow, moment: &Moment) -> Value {
         "evidence": evidence,
         "coverage": coverage,
         "lineage": lineage,
+        // Of those that run inside the gateway; a challenger's runner has one session on one thread.
+        "execution": execution,
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,
             "latency_us_p99": f.latency_us_p99,

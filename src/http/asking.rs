@@ -35,22 +35,20 @@ pub(crate) fn interface<M: Model>(model: &M) -> Result<Arc<Interface>, Error> {
     })
 }
 
-/// The answer, unless the deadline comes first.
+/// The answer, unless the deadline comes first: the request's own, or that of the settings.
 pub(crate) async fn ask<B: Backend>(
     app: &App<B>,
     model: &Arc<B::Model>,
-    ask: Ask,
+    mut ask: Ask,
     decoded: Instant,
 ) -> Result<Reply, Error> {
-    let deadline = ask.deadline;
-    if deadline.is_some_and(|deadline| deadline <= decoded) {
+    let deadline = ask.deadline.unwrap_or(decoded + app.limits.default_timeout);
+    if deadline <= decoded {
         return Err(late());
     }
+    ask.deadline = Some(deadline);
     let answering = app.backend.answer(model, ask);
-    match deadline {
-        None => answering.await,
-        Some(deadline) => tokio::time::timeout_at(deadline, answering).await.map_err(|_| late())?,
-    }
+    tokio::time::timeout_at(deadline, answering).await.map_err(|_| late())?
 }
 
 /// Counts an answer that has just been encoded, and says who gave it.

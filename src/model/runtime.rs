@@ -1,16 +1,19 @@
 //! Finding and starting ONNX Runtime, once per process.
 //!
-//! Always holds: a library older than 1.32 is never used (older ones lack memory-safety fixes); the library is never
+//! Always holds: no file is loaded but a pinned one or one whose hash the settings name; a library older than 1.32 is never used (older ones lack memory-safety fixes); the library is never
 //! loaded unless the environment switches its telemetry off, because from 1.29 on it reads the variable while it
 //! starts, before any call of ours could say no.
 //! Leaves to others: the library's own interface (`session`), what is loaded with it (`session`, `admission`).
 
+mod pinned;
 mod search;
 mod silence;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+pub(crate) use pinned::trust;
+pub use pinned::{allow, is_sha256};
 pub use silence::silence_telemetry;
 
 use super::session::library;
@@ -30,6 +33,8 @@ pub struct Runtime {
     pub version: String,
     /// The file it came from; for a child process, the value of `ORT_DYLIB_PATH`.
     pub path: PathBuf,
+    /// Which file that was; for a child process, which need not hash it again.
+    pub stamp: String,
 }
 
 static STARTED: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
@@ -70,12 +75,18 @@ fn load() -> Result<Runtime, RuntimeError> {
 }
 
 fn attempt(path: &std::path::Path) -> Result<Runtime, String> {
+    let stamp = pinned::check(path)?;
+    open(path, stamp)
+}
+
+fn open(path: &std::path::Path, stamp: String) -> Result<Runtime, String> {
     let shown = path.display();
     let minor = acceptable(library::minor_version(path)).map_err(|why| format!("{shown} is {why}"))?;
     let version = library::open(path).map_err(|why| format!("{shown} does not start: {why}"))?;
     Ok(Runtime {
         version: version.unwrap_or_else(|| format!("1.{minor}")),
         path: path.to_path_buf(),
+        stamp,
     })
 }
 
@@ -119,7 +130,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libonnxruntime.so");
         std::fs::write(&path, b"not a library").unwrap();
-        let why = attempt(&path).unwrap_err();
+        let why = open(&path, String::new()).unwrap_err();
         assert!(why.contains("libonnxruntime.so is not a library"), "{why}");
+        let why = attempt(&path).unwrap_err();
+        assert!(why.contains("set onnxruntime_sha256"), "it is not even loaded: {why}");
     }
 }

@@ -8,7 +8,10 @@
 mod booleans;
 mod convert;
 pub(in crate::model) mod library;
+mod options;
 mod words;
+
+pub use options::{Optimization, Provider, SessionOptions};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +60,15 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
-        let mut builder = builder(threads)?;
+        Self::load_with(path, &SessionOptions::threads(threads))
+    }
+
+    /// The same, to compute as these options say.
+    ///
+    /// # Errors
+    /// The runtime's own words, or a provider that the library lacks.
+    pub fn load_with(path: &Path, options: &SessionOptions) -> Result<Self, LoadError> {
+        let mut builder = builder(options)?;
         let inner = guarded(|| builder.commit_from_file(path))?;
         Self::of(inner)
     }
@@ -67,7 +78,7 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load_bytes(bytes: &[u8], threads: usize) -> Result<Self, LoadError> {
-        let mut builder = builder(threads)?;
+        let mut builder = builder(&SessionOptions::threads(threads))?;
         let inner = guarded(|| builder.commit_from_memory(bytes))?;
         Self::of(inner)
     }
@@ -160,14 +171,17 @@ fn select(
 
 /// One thread by default, no parallel branches: the workers are the parallelism (ONNX Runtime's own pool would spin
 /// on the cores that serve requests).
-fn builder(threads: usize) -> Result<SessionBuilder, LoadError> {
+fn builder(options: &SessionOptions) -> Result<SessionBuilder, LoadError> {
     runtime::start().map_err(|e| LoadError(e.0))?;
     let environment = library::environment().ok_or_else(|| LoadError("onnx runtime has no environment".into()))?;
+    let providers = options.dispatches()?;
     let build = || -> Result<SessionBuilder, ort::Error> {
         Ok(ort::session::Session::builder(environment)?
-            .with_intra_threads(threads.max(1))?
+            .with_intra_threads(options.threads.max(1))?
             .with_inter_threads(1)?
             .with_parallel_execution(false)?
+            .with_optimization_level(options.optimization.level())?
+            .with_execution_providers(providers)?
             .with_log_level(ort::logging::LogLevel::Fatal)?)
     };
     build().map_err(|e| refused(&e))

@@ -252,6 +252,7 @@ fn a_server_without_a_file_has_the_documented_defaults() {
         (config.models.to_str(), config.state.to_str()),
         (Some("models"), Some("state"))
     );
+    assert_eq!(config.default_timeout, Duration::from_secs(30));
     assert!(config.workers >= 1 && config.poll == Duration::from_secs(10));
 }
 

@@ -234,15 +234,26 @@ fn a_library_that_is_chosen_and_unusable_is_named_with_the_variable() {
     let home = tempfile::tempdir().unwrap();
     let library = home.path().join("libonnxruntime.so");
     std::fs::write(&library, b"not a library").unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dethrone"));
-    command
-        .arg("runtime-probe")
-        .arg(folder().join("sklearn_plain.onnx"))
-        .env("ORT_DYLIB_PATH", &library);
-    let output = command.output().unwrap();
-    let why = String::from_utf8_lossy(&output.stderr);
+    let told = |hash: Option<&str>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dethrone"));
+        command
+            .arg("runtime-probe")
+            .arg(folder().join("sklearn_plain.onnx"))
+            .env("ORT_DYLIB_PATH", &library)
+            .envs(hash.map(|hash| ("DETHRONE_ONNXRUNTIME_SHA256", hash)));
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let why = told(None);
+    let hash = why
+        .split("onnxruntime_sha256 = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    assert!(why.contains("ORT_DYLIB_PATH: ") && hash.is_some(), "{why}");
+    let why = told(hash);
     assert!(
-        !output.status.success() && why.contains("ORT_DYLIB_PATH: ") && why.contains("is not a library"),
+        why.contains("ORT_DYLIB_PATH: ") && why.contains("is not a library"),
         "{why}"
     );
 }

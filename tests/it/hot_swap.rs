@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dethrone::batch::{Batch, Schema};
-use dethrone::champion::{Champion, Loaded, Released, Slot, VersionInfo};
+use dethrone::champion::{Champion, Loaded, Question, Released, Slot, VersionInfo};
+use dethrone::config::ExecutionConfig;
 use dethrone::decode::{Form, Missing, Rules, Source, Unknown, Wanted};
 use dethrone::model::facts::{Facts, pack};
 use dethrone::model::head::{Head, HeadSettings};
@@ -76,7 +77,7 @@ fn load(no: u32) -> (Arc<Loaded>, Arc<Schema>) {
         batched: true,
         counters: std::sync::Arc::default(),
     };
-    let loaded = Loaded::load(Arc::new(info), &shipped(name), 2, None).unwrap();
+    let loaded = Loaded::load(Arc::new(info), &shipped(name), 2, &ExecutionConfig::default(), None).unwrap();
     (Arc::new(loaded), interface.schema(&Arc::default()))
 }
 
@@ -94,12 +95,12 @@ fn six_thousand_swaps_mix_nothing_lose_nothing_and_are_freed_by_the_writer() {
         columns,
         native: None,
     };
-    let table: Vec<(Batch, [f64; 2])> = right_answers()
+    let table: Vec<(Arc<Batch>, [f64; 2])> = right_answers()
         .into_iter()
         .map(|(row, right)| {
             let text = json!([row, row]).to_string();
             let batch = form.read(Source::Instances(&text), rules).unwrap();
-            (batch, NAMES.map(|name| right[name].as_f64().unwrap()))
+            (Arc::new(batch), NAMES.map(|name| right[name].as_f64().unwrap()))
         })
         .collect();
 
@@ -115,6 +116,7 @@ fn six_thousand_swaps_mix_nothing_lose_nothing_and_are_freed_by_the_writer() {
     slot.store(crown(1, &first, None));
     let (done, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let reader = |start: usize| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut last = 0;
         let mut seen = [0_u64; 2];
         for (batch, right) in table.iter().cycle().skip(start) {
@@ -124,7 +126,12 @@ fn six_thousand_swaps_mix_nothing_lose_nothing_and_are_freed_by_the_writer() {
             let champion = slot.load().unwrap();
             assert!(champion.epoch >= last, "epoch {} after {last}", champion.epoch);
             last = champion.epoch;
-            let answer = champion.answer(batch, &Wanted::None).unwrap();
+            let question = Question {
+                batch,
+                wanted: &Wanted::None,
+                deadline: None,
+            };
+            let answer = runtime.block_on(champion.answer(question)).unwrap();
             let which = champion.version.info.no.0 as usize - 1;
             seen[which] += 1;
             for row in &answer.rows {

@@ -582,7 +582,7 @@ fn before_the_first_champion_everything_says_503_and_which_line_to_add() {
 
 #[test]
 fn a_burst_for_a_slow_model_is_refused_beyond_a_few_that_wait_and_holds_nothing_else_up() {
-    const BURST: usize = 24;
+    const BURST: usize = 64;
     let site = Site::new("workers = 1\n");
     site.model_toml(
         "slow",

@@ -1,14 +1,13 @@
 //! Running a request's rows on one session and reading what came back.
 //!
-//! Always holds: a guilty row costs only itself; the rows of a request share a run where the version is batched.
+//! Always holds: a guilty row costs only itself: where a run of several fails, they are run one by one; the rows of a request share a run where the version is batched.
 
 use std::time::Instant;
 
 use super::outputs::Outputs;
-use super::raw::Raw;
 use super::{Begun, RowAnswer};
 use crate::batch::Batch;
-use crate::champion::VersionInfo;
+use crate::champion::{VersionInfo, Which};
 use crate::error::{Error, Kind};
 use crate::model::session::{RunError, Session};
 use crate::model::tensor::Tensor;
@@ -66,23 +65,33 @@ pub(in crate::champion) fn may_share(info: &VersionInfo, batch: &Batch) -> bool 
     info.batched && (0..batch.rows()).all(|row| info.layout.uncovered(batch, row).is_none())
 }
 
-/// Answers the whole batch: in one run where the version is batched and no row stands in the way.
-pub(in crate::champion) fn whole(info: &VersionInfo, run: &mut impl Run, batch: &Batch, outputs: &Outputs) -> Begun {
+/// Answers these rows of the batch: all of them in one run where the version is batched and no row stands in the way.
+pub(in crate::champion) fn answer(
+    info: &VersionInfo,
+    run: &mut impl Run,
+    batch: &Batch,
+    which: &Which,
+    outputs: &Outputs,
+) -> Begun {
     let rows = batch.rows();
-    if may_share(info, batch) {
-        let begun = match together(info, run, batch, (0, rows), outputs) {
-            Ok(results) => split(info, results, rows, outputs),
-            Err(fault) => failed(fault, rows),
-        };
-        if rows == 1 || begun.missing() == 0 {
-            return begun;
+    match which {
+        Which::These(some) => return apart(info, run, batch, some.iter().copied(), outputs),
+        Which::All if may_share(info, batch) => {
+            let begun = match together(info, run, batch, (0, rows), outputs) {
+                Ok(results) => split(info, results, rows, outputs),
+                Err(fault) => Begun::failed(&fault, rows),
+            };
+            if rows == 1 || begun.missing() == 0 {
+                return begun;
+            }
         }
+        Which::All => {}
     }
     apart(info, run, batch, 0..rows, outputs)
 }
 
 /// Answers some rows of the batch one by one; what is given has a result for each of them, in their order.
-pub(in crate::champion) fn apart(
+fn apart(
     info: &VersionInfo,
     run: &mut impl Run,
     batch: &Batch,
@@ -109,19 +118,12 @@ pub(in crate::champion) fn apart(
 pub(in crate::champion) fn split(info: &VersionInfo, results: Vec<Tensor>, rows: usize, outputs: &Outputs) -> Begun {
     let mut begun = Begun {
         rows: read(info, &results, rows, outputs),
-        raw: Raw::default(),
+        ..Begun::default()
     };
     if begun.missing() == 0 {
         begun.raw.take(0, rows, results, outputs);
     }
     begun
-}
-
-fn failed(fault: Fault, rows: usize) -> Begun {
-    Begun {
-        rows: (0..rows).map(|_| Err(fault.clone())).collect(),
-        raw: Raw::default(),
-    }
 }
 
 /// One run over covered rows `from..to`.

@@ -47,6 +47,7 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
         record: s.table("record", |s| RecordConfig {
             drop: s.get("drop", default.record.drop),
         }),
+        execution: s.table("execution", |s| super::execution::execution(s, default.execution)),
     }
 }
 

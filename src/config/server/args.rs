@@ -48,6 +48,9 @@ pub struct ServeArgs {
     /// Longest time for a request's body [default: 30s]
     #[arg(long, env = "DETHRONE_BODY_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub body_timeout: Option<Duration>,
+    /// Time for the answer to a request that brings no deadline; past it what still waits is 504 [default: 30s]
+    #[arg(long, env = "DETHRONE_DEFAULT_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub default_timeout: Option<Duration>,
     /// An idle connection is closed after this time [default: 75s]
     #[arg(long, env = "DETHRONE_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub idle_timeout: Option<Duration>,
@@ -75,6 +78,9 @@ pub struct ServeArgs {
     /// The binary that runners are started from [default: this one]
     #[arg(long, env = "DETHRONE_RUNNER_PATH", value_name = "FILE")]
     pub runner_path: Option<PathBuf>,
+    /// SHA-256 of the library of ONNX Runtime, where it is none of the pinned ones [default: none]
+    #[arg(long, env = "DETHRONE_ONNXRUNTIME_SHA256", value_name = "HEX")]
+    pub onnxruntime_sha256: Option<String>,
     /// Address space of one runner [default: 4GiB]
     #[arg(long, env = "DETHRONE_RUNNER_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub runner_memory_bytes: Option<u64>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// A place to look at.
 pub(super) struct Candidate {
-    /// A file, or a bare name for the system's own search.
+    /// A file: what is loaded is hashed before.
     pub(super) path: PathBuf,
     /// Named by the user, so that nothing else is tried.
     pub(super) chosen: bool,
@@ -17,7 +17,7 @@ const NAMES: &[&str] = &["libonnxruntime.dylib", "libonnxruntime.1.dylib"];
 #[cfg(not(any(target_os = "windows", target_os = "macos")))]
 const NAMES: &[&str] = &["libonnxruntime.so", "libonnxruntime.so.1"];
 
-/// `ORT_DYLIB_PATH`, beside the executable, what the build fetched, the system's loader.
+/// `ORT_DYLIB_PATH`, beside the executable, what the build fetched, where systems keep libraries.
 pub(super) fn candidates() -> Vec<Candidate> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         return vec![Candidate {
@@ -32,11 +32,28 @@ pub(super) fn candidates() -> Vec<Candidate> {
         .iter()
         .flat_map(|folder| NAMES.iter().map(|name| folder.join(name)));
     let fetched = option_env!("DETHRONE_BUNDLED_ORT").map(PathBuf::from);
-    let files = beside.chain(fetched).filter(|path| path.is_file());
-    files
-        .chain(NAMES.iter().map(PathBuf::from))
-        .map(|path| Candidate { path, chosen: false })
-        .collect()
+    let system = system_folders();
+    let installed = system
+        .iter()
+        .flat_map(|folder| NAMES.iter().map(|name| folder.join(name)));
+    let files = beside.chain(fetched).chain(installed).filter(|path| path.is_file());
+    files.map(|path| Candidate { path, chosen: false }).collect()
+}
+
+/// Where systems keep their libraries. Others are named by `ORT_DYLIB_PATH`.
+fn system_folders() -> Vec<PathBuf> {
+    let listed = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&listed).filter(|p| p.is_absolute()).collect();
+    let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let usual = [
+        "/usr/local/lib",
+        "/opt/homebrew/lib",
+        "/usr/lib",
+        "/usr/lib64",
+        triplet.as_str(),
+    ];
+    folders.extend(usual.iter().map(PathBuf::from));
+    folders
 }
 
 /// The one message for a machine without a usable library.

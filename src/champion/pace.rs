@@ -1,0 +1,163 @@
+//! How long a version's runs take, measured when it is loaded.
+//!
+//! What else happens on the machine only adds to a run's time, so that of several rounds the quietest counts.
+
+use std::time::{Duration, Instant};
+
+use crate::model::session::{LoadError, Session};
+use crate::model::tensor::Tensor;
+
+/// Rounds of runs, and runs in each: the slowest of a quiet round stands for the 99th percentile.
+const ROUNDS: usize = 5;
+const RUNS: usize = 20;
+/// No more time than this is spent on a slow version; the round that is under way ends after [`FEWEST`] runs.
+const BUDGET: Duration = Duration::from_millis(200);
+const FEWEST: usize = 3;
+/// Rows of the run that tells what one more row costs.
+const ROWS: usize = 16;
+
+/// Example rows of a version.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe<'a> {
+    /// One tensor per input.
+    pub inputs: &'a [Tensor],
+    /// How many rows they hold.
+    pub rows: usize,
+}
+
+impl Probe<'_> {
+    /// Inputs of `rows` times the first row, where the rows can be told apart.
+    fn first_row(&self, rows: usize) -> Option<Vec<Tensor>> {
+        let repeated = |tensor: &Tensor| {
+            let first = (tensor.rows() == self.rows)
+                .then(|| tensor.slice_rows(0, 1))
+                .flatten()?;
+            Tensor::concat(&vec![&first; rows])
+        };
+        self.inputs.iter().map(repeated).collect()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Pace {
+    /// Median run of one row.
+    pub(super) median: Duration,
+    /// The slowest run of one row in a quiet round.
+    pub(super) slow: Duration,
+    /// What each further row adds.
+    pub(super) row: Duration,
+}
+
+impl Pace {
+    /// Measures, and warms the session.
+    ///
+    /// # Errors
+    /// The runtime's own words.
+    pub(super) fn measure(
+        session: &mut Session,
+        probe: Probe<'_>,
+        batched: bool,
+        wanted: &[usize],
+    ) -> Result<Self, LoadError> {
+        let several = if batched { probe.first_row(ROWS) } else { None };
+        let one = if batched { probe.first_row(1) } else { None };
+        let one = one.as_deref().unwrap_or(probe.inputs);
+        warm(session, one, wanted)?;
+        let start = Instant::now();
+        let mut all = Vec::with_capacity(ROUNDS * RUNS);
+        let mut slow = Duration::MAX;
+        for _ in 0..ROUNDS {
+            let round = rounds(session, one, wanted, start)?;
+            slow = slow.min(round.iter().copied().max().unwrap_or_default());
+            all.extend(round);
+            if start.elapsed() > BUDGET {
+                break;
+            }
+        }
+        let median = median(&mut all);
+        let row = match several {
+            // A run of so many rows would only take time: one more row costs no more than a run.
+            Some(_) if median > BUDGET => median,
+            Some(several) => {
+                warm(session, &several, wanted)?;
+                let mut many = rounds(session, &several, wanted, Instant::now())?;
+                let rows = u32::try_from(ROWS - 1).unwrap_or(1);
+                self::median(&mut many).saturating_sub(median) / rows
+            }
+            None => median,
+        };
+        Ok(Self { median, slow, row })
+    }
+
+    /// Time of a run of so many rows.
+    pub(super) fn of(&self, rows: usize) -> Duration {
+        let further = u32::try_from(rows.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.slow.saturating_add(self.row.saturating_mul(further))
+    }
+}
+
+/// The first runs take memory and code in: they are slower than all others.
+pub(super) fn warm(session: &mut Session, inputs: &[Tensor], wanted: &[usize]) -> Result<(), LoadError> {
+    let start = Instant::now();
+    for _ in 0..FEWEST {
+        session.run(inputs, wanted).map_err(|error| LoadError(error.0))?;
+        if start.elapsed() > BUDGET {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn rounds(
+    session: &mut Session,
+    inputs: &[Tensor],
+    wanted: &[usize],
+    since: Instant,
+) -> Result<Vec<Duration>, LoadError> {
+    let mut times = Vec::with_capacity(RUNS);
+    while times.len() < RUNS && (times.len() < FEWEST || since.elapsed() < BUDGET) {
+        let start = Instant::now();
+        session.run(inputs, wanted).map_err(|error| LoadError(error.0))?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tensor::Data;
+
+    #[test]
+    fn a_run_of_many_rows_is_one_run_and_what_the_others_add() {
+        let pace = Pace {
+            median: Duration::from_micros(40),
+            slow: Duration::from_micros(50),
+            row: Duration::from_micros(8),
+        };
+        assert_eq!(pace.of(1), Duration::from_micros(50));
+        assert_eq!(pace.of(64), Duration::from_micros(50 + 63 * 8));
+        assert!(pace.of(usize::MAX) > Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn the_first_row_of_a_probe_is_repeated_and_what_is_no_row_cannot_be() {
+        let tensor = Tensor::new(vec![2, 2], Data::Int64(vec![1, 2, 3, 4])).unwrap();
+        let probe = |rows| Probe {
+            inputs: std::slice::from_ref(&tensor),
+            rows,
+        };
+        let repeated = probe(2).first_row(3).unwrap();
+        assert_eq!(
+            repeated[0],
+            Tensor::new(vec![3, 2], Data::Int64(vec![1, 2, 1, 2, 1, 2])).unwrap()
+        );
+        assert!(probe(1).first_row(3).is_none());
+    }
+}
