@@ -16,6 +16,7 @@ mod predict;
 mod property;
 mod rows;
 mod tensors;
+mod top;
 mod value;
 
 pub use columns::columns;

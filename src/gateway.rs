@@ -85,6 +85,9 @@ impl Gateway {
         if !seen.record || !self.ids.key().is_sampled(id.number, share) {
             return;
         }
+        if !self.recorder.mirror().has_room() {
+            return model.metrics.recorder_dropped(RecorderDrop::QueueFull, rows as u64);
+        }
         let observed = |row: &RowAnswer| Observed {
             outcome: row.outcome.clone(),
             fallback: row.fallback.as_ref().map(|version| version.info.no),

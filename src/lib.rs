@@ -34,6 +34,7 @@
 //! | [`arena`] | a queue and a runner process per challenger | the gateway's own memory |
 //! | [`intake`], [`admission`] | from directory to content store; from bytes to facts, in a child process | roles |
 //! | [`control`] | one thread: roles of versions, promotions, people's orders | deciding |
+//! | [`shard`] | counters without contention | what is counted |
 //! | [`metrics`] | every metric's name, labels and edges | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
 //!
@@ -86,6 +87,7 @@ pub mod protocol;
 pub mod recorder;
 pub mod score;
 pub mod served;
+pub mod shard;
 pub mod span;
 pub mod time;
 

@@ -68,6 +68,12 @@ impl Mirror {
         Self { queue }
     }
 
+    /// False while nothing more is taken: an observation need not even be made. True promises nothing.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.queue.is_full()
+    }
+
     /// Hands the observation over, or drops it.
     pub fn offer(&self, observation: Observation) -> Offered {
         match self.queue.try_send(observation) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::json::{clip, located, text, whole};
+use super::top;
 use crate::error::{Error, Kind};
 
 /// Longest id or entity.
@@ -38,8 +39,23 @@ pub enum Wanted {
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The body, its parts not yet read.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct PredictBody<'a> {
+    model: Option<Word<'a>>,
+    version: Option<Word<'a>>,
+    instances: Option<&'a str>,
+    inputs: Option<&'a str>,
+    ids: Option<&'a str>,
+    entities: Option<&'a str>,
+    context: Option<&'a str>,
+    outputs: Option<Wanted>,
+    shadow: Option<bool>,
+}
+
+/// The same as a parser reads it, which goes through every value to its end.
+#[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with 'instances' or 'inputs'")]
+struct Whole<'a> {
     #[serde(borrow)]
     model: Option<Word<'a>>,
     #[serde(borrow)]
@@ -56,6 +72,48 @@ pub struct PredictBody<'a> {
     context: Option<&'a RawValue>,
     outputs: Option<Wanted>,
     shadow: Option<bool>,
+}
+
+const KEYS: [&str; 9] = [
+    "model",
+    "version",
+    "instances",
+    "inputs",
+    "ids",
+    "entities",
+    "context",
+    "outputs",
+    "shadow",
+];
+
+/// The parts of a body without surprises; `None`: the parser must look.
+fn cut(body: &str) -> Option<PredictBody<'_>> {
+    let [
+        model,
+        version,
+        instances,
+        inputs,
+        ids,
+        entities,
+        context,
+        outputs,
+        shadow,
+    ] = top::cut(body, &KEYS)?;
+    fn read<'a, T: Deserialize<'a>>(part: Option<&'a str>) -> Option<Option<T>> {
+        part.map_or(Some(None), |part| serde_json::from_str(part).ok())
+    }
+    let there = |part: Option<&'_ str>| part.is_some_and(|part| part != "null");
+    Some(PredictBody {
+        model: read(model)?,
+        version: read(version)?,
+        instances: instances.filter(|_| there(instances)),
+        inputs: inputs.filter(|_| there(inputs)),
+        ids: ids.filter(|_| there(ids)),
+        entities: entities.filter(|_| there(entities)),
+        context: context.filter(|_| there(context)),
+        outputs: read(outputs)?,
+        shadow: read(shadow)?,
+    })
 }
 
 /// Where the rows are.
@@ -98,7 +156,28 @@ impl<'a> PredictBody<'a> {
                 "the body is a list: send an object, {\"instances\":[…]} or {\"inputs\":{…}}",
             ));
         }
-        serde_json::from_str(body).map_err(|e| whole(body, &e))
+        cut(body).map_or_else(|| Self::whole(body), Ok)
+    }
+
+    /// What a parser says of a body of which a part turned out to be no JSON: it knows the place.
+    #[must_use]
+    pub fn complaint(body: &[u8]) -> Option<Error> {
+        Self::whole(std::str::from_utf8(body).ok()?).err()
+    }
+
+    fn whole(body: &'a str) -> Result<Self, Error> {
+        let parts: Whole<'a> = serde_json::from_str(body).map_err(|e| whole(body, &e))?;
+        Ok(Self {
+            model: parts.model,
+            version: parts.version,
+            instances: parts.instances.map(RawValue::get),
+            inputs: parts.inputs.map(RawValue::get),
+            ids: parts.ids.map(RawValue::get),
+            entities: parts.entities.map(RawValue::get),
+            context: parts.context.map(RawValue::get),
+            outputs: parts.outputs,
+            shadow: parts.shadow,
+        })
     }
 
     /// The model named in the body.
@@ -131,8 +210,8 @@ impl<'a> PredictBody<'a> {
     /// Neither or both of `instances` and `inputs`.
     pub fn source(&self) -> Result<Source<'a>, Error> {
         match (self.instances, self.inputs) {
-            (Some(raw), None) => Ok(Source::Instances(raw.get())),
-            (None, Some(raw)) => Ok(Source::Inputs(raw.get())),
+            (Some(raw), None) => Ok(Source::Instances(raw)),
+            (None, Some(raw)) => Ok(Source::Inputs(raw)),
             (None, None) => Err(Error::new(
                 Kind::EmptyRequest,
                 "the request has neither 'instances' nor 'inputs': send one of them",
@@ -167,14 +246,9 @@ impl<'a> PredictBody<'a> {
         })
     }
 
-    fn list<T: Deserialize<'a>>(
-        &self,
-        key: &str,
-        raw: Option<&'a RawValue>,
-        rows: usize,
-    ) -> Result<Option<Vec<T>>, Error> {
+    fn list<T: Deserialize<'a>>(&self, key: &str, raw: Option<&'a str>, rows: usize) -> Result<Option<Vec<T>>, Error> {
         let Some(raw) = raw else { return Ok(None) };
-        let list: Vec<T> = serde_json::from_str(raw.get()).map_err(|e| located(&format!("'{key}'"), &e))?;
+        let list: Vec<T> = serde_json::from_str(raw).map_err(|e| located(&format!("'{key}'"), &e))?;
         if list.len() == rows {
             return Ok(Some(list));
         }

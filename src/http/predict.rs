@@ -73,7 +73,10 @@ async fn rows<B: Backend>(
     body: PredictBody<'_>,
     read: Instant,
 ) -> Result<(Vec<u8>, Role), Error> {
-    let ask = decode(&**model, call, body)?;
+    let ask = decode(&**model, call, body).map_err(|error| match (error.kind, &call.body) {
+        (Kind::MalformedJson, Some(body)) => PredictBody::complaint(&body.bytes).unwrap_or(error),
+        _ => error,
+    })?;
     let (decoded, pinned) = (Instant::now(), ask.version.is_some());
     let reply = asking::ask(app, model, ask, decoded).await?;
     let answered = Instant::now();

@@ -1,12 +1,14 @@
 //! Histograms of durations: one counter per bucket, nothing else.
 //!
-//! Always holds: a sample costs two atomic additions and no memory, so that a process that nobody scrapes stays as it
+//! Always holds: a sample costs two atomic additions in the thread's own place and no memory, so that a process that nobody scrapes stays as it
 //! is; the count of a series is the sum of its buckets, whenever it is read. Leaves to others: which families there are.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::shard::Sharded;
 
 /// Edges of all histograms, in nanoseconds: a tree or a small network answers in 20 to 500 µs, so the first ones are
 /// close.
@@ -37,6 +39,11 @@ struct Series {
     family: &'static str,
     /// `route="predict",role="champion"`: as it is written between the braces.
     labels: String,
+    samples: Sharded<Samples>,
+}
+
+#[derive(Debug, Default)]
+struct Samples {
     /// Below or at each edge and above the one before; the last one above all.
     buckets: [AtomicU64; EDGES.len() + 1],
     sum_ns: AtomicU64,
@@ -51,10 +58,12 @@ impl Seconds {
     pub fn record(&self, duration: Duration) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let at = EDGES.partition_point(|edge| *edge < ns);
-        if let Some(bucket) = self.0.buckets.get(at) {
-            bucket.fetch_add(1, Relaxed);
-        }
-        self.0.sum_ns.fetch_add(ns, Relaxed);
+        self.0.samples.with(|own| {
+            if let Some(bucket) = own.buckets.get(at) {
+                bucket.fetch_add(1, Relaxed);
+            }
+            own.sum_ns.fetch_add(ns, Relaxed);
+        });
     }
 }
 
@@ -76,8 +85,7 @@ impl Histograms {
         let new = Arc::new(Series {
             family,
             labels,
-            buckets: Default::default(),
-            sum_ns: AtomicU64::new(0),
+            samples: Sharded::default(),
         });
         all.push(Arc::clone(&new));
         Seconds(new)
@@ -102,8 +110,9 @@ impl Series {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut count = 0;
         let edges = EDGES.iter().map(|ns| (*ns as f64 / 1e9).to_string());
-        for (edge, bucket) in edges.chain(["+Inf".to_owned()]).zip(&self.buckets) {
-            count += bucket.load(Relaxed);
+        for (at, edge) in edges.chain(["+Inf".to_owned()]).enumerate() {
+            let buckets = self.samples.iter().filter_map(|own| own.buckets.get(at));
+            count += buckets.map(|bucket| bucket.load(Relaxed)).sum::<u64>();
             let _ = writeln!(text, "{family}_bucket{{{labels}{comma}le=\"{edge}\"}} {count}");
         }
         let braces = if labels.is_empty() {
@@ -111,7 +120,8 @@ impl Series {
         } else {
             format!("{{{labels}}}")
         };
-        let sum = self.sum_ns.load(Relaxed) as f64 / 1e9;
+        let sum: u64 = self.samples.iter().map(|own| own.sum_ns.load(Relaxed)).sum();
+        let sum = sum as f64 / 1e9;
         let _ = writeln!(text, "{family}_sum{braces} {sum}");
         let _ = writeln!(text, "{family}_count{braces} {count}");
     }

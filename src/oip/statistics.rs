@@ -1,11 +1,14 @@
 //! What the protocol's statistics extension tells of a version: cumulative counts and times since it was loaded.
 //!
-//! Always holds: nothing here goes down; all is counted by atomic additions, so that no request waits for another.
+//! Always holds: nothing here goes down; all is counted by atomic additions in the thread's own place, so that no request waits
+//! for another.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::shard::Sharded;
 
 /// Batches of more rows are counted, and not listed by size.
 const LISTED: usize = 128;
@@ -18,18 +21,14 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&self, count: u64, time: Duration) {
-        self.count.fetch_add(count, Relaxed);
-        self.ns
-            .fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    fn add(&self, time: Duration) {
+        self.count.fetch_add(1, Relaxed);
+        add(&self.ns, time);
     }
+}
 
-    fn read(&self) -> Total {
-        Total {
-            count: self.count.load(Relaxed),
-            ns: self.ns.load(Relaxed),
-        }
-    }
+fn add(ns: &AtomicU64, time: Duration) {
+    ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
 }
 
 /// Times of one request.
@@ -48,33 +47,37 @@ pub struct Times {
 }
 
 /// One version's counters.
+#[derive(Debug, Default)]
+pub struct Counters(Sharded<Counted>);
+
+/// What one thread has counted.
 #[derive(Debug)]
-pub struct Counters {
+struct Counted {
     last_ms: AtomicU64,
     rows: AtomicU64,
     success: Sum,
     fail: Sum,
-    queue: Sum,
-    input: Sum,
-    infer: Sum,
-    output: Sum,
+    queue_ns: AtomicU64,
+    input_ns: AtomicU64,
+    infer_ns: AtomicU64,
+    output_ns: AtomicU64,
     /// Runs, and their time, by rows.
     runs: Box<[Sum]>,
     /// Runs of more rows.
     larger: Sum,
 }
 
-impl Default for Counters {
+impl Default for Counted {
     fn default() -> Self {
         Self {
             last_ms: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             success: Sum::default(),
             fail: Sum::default(),
-            queue: Sum::default(),
-            input: Sum::default(),
-            infer: Sum::default(),
-            output: Sum::default(),
+            queue_ns: AtomicU64::new(0),
+            input_ns: AtomicU64::new(0),
+            infer_ns: AtomicU64::new(0),
+            output_ns: AtomicU64::new(0),
             runs: (0..LISTED).map(|_| Sum::default()).collect(),
             larger: Sum::default(),
         }
@@ -84,72 +87,89 @@ impl Default for Counters {
 impl Counters {
     /// Counts a run of the model.
     pub fn ran(&self, rows: usize, time: Duration) {
-        let sum = rows
-            .checked_sub(1)
-            .and_then(|at| self.runs.get(at))
-            .unwrap_or(&self.larger);
-        sum.add(1, time);
+        self.0.with(|own| {
+            let sum = rows
+                .checked_sub(1)
+                .and_then(|at| own.runs.get(at))
+                .unwrap_or(&own.larger);
+            sum.add(time);
+        });
     }
 
     /// Counts an answered request of so many rows.
     pub fn answered(&self, rows: usize, times: Times, now_ms: i64) {
-        self.last_ms.store(u64::try_from(now_ms).unwrap_or(0), Relaxed);
-        self.rows.fetch_add(rows as u64, Relaxed);
-        self.success.add(1, times.total);
-        self.queue.add(1, times.queue);
-        self.input.add(1, times.input);
-        self.infer.add(1, times.infer);
-        self.output.add(1, times.output);
+        self.0.with(|own| {
+            own.last_ms.store(u64::try_from(now_ms).unwrap_or(0), Relaxed);
+            own.rows.fetch_add(rows as u64, Relaxed);
+            own.success.add(times.total);
+            add(&own.queue_ns, times.queue);
+            add(&own.input_ns, times.input);
+            add(&own.infer_ns, times.infer);
+            add(&own.output_ns, times.output);
+        });
     }
 
     /// Counts a request that could not be answered.
     pub fn failed(&self, time: Duration) {
-        self.fail.add(1, time);
+        self.0.with(|own| own.fail.add(time));
+    }
+
+    fn sum(&self, of: impl Fn(&Counted) -> &AtomicU64) -> u64 {
+        self.0.iter().map(|own| of(own).load(Relaxed)).sum()
+    }
+
+    fn total(&self, of: impl Fn(&Counted) -> &Sum) -> Total {
+        Total {
+            count: self.sum(|own| &of(own).count),
+            ns: self.sum(|own| &of(own).ns),
+        }
     }
 
     /// What has been counted so far.
     #[must_use]
     pub fn read(&self, name: &str, version: &str) -> Statistics {
-        let executions = self
-            .runs
-            .iter()
-            .chain([&self.larger])
-            .map(|run| run.count.load(Relaxed))
-            .sum();
+        let success = self.total(|own| &own.success);
+        let phase = |of: fn(&Counted) -> &AtomicU64| Total {
+            count: success.count,
+            ns: self.sum(of),
+        };
         let none = Total::default();
-        let batches = self.runs.iter().zip(1_u64..).filter_map(|(run, batch_size)| {
-            let run = run.read();
-            (run.count > 0).then_some(Batches {
-                batch_size,
-                compute_input: Total {
+        let mut executions = self.total(|own| &own.larger).count;
+        let mut batch_stats = Vec::new();
+        for (at, batch_size) in (0..LISTED).zip(1_u64..) {
+            let run = self.total(|own| own.runs.get(at).unwrap_or(&own.larger));
+            executions += run.count;
+            if run.count > 0 {
+                let untimed = Total {
                     count: run.count,
                     ns: 0,
-                },
-                compute_infer: run,
-                compute_output: Total {
-                    count: run.count,
-                    ns: 0,
-                },
-            })
-        });
+                };
+                batch_stats.push(Batches {
+                    batch_size,
+                    compute_input: untimed,
+                    compute_infer: run,
+                    compute_output: untimed,
+                });
+            }
+        }
         Statistics {
             name: name.to_owned(),
             version: version.to_owned(),
-            last_inference: self.last_ms.load(Relaxed),
-            inference_count: self.rows.load(Relaxed),
+            last_inference: self.0.iter().map(|own| own.last_ms.load(Relaxed)).max().unwrap_or(0),
+            inference_count: self.sum(|own| &own.rows),
             execution_count: executions,
             inference_stats: Durations {
-                success: self.success.read(),
-                fail: self.fail.read(),
-                queue: self.queue.read(),
-                compute_input: self.input.read(),
-                compute_infer: self.infer.read(),
-                compute_output: self.output.read(),
+                success,
+                fail: self.total(|own| &own.fail),
+                queue: phase(|own| &own.queue_ns),
+                compute_input: phase(|own| &own.input_ns),
+                compute_infer: phase(|own| &own.infer_ns),
+                compute_output: phase(|own| &own.output_ns),
                 cache_hit: none,
                 cache_miss: none,
             },
             response_stats: Empty {},
-            batch_stats: batches.collect(),
+            batch_stats,
             memory_usage: [],
         }
     }
