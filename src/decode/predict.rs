@@ -161,7 +161,7 @@ impl<'a> PredictBody<'a> {
 
     /// What a parser says of a body of which a part turned out to be no JSON: it knows the place.
     #[must_use]
-    pub fn complaint(body: &[u8]) -> Option<Error> {
+    pub fn complaint(body: &'a [u8]) -> Option<Error> {
         Self::whole(std::str::from_utf8(body).ok()?).err()
     }
 
