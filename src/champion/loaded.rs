@@ -20,7 +20,7 @@ use crate::config::ExecutionConfig;
 use crate::error::{Error, Kind};
 use crate::model::head::Head;
 use crate::model::layout::Layout;
-use crate::model::session::{LoadError, Session};
+use crate::model::session::{self, Holding, LoadError, Session};
 use crate::model::signature::Signature;
 use crate::oip::Counters;
 use crate::score::VersionNo;
@@ -84,13 +84,27 @@ impl Loaded {
         probe: Option<Probe<'_>>,
     ) -> Result<Self, LoadError> {
         let wanted = info.head.wanted();
-        let mut first = Session::load_with(path, &config.options)?;
+        let large = session::is_large(path);
+        let holding = match config.sessions.unwrap_or(workers) > 1 && large {
+            true => session::holding(path)?,
+            false => Holding::Own,
+        };
+        let shared = match &holding {
+            Holding::Shared(weights) => Some(weights),
+            Holding::Own | Holding::Large => None,
+        };
+        let sessions = config.sessions.unwrap_or(match holding {
+            // More would be that many copies of it: those who know their memory can ask for them.
+            Holding::Large => 1,
+            Holding::Own | Holding::Shared(_) => workers.max(1),
+        });
+        let is_fewer = sessions < workers && config.sessions.is_none();
+        let mut first = Session::load_with(path, &config.options, shared)?;
         let pace = match probe {
             Some(probe) => Pace::measure(&mut first, probe, info.batched, wanted)?,
             None => Pace::default(),
         };
-        let mode = Mode::decide(config, info.batched, pace.slow > INLINE);
-        let sessions = config.sessions.unwrap_or(workers).max(1);
+        let mode = Mode::decide(config, info.batched, pace.slow > INLINE || is_fewer);
         let aside = match mode {
             Mode::Inline if config.mode == crate::config::ExecutionMode::Inline => 0,
             Mode::Inline => sessions.div_ceil(2),
@@ -99,11 +113,18 @@ impl Loaded {
         let seats = if mode == Mode::Inline { sessions } else { 0 };
         let mut all = vec![first];
         while all.len() < seats + aside {
-            let mut session = Session::load_with(path, &config.options)?;
+            all.push(Session::load_with(path, &config.options, shared)?);
+        }
+        if large {
+            session::give_back();
+        }
+        if let Some(weights) = shared {
+            weights.settle();
+        }
+        for session in all.iter_mut().skip(1) {
             if let Some(probe) = probe {
-                pace::warm(&mut session, probe.inputs, wanted)?;
+                pace::warm(session, probe.inputs, wanted)?;
             }
-            all.push(session);
         }
         let max_batch = if info.batched { config.max_batch } else { 1 };
         let own = all.split_off(seats);
@@ -118,7 +139,11 @@ impl Loaded {
             execution: Arc::new(Execution {
                 mode,
                 sessions,
-                sharing: Sharing::None,
+                sharing: match holding {
+                    Holding::Shared(_) => Sharing::Weights,
+                    Holding::Large if is_fewer => Sharing::Fewer,
+                    Holding::Own | Holding::Large => Sharing::None,
+                },
                 max_batch,
                 pace,
                 config: config.clone(),

@@ -7,6 +7,7 @@
 mod classes;
 mod debris;
 mod walk;
+mod weights;
 mod wire;
 mod zipmap;
 
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use classes::config_classes;
+pub use weights::{Weight, Weights, weights};
 pub use zipmap::cut_zipmap;
 
 /// Deepest nesting of graphs. ONNX Runtime recurses over it and has been brought down by more.

@@ -9,12 +9,15 @@ mod booleans;
 mod convert;
 pub(in crate::model) mod library;
 mod options;
+mod shared;
 mod words;
 
 pub use options::{Optimization, Provider, SessionOptions};
+pub use shared::{Holding, SharedWeights, give_back, holding, is_large};
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use ort::session::builder::SessionBuilder;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
@@ -44,6 +47,8 @@ pub struct Session {
     signature: Signature,
     metadata: BTreeMap<String, String>,
     selections: Vec<(Vec<usize>, RunOptions<HasSelectedOutputs>)>,
+    /// Weights that the session reads from; after the session, so that they go after it.
+    shared: Option<Arc<SharedWeights>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -60,17 +65,26 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
-        Self::load_with(path, &SessionOptions::threads(threads))
+        Self::load_with(path, &SessionOptions::threads(threads), None)
     }
 
-    /// The same, to compute as these options say.
+    /// The same, to compute as these options say, with weights that other sessions of the file have too.
     ///
     /// # Errors
     /// The runtime's own words, or a provider that the library lacks.
-    pub fn load_with(path: &Path, options: &SessionOptions) -> Result<Self, LoadError> {
+    pub fn load_with(
+        path: &Path,
+        options: &SessionOptions,
+        shared: Option<&Arc<SharedWeights>>,
+    ) -> Result<Self, LoadError> {
         let mut builder = builder(options)?;
+        if let Some(shared) = shared {
+            builder = shared.hand_to(builder).map_err(|e| refused(&e))?;
+        }
         let inner = guarded(|| builder.commit_from_file(path))?;
-        Self::of(inner)
+        let mut session = Self::of(inner)?;
+        session.shared = shared.cloned();
+        Ok(session)
     }
 
     /// The same from bytes, whose tensors must all be inside: what was hashed is what is loaded.
@@ -91,6 +105,7 @@ impl Session {
             signature,
             metadata,
             selections: Vec::new(),
+            shared: None,
         })
     }
 

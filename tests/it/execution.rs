@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Site, data, elec2_row, gateway, right_answers, shipped, until};
+use crate::support::{Gateway, Site, data, elec2_row, gateway, onnx, right_answers, shipped, until};
 
 const SLOW: &str = "interface = \"tensors\"\ntask = \"regression\"\nmetric = \"squared_error\"\nbound = 1.0\n";
 
@@ -103,6 +103,60 @@ fn a_provider_that_the_library_lacks_is_refused_by_name_and_the_settings_of_befo
     assert!(said.contains("has no provider \"cuda\"; it has cpu"), "{said}");
     assert_eq!(execution(&gateway, "elec2", "e05_forest")["mode"], "inline");
     assert_eq!(gateway.predict(&json!({"instances": [elec2_row()]})).0, 200);
+}
+
+/// Memory that a process has for itself, shared pages by its share.
+fn memory(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn four_workers_of_a_large_model_hold_one_copy_of_its_weights_and_answer_as_one_session_does() {
+    const WIDTH: usize = 1024;
+    const LAYERS: usize = 32;
+    let file = onnx::layers(LAYERS, WIDTH, 7);
+    let copy = (LAYERS * WIDTH * WIDTH * 4) as f64;
+    let run = |settings: &str, execution: &str, large: bool| {
+        let site = Site::new(settings);
+        site.model_toml("m", &format!("interface = \"tensors\"\n[execution]\n{execution}"));
+        match large {
+            true => site.drop_bytes("m", "v", &file),
+            false => site.drop_bytes("m", "v", &onnx::layers(1, WIDTH / 8, 7)),
+        };
+        let gateway = site.start().ready();
+        let width = if large { WIDTH } else { WIDTH / 8 };
+        let row: Vec<f64> = [0.1, 0.7, -0.4, 0.2].into_iter().cycle().take(width).collect();
+        let body = json!({"model": "m", "inputs": {"x": [row]}});
+        let answers: Vec<Value> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| gateway.predict(&body))).collect();
+            let answered = asked.into_iter().map(|one| one.join().unwrap());
+            answered
+                .map(|(status, answer)| {
+                    assert_eq!(status, 200, "{answer}");
+                    answer["outputs"].clone()
+                })
+                .collect()
+        });
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+        (memory(gateway.pid()) as f64, execution_of(&gateway), answers[0].clone())
+    };
+    let (nothing, ..) = run("workers = 4\n", "max_batch = 1\n", false);
+    let (four, shown, answers) = run("workers = 4\n", "max_batch = 1\n", true);
+    assert_eq!(
+        (&shown["sessions"], &shown["sharing"]),
+        (&json!(4), &json!("weights")),
+        "{shown}"
+    );
+    let (.., one, alone) = run("workers = 1\n", "max_batch = 1\nsessions = 1\n", true);
+    assert_eq!(answers, alone, "{one}");
+    let copies = (four - nothing) / copy;
+    assert!(copies <= 1.3, "four sessions hold {copies:.2} copies");
+}
+
+fn execution_of(gateway: &Gateway) -> Value {
+    execution(gateway, "m", "v")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! temporary directories — and a client that sends exactly the bytes it is given.
 
 pub(crate) mod client;
+pub(crate) mod onnx;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

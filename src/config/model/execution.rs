@@ -1,7 +1,7 @@
 //! `[execution]` of `model.toml`: how a version computes inside the gateway.
 //!
-//! A shadow's runner takes `optimization` too, so that it computes what it would compute as champion; it always has
-//! one session on one thread of the processor, because a shadow must not take what requests need.
+//! Admission and a shadow's runner go by none of it: they have one session on one thread of the processor, because a
+//! shadow must not take what requests need.
 
 use serde::{Deserialize, Serialize};
 use toml::de::DeValue;

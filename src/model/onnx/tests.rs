@@ -164,3 +164,50 @@ proptest! {
         let _ = cut_zipmap(&bytes);
     }
 }
+
+/// A graph with the initializers given, and `x` and `own` as its inputs.
+fn with_initializers(tensors: &[Vec<u8>]) -> Vec<u8> {
+    let (mut graph, mut model) = (Vec::new(), Vec::new());
+    for tensor in tensors {
+        wire::put_bytes(&mut graph, 5, tensor);
+    }
+    for name in ["x", "own"] {
+        let mut info = Vec::new();
+        wire::put_bytes(&mut info, 1, name.as_bytes());
+        wire::put_bytes(&mut graph, 11, &info);
+    }
+    wire::put_bytes(&mut model, 7, &graph);
+    model
+}
+
+fn initializer(name: &str, field: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut tensor = Vec::new();
+    wire::put_number(&mut tensor, 1, bytes.len() as u64 / 4);
+    wire::put_number(&mut tensor, 2, 1);
+    wire::put_bytes(&mut tensor, 8, name.as_bytes());
+    wire::put_bytes(&mut tensor, field, bytes);
+    tensor
+}
+
+#[test]
+fn weights_are_found_where_they_lie_but_for_small_ones_and_those_that_a_caller_may_replace() {
+    let large: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    let file = with_initializers(&[
+        initializer("raw", 9, &large),
+        initializer("small", 9, &[1, 2, 3, 4]),
+        initializer("own", 9, &large),
+        initializer("packed", 4, &large),
+    ]);
+    let found = weights(&file).unwrap();
+    assert_eq!((found.bytes, found.external), (3 * large.len() + 4, false));
+    let names: Vec<&str> = found.shared.iter().map(|weight| weight.name.as_str()).collect();
+    assert_eq!((names, found.shared_bytes()), (vec!["raw", "packed"], 2 * large.len()));
+    for weight in &found.shared {
+        assert_eq!((&weight.dims, weight.element), (&vec![100_000], 1));
+        assert_eq!(file.get(weight.bytes.clone()), Some(large.as_slice()));
+    }
+    let mut elsewhere = initializer("data", 9, &[]);
+    wire::put_number(&mut elsewhere, 14, 1);
+    assert!(weights(&with_initializers(&[elsewhere])).unwrap().external);
+    assert!(weights(&file[..file.len() / 2]).is_err());
+}
