@@ -7,23 +7,23 @@
 //! Protocol.
 
 mod admin;
-mod asking;
+pub(crate) mod asking;
 pub mod backend;
-mod body;
-mod coding;
-mod connection;
+pub(crate) mod body;
+pub(crate) mod coding;
+pub(crate) mod connection;
 mod edge;
 mod encode;
 mod feedback;
 mod health;
-mod infer;
-mod listener;
-mod models;
+pub(crate) mod infer;
+pub(crate) mod listener;
+pub(crate) mod models;
 mod predict;
-mod reply;
+pub(crate) mod reply;
 mod route;
-mod stack;
-mod strict;
+pub(crate) mod stack;
+pub(crate) mod strict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +109,7 @@ pub struct App<B> {
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
     pub(crate) buffered: Arc<Semaphore>,
+    pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Semaphore,
 }
 
@@ -119,6 +120,7 @@ impl<B: Backend> App<B> {
         Self {
             backend,
             buffered: body::budget(&limits),
+            in_flight: Arc::new(Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS))),
             streams: Semaphore::new(limits.max_streams),
             limits,
             metrics,

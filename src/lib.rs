@@ -23,6 +23,7 @@
 //! | [`config`] | settings, all faults of a file reported together | using them |
 //! | [`gateway`] | the parts joined; what the routes ask of them | bytes, roles, disk |
 //! | [`http`], [`protocol`] | listeners, limits, routes, wire forms | models, statistics, disk |
+//! | [`grpc`] | the same protocol over gRPC, on the listeners of [`http`] | what a request means (`oip`) |
 //! | [`decode`] | bytes to typed rows, checked against the interface | sockets |
 //! | [`batch`], [`score`], [`span`], [`id`] | rows; scores and outcomes; spans and the judge's clock; prediction ids | each other |
 //! | [`model`] | a version as a file and as a session: `onnx` (scan), `session` (the only file naming ONNX Runtime), `layout` (rows in), `head` (scores out), `interface` (what clients send, whoever answers) | policy |
@@ -74,6 +75,7 @@ pub mod decode;
 pub mod demo;
 pub mod error;
 pub mod gateway;
+pub mod grpc;
 pub mod http;
 pub mod id;
 pub mod intake;

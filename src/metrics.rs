@@ -7,6 +7,7 @@
 //! Leaves to others: when to count.
 
 mod families;
+mod grpc;
 mod histogram;
 mod http;
 mod model;
@@ -15,7 +16,9 @@ use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use histogram::Histograms;
+use http::ROLES;
 
+pub use grpc::GrpcMetrics;
 pub use histogram::Seconds;
 pub use http::{HttpMetrics, Phases, Role, RouteName};
 pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger};
@@ -57,6 +60,12 @@ impl Metrics {
     #[must_use]
     pub fn http(&self) -> HttpMetrics {
         HttpMetrics::new(self)
+    }
+
+    /// Handles of the gRPC listener.
+    #[must_use]
+    pub fn grpc(&self) -> GrpcMetrics {
+        GrpcMetrics::new(self)
     }
 
     /// Handles of one model.
@@ -102,11 +111,12 @@ mod tests {
     #[test]
     fn every_counter_exists_at_zero_and_every_family_has_help() {
         let metrics = Metrics::new();
-        let (_http, _model) = (metrics.http(), metrics.model("m"));
+        let (_http, _grpc, _model) = (metrics.http(), metrics.grpc(), metrics.model("m"));
         let text = metrics.render(&[]);
         for series in [
             "dethrone_requests_total{route=\"predict\",code=\"200\"}",
             "dethrone_requests_total{route=\"predict\",code=\"429\"}",
+            "dethrone_grpc_requests_total{rpc=\"ModelInfer\",code=\"OK\"}",
             "dethrone_labels_total{model=\"m\",status=\"late\"}",
             "dethrone_shadow_offered_total{model=\"m\"}",
             "dethrone_shadow_dropped_total{model=\"m\",reason=\"queue_full\"}",

@@ -14,6 +14,7 @@ use super::Gateway;
 use crate::arena::Spawner;
 use crate::config::ServerConfig;
 use crate::control::{self, Control, Parts};
+use crate::grpc;
 use crate::http::{App, Face, Limits, Servers, bind};
 use crate::id::{IdGenerator, IdKey, time_of};
 use crate::ledger::{LedgerError, StateLock};
@@ -113,7 +114,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     });
     let app = Arc::new(App::new(Arc::clone(&gateway), Limits::from(&*config), metrics.http()));
     let servers = Servers::new();
-    let listeners = listen(&config, &servers, &app).await?;
+    let listeners = listen(&config, &servers, &app, &metrics).await?;
     let grace = config.shutdown_grace;
     Ok(Running {
         listeners,
@@ -151,25 +152,39 @@ async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, 
     Ok(IdGenerator::new(key, last + 1))
 }
 
+/// What a listener is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Http(Face),
+    Grpc,
+}
+
 async fn listen(
     config: &ServerConfig,
     servers: &Servers,
     app: &Arc<App<Gateway>>,
+    metrics: &Metrics,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
     let mut wanted = vec![
-        ("data", Face::Data, config.listen),
-        ("admin", Face::Admin, config.admin_listen),
+        ("data", Purpose::Http(Face::Data), config.listen),
+        ("grpc", Purpose::Grpc, config.grpc_listen),
+        ("admin", Purpose::Http(Face::Admin), config.admin_listen),
     ];
-    wanted.extend(config.metrics_listen.map(|address| ("metrics", Face::Metrics, address)));
+    let metrics_listen = config.metrics_listen;
+    wanted.extend(metrics_listen.map(|address| ("metrics", Purpose::Http(Face::Metrics), address)));
     let mut bound = Vec::new();
-    for (name, face, address) in wanted {
+    for (name, purpose, address) in wanted {
         let fail = |source| StartError::Listen {
             listener: name,
             address,
             source,
         };
         let listener = bind(address).await.map_err(fail)?;
-        bound.push((name, servers.start(face, listener, app).map_err(fail)?));
+        let started = match purpose {
+            Purpose::Http(face) => servers.start(face, listener, app),
+            Purpose::Grpc => grpc::start(servers, listener, app, metrics.grpc()),
+        };
+        bound.push((name, started.map_err(fail)?));
     }
     Ok(bound)
 }

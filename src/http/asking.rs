@@ -83,7 +83,8 @@ pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks
     }
 }
 
-fn late() -> Error {
+/// The deadline came first.
+pub(crate) fn late() -> Error {
     Error::new(
         Kind::Deadline,
         "the deadline passed before the answer was there: allow more time or send fewer rows",

@@ -23,13 +23,13 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    pub(crate) share: Option<OwnedSemaphorePermit>,
 }
 
 impl Body {
     /// Bytes with their share of the budget.
-    pub(super) fn of(bytes: Bytes, share: Option<OwnedSemaphorePermit>) -> Self {
-        Self { bytes, _share: share }
+    pub(crate) fn of(bytes: Bytes, share: Option<OwnedSemaphorePermit>) -> Self {
+        Self { bytes, share }
     }
 }
 
@@ -68,13 +68,13 @@ async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) 
     let Some(first) = next(body).await? else {
         return Ok(Body {
             bytes: Bytes::new(),
-            _share: None,
+            share: None,
         });
     };
     if body.is_end_stream() && first.len() <= PAGE.min(max) {
         return Ok(Body {
             bytes: first,
-            _share: None,
+            share: None,
         });
     }
     let mut all = BytesMut::from(first);
@@ -91,7 +91,7 @@ async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) 
     }
     Ok(Body {
         bytes: all.freeze(),
-        _share: share,
+        share,
     })
 }
 
@@ -107,7 +107,7 @@ pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
 }
 
 /// Takes what a body of so many bytes needs of the budget.
-pub(super) fn grow(
+pub(crate) fn grow(
     share: &mut Option<OwnedSemaphorePermit>,
     bytes: usize,
     budget: &Arc<Semaphore>,
@@ -128,7 +128,8 @@ pub(super) fn grow(
     Ok(())
 }
 
-pub(super) fn too_large(max: usize) -> Error {
+/// Larger than a body may be.
+pub(crate) fn too_large(max: usize) -> Error {
     Error::new(
         Kind::TooLarge,
         format!("the body is larger than {max} bytes: send fewer rows per request, or raise max_body_bytes"),

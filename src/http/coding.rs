@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderName};
 use tokio::sync::Semaphore;
 
 use super::Limits;
@@ -50,7 +50,12 @@ impl Coding {
 
 /// How a request's body is packed.
 pub(crate) fn sent(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
-    let Some(value) = headers.get(CONTENT_ENCODING) else {
+    named(headers, &CONTENT_ENCODING)
+}
+
+/// The coding that a header names.
+pub(crate) fn named(headers: &HeaderMap, header: &HeaderName) -> Result<Option<Coding>, Error> {
+    let Some(value) = headers.get(header) else {
         return Ok(None);
     };
     let name = value.to_str().unwrap_or("");
@@ -58,10 +63,7 @@ pub(crate) fn sent(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
         return Ok(None);
     }
     Coding::of(name).map(Some).ok_or_else(|| {
-        let text = format!(
-            "Content-Encoding '{}' is not taken: send gzip, deflate or none",
-            clip(name)
-        );
+        let text = format!("{header} '{}' is not taken: send gzip, deflate or none", clip(name));
         Error::new(Kind::UnsupportedMediaType, text)
     })
 }
@@ -100,7 +102,7 @@ fn inflate(mut from: impl Read, max: usize, budget: &Arc<Semaphore>) -> Result<B
     let mut step = vec![0; STEP];
     loop {
         let count = from.read(&mut step).map_err(|e| {
-            let text = format!("the body is not packed as its Content-Encoding says ({e}): pack it again");
+            let text = format!("the body is not packed as its head says ({e}): pack it again");
             Error::new(Kind::MalformedBody, text)
         })?;
         if count == 0 {

@@ -3,18 +3,22 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Request;
+use bytes::Bytes;
 use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
+use super::connection::InFlight;
+use super::listener::Entry;
 use super::reply::{self, Answer};
 use super::route::{self, Face, Route};
 use super::stack::{self, Call, Work};
-use super::{App, Backend, admin, body, coding, feedback, health, infer, models, predict, strict};
+use super::{App, Backend, Limits, admin, body, coding, feedback, health, infer, models, predict, strict};
 use crate::error::Error;
-use crate::metrics::{Role, RouteName};
+use crate::metrics::{Role, RouteName, Seconds};
 
 /// One listener's way in.
 #[derive(Debug)]
@@ -25,9 +29,18 @@ pub(crate) struct Edge<B, W> {
     pub(crate) work: W,
 }
 
-impl<B: Backend, W: Work> Edge<B, W> {
-    /// Answers a request; there is always an answer.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> (RouteName, Answer) {
+impl<B: Backend, W: Work> Entry for Edge<B, W> {
+    type Body = Full<Bytes>;
+
+    fn limits(&self) -> &Limits {
+        &self.app.limits
+    }
+
+    fn write_time(&self) -> &Seconds {
+        &self.app.metrics.phases.write
+    }
+
+    async fn handle(&self, request: Request<Incoming>, guard: InFlight) -> Response<Self::Body> {
         let start = Instant::now();
         let (parts, incoming) = request.into_parts();
         let (name, answer) = match self.route(&parts) {
@@ -42,9 +55,12 @@ impl<B: Backend, W: Work> Edge<B, W> {
         self.app
             .metrics
             .answered(name, answer.status().as_u16(), role, start.elapsed());
-        (name, answer)
+        guard.answered(matches!(name, RouteName::Predict | RouteName::Infer));
+        answer
     }
+}
 
+impl<B: Backend, W: Work> Edge<B, W> {
     fn route(&self, parts: &Parts) -> Result<Route, Box<Answer>> {
         let refused = |e: Error| Box::new(reply::error(&e));
         strict::head(parts).map_err(refused)?;

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,11 +21,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Watch, Watched, period};
+use super::connection::{InFlight, Watch, Watched, period};
 use super::edge::Edge;
-use super::stack::{self, Work};
-use super::{App, Backend, Face};
-use crate::metrics::RouteName;
+use super::{App, Backend, Face, Limits, stack};
+use crate::metrics::Seconds;
 
 /// Streams of one HTTP/2 connection at once.
 const MAX_H2_STREAMS: u32 = 256;
@@ -32,6 +34,9 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const EVICTABLE: Duration = Duration::from_millis(250);
 /// How long accepting rests when there is no place or no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
+/// An HTTP/2 peer is asked this often whether it is still there, and has as long to say so: a stream may be silent for
+/// longer than a dead peer may stay.
+const H2_PING: Duration = Duration::from_secs(30);
 
 /// A listening socket on `address`; port 0 takes a free one.
 ///
@@ -71,15 +76,27 @@ impl Servers {
     /// # Errors
     /// The socket has no address.
     pub fn start<B: Backend>(&self, face: Face, listener: TcpListener, app: &Arc<App<B>>) -> io::Result<SocketAddr> {
+        let bound = listener.local_addr()?.ip();
+        let work = stack::work(Arc::clone(app));
+        let app = Arc::clone(app);
+        self.open(listener, |_| Edge { face, bound, app, work })
+    }
+
+    /// Hands what arrives on `listener` to what `entry` makes; returns the bound address.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub(crate) fn open<E: Entry>(
+        &self,
+        listener: TcpListener,
+        entry: impl FnOnce(Background) -> E,
+    ) -> io::Result<SocketAddr> {
         let address = listener.local_addr()?;
-        let edge = Arc::new(Edge {
-            face,
-            bound: address.ip(),
-            app: Arc::clone(app),
-            work: stack::work(Arc::clone(app)),
-        });
         let door = Door {
-            edge,
+            entry: Arc::new(entry(Background {
+                tracker: self.tracker.clone(),
+                stop: self.stop.clone(),
+            })),
             open: Arc::default(),
             tracker: self.tracker.clone(),
             stop: self.stop.clone(),
@@ -101,21 +118,48 @@ impl Servers {
     }
 }
 
+/// What a listener hands its requests to.
+pub(crate) trait Entry: Send + Sync + 'static {
+    /// What answers are made of.
+    type Body: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static;
+
+    /// The listener's bounds.
+    fn limits(&self) -> &Limits;
+
+    /// Where the time of writing a prediction is recorded.
+    fn write_time(&self) -> &Seconds;
+
+    /// Answers a request; there is always an answer. The connection counts as busy while `guard` is held.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        guard: InFlight,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + '_;
+}
+
+/// Where an entry's own tasks run, so that shutdown waits for them and they hear of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Background {
+    pub(crate) tracker: TaskTracker,
+    /// The listeners are stopping.
+    pub(crate) stop: CancellationToken,
+}
+
 /// Connections by number, to find the longest idle one.
 type Open = Mutex<HashMap<u64, Arc<Watch>>>;
 
 /// One listener.
-struct Door<B, W> {
-    edge: Arc<Edge<B, W>>,
+struct Door<E> {
+    entry: Arc<E>,
     open: Arc<Open>,
     tracker: TaskTracker,
     stop: CancellationToken,
     kill: CancellationToken,
 }
 
-impl<B: Backend, W: Work> Door<B, W> {
+impl<E: Entry> Door<E> {
     async fn accept(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(self.edge.app.limits.max_connections));
+        let places = Arc::new(Semaphore::new(self.entry.limits().max_connections));
         let mut number = 0u64;
         loop {
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -160,25 +204,21 @@ impl<B: Backend, W: Work> Door<B, W> {
             number,
         };
         let (stop, kill) = (self.stop.clone(), self.kill.clone());
-        let (edge, builder) = (Arc::clone(&self.edge), builder(self.tracker.clone()));
+        let (entry, builder) = (Arc::clone(&self.entry), builder(self.tracker.clone()));
         async move {
             let _registered = registered;
             // Without it an answer may wait 40 ms for the acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
-            let limits = edge.app.limits.clone();
+            let limits = entry.limits().clone();
             let io = TokioIo::new(Watched {
                 stream,
                 watch: Arc::clone(&watch),
-                write: edge.app.metrics.phases.write.clone(),
+                write: entry.write_time().clone(),
             });
-            let (way, watched) = (edge, Arc::clone(&watch));
+            let watched = Arc::clone(&watch);
             let service = service_fn(move |request| {
-                let (edge, guard) = (Arc::clone(&way), watched.begin());
-                async move {
-                    let (route, answer) = edge.handle(request).await;
-                    guard.answered(matches!(route, RouteName::Predict | RouteName::Infer));
-                    Ok::<_, Infallible>(answer)
-                }
+                let (entry, guard) = (Arc::clone(&entry), watched.begin());
+                async move { Ok::<_, Infallible>(entry.handle(request, guard).await) }
             });
             let serving = builder.serve_connection(io, service);
             tokio::pin!(serving);
@@ -258,6 +298,8 @@ fn builder(tracker: TaskTracker) -> auto::Builder<Tracked> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(H2_PING)
+        .keep_alive_timeout(H2_PING)
         .max_concurrent_streams(MAX_H2_STREAMS)
         .max_header_list_size(16 * 1024)
         .initial_stream_window_size(1 << 20)

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::{Service, ServiceBuilder};
 
 use super::reply::{self, Answer};
@@ -28,11 +29,11 @@ impl<S> Work for S where
 {
 }
 
-/// The stack around the routes that do work.
+/// The stack around the routes that do work. All listeners together keep to one limit.
 pub(crate) fn work<B: Backend>(app: Arc<App<B>>) -> impl Work {
     ServiceBuilder::new()
         .load_shed()
-        .concurrency_limit(app.limits.max_in_flight)
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&app.in_flight)))
         .service_fn(move |call: Call| {
             let app = Arc::clone(&app);
             async move {
@@ -45,7 +46,12 @@ pub(crate) fn work<B: Backend>(app: Arc<App<B>>) -> impl Work {
         })
 }
 
-/// The stack's only error: no place.
+/// The stack's only error.
 pub(crate) fn shed() -> Answer {
-    reply::error(&Error::new(Kind::Overloaded, "too many requests at once: try again").retry_after(1))
+    reply::error(&no_place())
+}
+
+/// No place for a request.
+pub(crate) fn no_place() -> Error {
+    Error::new(Kind::Overloaded, "too many requests at once: try again").retry_after(1)
 }

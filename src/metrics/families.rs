@@ -7,6 +7,8 @@ pub(super) const DURATION: &str = "dethrone_request_duration_seconds";
 pub(super) const PHASE: &str = "dethrone_phase_duration_seconds";
 pub(super) const OVERHEAD: &str = "dethrone_overhead_seconds";
 pub(super) const REQUESTS: &str = "dethrone_requests_total";
+pub(super) const GRPC_REQUESTS: &str = "dethrone_grpc_requests_total";
+pub(super) const GRPC_DURATION: &str = "dethrone_grpc_request_duration_seconds";
 pub(super) const SHADOW_OFFERED: &str = "dethrone_shadow_offered_total";
 pub(super) const SHADOW_EXECUTED: &str = "dethrone_shadow_executed_total";
 pub(super) const SHADOW_DROPPED: &str = "dethrone_shadow_dropped_total";
@@ -40,10 +42,14 @@ pub(super) const LOG_WEALTH: (&str, &str) = (
     "Evidence that a challenger is better than the champion: natural logarithm of the betting wealth.",
 );
 
-pub(super) const HISTOGRAMS: [(&str, &str); 3] = [
+pub(super) const HISTOGRAMS: [(&str, &str); 4] = [
     (
         DURATION,
         "From a request's head to its answer, by route, role and outcome.",
+    ),
+    (
+        GRPC_DURATION,
+        "From an RPC's head, or a message in a stream, to its answer, by RPC, role and outcome.",
     ),
     (PHASE, "Time of each phase of a prediction."),
     (
@@ -52,8 +58,12 @@ pub(super) const HISTOGRAMS: [(&str, &str); 3] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 12] = [
     (REQUESTS, "Requests answered, by route and status code."),
+    (
+        GRPC_REQUESTS,
+        "RPCs answered, by name and status code; in a stream each message counts.",
+    ),
     (SHADOW_OFFERED, "Rows offered to challengers, one per challenger."),
     (SHADOW_EXECUTED, "Rows that challengers scored or failed."),
     (SHADOW_DROPPED, "Rows that challengers did not get to, by reason."),

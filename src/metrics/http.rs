@@ -46,7 +46,8 @@ pub enum Role {
     Pinned,
 }
 
-const ROLES: [&str; 3] = ["champion", "previous", "pinned"];
+/// Roles as metrics name them, in their order.
+pub(super) const ROLES: [&str; 3] = ["champion", "previous", "pinned"];
 
 /// How a request ended, coarsely enough for a histogram.
 const OUTCOMES: [&str; 4] = ["ok", "refused", "shed", "failed"];

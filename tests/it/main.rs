@@ -18,6 +18,8 @@ mod exports;
 #[cfg(test)]
 mod feedback;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
 mod intake;
@@ -35,6 +37,8 @@ mod oip;
 mod predict;
 #[cfg(test)]
 mod promotion;
+#[cfg(test)]
+mod proto;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

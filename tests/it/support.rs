@@ -2,6 +2,7 @@
 //! temporary directories — and a client that sends exactly the bytes it is given.
 
 pub(crate) mod client;
+pub(crate) mod grpc;
 pub(crate) mod onnx;
 
 use std::io::{BufRead, BufReader};
@@ -137,8 +138,8 @@ impl Site {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (mut data, mut admin) = (None, None);
-        while data.is_none() || admin.is_none() {
+        let (mut data, mut grpc, mut admin) = (None, None, None);
+        while data.is_none() || grpc.is_none() || admin.is_none() {
             let Some(Ok(line)) = lines.next() else {
                 let ended = child.try_wait();
                 let _ = child.kill();
@@ -152,12 +153,14 @@ impl Site {
             let address: Option<SocketAddr> = line["address"].as_str().and_then(|a| a.parse().ok());
             match line["listener"].as_str() {
                 Some("data") => data = address,
+                Some("grpc") => grpc = address,
                 Some("admin") => admin = address,
                 _ => {}
             }
         }
         Gateway {
             data: data.unwrap(),
+            grpc: grpc.unwrap(),
             admin: admin.unwrap(),
             child,
             ledger_fails: false,
@@ -179,6 +182,8 @@ impl Site {
 pub(crate) struct Gateway {
     /// Data listener.
     pub(crate) data: SocketAddr,
+    /// gRPC listener.
+    pub(crate) grpc: SocketAddr,
     /// Admin listener.
     pub(crate) admin: SocketAddr,
     child: Child,
@@ -444,6 +449,7 @@ impl Gateway {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             data: nowhere,
+            grpc: nowhere,
             admin: nowhere,
             child: Command::new("true").spawn().unwrap(),
             ledger_fails: false,

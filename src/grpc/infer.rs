@@ -1,0 +1,58 @@
+//! `ModelInfer`: decode, ask, encode; one way for a call of its own and for a message in a stream.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{answer, request};
+use crate::error::Error;
+use crate::http::backend::Model;
+use crate::http::body::Body;
+use crate::http::infer::{self, Answered, Asker};
+use crate::http::{App, Backend, asking, stack};
+use crate::metrics::Role;
+use crate::oip::Reply;
+
+/// The answer's frame, not closed, and who gave it.
+///
+/// # Errors
+/// No place, a request that does not fit, or nobody who answers it in time.
+pub(super) async fn answer<B: Backend>(app: &App<B>, message: Body, asker: Asker) -> Result<(Vec<u8>, Role), Error> {
+    let read = Instant::now();
+    // The limit of all listeners; held until the answer is written.
+    let _place = app.in_flight.try_acquire().map_err(|_| stack::no_place())?;
+    let sent = request::read(&message.bytes);
+    drop(message);
+    let sent = sent?;
+    let model = app.backend.resolve(Some(&sent.model))?;
+    let answered = written(app, &model, sent, asker, read).await;
+    answered.inspect_err(|_| model.failed(asker.start.elapsed()))
+}
+
+async fn written<B: Backend>(
+    app: &App<B>,
+    model: &Arc<B::Model>,
+    sent: request::Sent,
+    asker: Asker,
+    read: Instant,
+) -> Result<(Vec<u8>, Role), Error> {
+    let pinned = sent
+        .version
+        .as_deref()
+        .map(|name| infer::version(&**model, name))
+        .transpose()?;
+    let is_pinned = pinned.is_some();
+    let mut request = sent.request;
+    let id = std::mem::take(&mut request.id);
+    let prepared = infer::prepare(&**model, request, pinned, asker)?;
+    let Answered { reply, outputs, marks } = infer::ask(app, model, prepared, (asker.start, read)).await?;
+    let frame = answer::frame(&Reply {
+        model: model.name(),
+        version: &reply.version.name,
+        id: &id,
+        prediction_id: reply.id,
+        fallback: infer::fallback(&reply),
+        outputs: &outputs,
+    });
+    Ok((frame, asking::count(app, &reply, is_pinned, marks)))
+}
