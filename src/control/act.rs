@@ -65,6 +65,12 @@ impl Thread {
         if self.keepers.get(&act.model).and_then(|k| k.row.champion) == Some(to) {
             return Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": false}));
         }
+        let keeper = self.keepers.get(&act.model);
+        let unfit = keeper.and_then(|k| Some((k.name_of(to), k.unfit_to_answer(k.version(to)?)?)));
+        if let Some((name, why)) = unfit {
+            let text = format!("version '{name}' cannot be champion: {why}");
+            return Err(Error::new(Kind::WrongRole, text));
+        }
         let why = format!("{} said so: {}", act.author, act.reason);
         let cause = Cause {
             kind: Swap::Person,

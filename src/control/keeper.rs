@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Fault;
 use crate::arena::Challenger;
 use crate::champion::{Champion, Loaded, Probe, VersionInfo};
-use crate::config::{ModelConfig, VersionConfig};
+use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
 use crate::model::facts::{Facts, Refused, runtime};
@@ -449,6 +449,14 @@ impl Keeper {
         let probe = crate::model::facts::unpack(&facts.probe_outputs);
         let settings = self.config.head(&version.settings);
         Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &settings)
+    }
+
+    /// Why a version may not answer inside the gateway under the settings of this moment.
+    pub(super) fn unfit_to_answer(&self, version: &Version) -> Option<String> {
+        if self.config.isolation == Isolation::Inline {
+            return None;
+        }
+        crate::model::remedy::unfit_to_answer(&version.facts.as_ref()?.scan)
     }
 
     /// Loads a version into this process, warm, to run as the settings of this moment say.

@@ -112,6 +112,9 @@ impl Thread {
         if let Some(version) = keeper.version(to).filter(|v| !v.is_loaded()) {
             return Err(format!("version '{}' is {}", version.row.name, version.row.role));
         }
+        if let Some(why) = keeper.version(to).and_then(|version| keeper.unfit_to_answer(version)) {
+            return Err(why);
+        }
         // Usually the champion and the one before; fewer where a restart could not load them.
         let warm: Vec<Arc<Loaded>> = keeper.served.slot.load().map(|c| c.loaded()).unwrap_or_default();
         let incoming = match warm.iter().find(|loaded| loaded.info.no == to) {
@@ -268,6 +271,9 @@ impl Thread {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         let version = keeper.version(no).ok_or("no such version")?;
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
+        if let Some(why) = keeper.unfit_to_answer(version) {
+            return Err(why);
+        }
         let head = keeper.head(version)?;
         let is_listed = keeper.config.features.is_some() || version.settings.features.is_some();
         let interface = Interface::first(

@@ -175,6 +175,23 @@ impl Keeper {
         })
     }
 
+    /// Whether those that answer may run where the settings of this moment want them.
+    pub(super) fn check_isolation(&self) -> Result<(), String> {
+        let answers = |v: &&Version| v.is("champion") || v.is("previous");
+        for version in self.versions.iter().filter(answers) {
+            if let Some(why) = self.unfit_to_answer(version) {
+                return Err(format!("{} '{}': {why}", version.row.role, version.row.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each challenger, why it may not be champion under the settings of this moment.
+    pub(super) fn bars(&self) -> Vec<(VersionNo, Option<String>)> {
+        let challengers = self.versions.iter().filter(|v| v.is("challenger"));
+        challengers.map(|v| (v.row.no, self.unfit_to_answer(v))).collect()
+    }
+
     /// Whether every loaded version can be read under the settings of this moment, as the model's clients expect.
     fn check_heads(&self) -> Result<(), String> {
         let Some(interface) = &self.interface else {

@@ -217,6 +217,10 @@ impl Thread {
                 tracing::warn!(model, "`champion` names the first champion only: ignored; use promote");
             }
         }
+        if let Err(why) = keeper.check_isolation() {
+            self.refuse_settings(model, before, &why);
+            return Ok(());
+        }
         let change = keeper.change_since(&before);
         let prepared = match change.map(|change| self.prepare(model, change)).transpose() {
             Ok(prepared) => prepared,
@@ -238,6 +242,11 @@ impl Thread {
                 super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
             )
         });
+        let bars = if before.isolation == keeper.config.isolation {
+            Vec::new()
+        } else {
+            keeper.bars()
+        };
         let is_read_anew = change == Some(Change::Meaning);
         let lineup = prepared.as_ref().map(|prepared| prepared.shadows.clone());
         let copy = row.clone();
@@ -259,6 +268,9 @@ impl Thread {
                 book.apply(writer, &Event::Restart, now_ms())?;
             }
             book.closing = closing;
+            for (version, why) in bars {
+                book.apply(writer, &Event::Bar { version, why }, now_ms())?;
+            }
             Ok(())
         });
         if let Err(error) = recorded {

@@ -69,6 +69,7 @@ impl Judge {
             self.previous = None;
             self.probation = None;
         }
+        self.barred.retain(|(barred, _)| *barred != version);
         if let Some(contender) = self.queue.iter_mut().find(|c| c.version == version) {
             contender.present = false;
             contender.evidence.armed = None;
@@ -171,6 +172,17 @@ impl Judge {
         if self.hold != hold {
             self.hold = hold;
             self.pending = None;
+        }
+    }
+
+    /// `version` may not be champion for this reason, however it does; or it may, when there is none. Its evidence goes on.
+    pub fn bar_from_crown(&mut self, version: VersionNo, why: Option<String>) {
+        self.barred.retain(|(barred, _)| *barred != version);
+        if let Some(why) = why {
+            if self.pending == Some(version) {
+                self.pending = None;
+            }
+            self.barred.push((version, why));
         }
     }
 

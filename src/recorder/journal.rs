@@ -58,6 +58,13 @@ pub enum Event {
         /// Whether.
         on: bool,
     },
+    /// A challenger may not be champion, or may again.
+    Bar {
+        /// Which.
+        version: VersionNo,
+        /// Why not.
+        why: Option<String>,
+    },
     /// A decision could not be carried out.
     Decline {
         /// The version that did not load.
@@ -91,6 +98,7 @@ impl Event {
             Self::Restart => judge.restart_evidence(),
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
+            Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
             Self::Decline { version } => judge.decline(*version),
         }
     }

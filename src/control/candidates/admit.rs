@@ -115,6 +115,7 @@ impl Thread {
             reason: None,
             ..version.row.clone()
         };
+        let unfit = keeper.unfit_to_answer(version);
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
@@ -127,7 +128,14 @@ impl Thread {
             };
             book.row = m;
             let clock = book.clock();
-            book.apply(writer, &Event::Enter { version: no, clock }, now_ms())
+            book.apply(writer, &Event::Enter { version: no, clock }, now_ms())?;
+            match unfit {
+                Some(why) => {
+                    let (version, why) = (no, Some(why));
+                    book.apply(writer, &Event::Bar { version, why }, now_ms())
+                }
+                None => Ok(()),
+            }
         });
         if let Err(error) = recorded {
             keeper.interface = before;

@@ -248,6 +248,25 @@ fn a_new_champion_that_disappoints_is_rolled_back_within_the_cool_down_and_must_
 }
 
 #[test]
+fn whoever_may_not_be_champion_collects_evidence_and_says_why_it_waits() {
+    let mut judge = judge(&[B, C]);
+    judge.bar_from_crown(B, Some("it may bring the process down".into()));
+    let better = |_| vec![entry(B, 0.5)];
+    assert_eq!(feed(&mut judge, 1..=300, better), None);
+    let verdict = judge.verdict(B).unwrap();
+    assert_eq!(verdict.verdict, Call::NotYet);
+    assert_eq!(
+        (verdict.why.as_str(), verdict.numbers.labels),
+        ("it may bring the process down", 300)
+    );
+    judge.bar_from_crown(B, None);
+    let (_, decision) = feed(&mut judge, 301..=400, better).unwrap();
+    assert_eq!((decision.kind, decision.version), (Action::Promote, B));
+    judge.bar_from_crown(B, Some("not after all".into()));
+    assert_eq!(judge.awaits(), None);
+}
+
+#[test]
 fn the_rollback_test_asks_for_no_margin() {
     let mut judge = judge(&[B]);
     judge.set_policy(Policy {
