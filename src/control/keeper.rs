@@ -37,6 +37,8 @@ pub(super) struct Version {
     pub vet_again: bool,
     /// It was rejected and may fit now: nothing of the file need be found out again.
     pub fit_again: bool,
+    /// Its stored bytes are missed, which its reason says.
+    pub misses_bytes: bool,
 }
 
 impl Version {
@@ -154,6 +156,7 @@ impl Keeper {
             vetting: false,
             vet_again: false,
             fit_again: false,
+            misses_bytes: false,
         };
         self.versions.push(version);
     }

@@ -283,7 +283,11 @@ impl Thread {
             (head.task, head.classes.clone()),
         )?;
         let info = keeper.info(version, &interface)?;
-        let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
+        let loaded = keeper.load(
+            Arc::new(info),
+            &self.whole_bytes_of(model, version)?,
+            self.config.workers,
+        )?;
         Ok((interface, loaded))
     }
 
@@ -399,22 +403,12 @@ impl Thread {
     fn spec(&self, version: &super::keeper::Version, info: &VersionInfo) -> Result<ChallengerSpec, String> {
         let path = self.path_of(version)?;
         let mut spec = ChallengerSpec::new(info.no, info.name.clone(), path, info.layout.clone(), info.head.clone());
+        spec.digest = Some(version.row.stored_digest.clone().unwrap_or_else(|| info.digest.clone()));
         spec.batched = info.batched;
         spec.cpu_limit = self.config.runner.cpu_timeout;
         spec.wall_limit = self.config.runner.wall_timeout;
         spec.limits.data_bytes = Some(self.config.runner.memory_bytes);
         Ok(spec)
-    }
-
-    /// Where a version's bytes lie in the content store.
-    ///
-    /// # Errors
-    /// The store has lost them.
-    pub(super) fn path_of(&self, version: &super::keeper::Version) -> Result<std::path::PathBuf, String> {
-        let digest = version.row.stored_digest.as_ref().unwrap_or(&version.row.digest);
-        self.admission
-            .path_of(digest)
-            .ok_or_else(|| format!("the content store has no {digest}: drop the file again"))
     }
 }
 

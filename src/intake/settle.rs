@@ -175,6 +175,11 @@ impl Settler {
         self.known.remove(path);
     }
 
+    /// The same for all files beneath a folder.
+    pub fn forget_beneath(&mut self, folder: &Path) {
+        self.known.retain(|path, _| !path.starts_with(folder));
+    }
+
     /// Lets go of files that are no longer there; for every full rescan.
     pub fn prune(&mut self) {
         self.seen.retain(|path, _| path.exists());
