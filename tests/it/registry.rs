@@ -695,3 +695,15 @@ fn a_regression_without_a_metric_is_not_judged_and_says_which_line_to_add() {
     });
     assert_eq!(gateway.view("r")["mode_reason"], Value::Null);
 }
+
+#[test]
+fn a_copy_stays_a_copy_when_its_file_goes_and_comes_back() {
+    let (site, gateway, traffic) = served(QUICK);
+    for _ in 0..2 {
+        site.drop_file("m", "copy", &shipped("e01_logreg"));
+        until_rejected(&gateway, "copy", "'e01'");
+        fs::remove_file(file(&site, "m", "copy")).unwrap();
+        gateway.until_role("m", "copy", "retired");
+    }
+    traffic.end();
+}

@@ -130,11 +130,11 @@ impl Thread {
     pub(super) fn revive(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
         let keeper = self.keepers.get(model);
         let version = keeper.and_then(|k| k.version(no));
-        // Under another name these bytes may have crashed too often meanwhile.
-        let barred = keeper
+        // Under another name these bytes may be live, or may have crashed too often meanwhile.
+        if let Some(why) = keeper
             .zip(version)
-            .filter(|(k, v)| k.quarantined(&v.row.digest).is_some());
-        if let Some(why) = barred.and_then(|(k, v)| k.copy_of(&v.row.name, &v.row.digest)) {
+            .and_then(|(k, v)| k.copy_of(&v.row.name, &v.row.digest))
+        {
             return self.reject(model, no, &why);
         }
         self.set_role(model, no, "candidate", None)?;
