@@ -110,6 +110,8 @@ pub(super) struct Keeper {
     pub names_refused: Option<Vec<String>>,
     /// The threshold of a loaded version has changed.
     pub relabel: bool,
+    /// Why its directory cannot be looked into.
+    pub away: Option<String>,
 }
 
 impl Keeper {
@@ -135,6 +137,7 @@ impl Keeper {
             storing: 0,
             names_refused: None,
             relabel: false,
+            away: None,
         };
         for version in versions {
             keeper.add(version, VersionConfig::default());

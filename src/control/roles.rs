@@ -56,14 +56,27 @@ impl Thread {
             .cloned()
             .collect();
         for name in absent {
-            let done = self.note_gone(&name, &BTreeSet::new());
-            self.report(done);
+            let path = self.config.models.join(&name);
+            self.is_away(
+                &name,
+                &format!("{} is not there: what was loaded from it stays", path.display()),
+            );
         }
         self.settler.prune();
         let names: Vec<String> = self.keepers.keys().cloned().collect();
         for name in names {
             self.advance(&name);
         }
+    }
+
+    /// A model's directory cannot be looked into: nothing of it is known to be gone.
+    fn is_away(&mut self, model: &str, why: &str) {
+        self.say_once(&format!("{model}/"), why);
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
+        keeper.away = Some(why.to_owned());
+        keeper.versions.iter_mut().for_each(|version| version.gone_since = None);
     }
 
     /// Says something about a place in the directory once, until it is something else.
@@ -81,10 +94,14 @@ impl Thread {
         let contents = match directory.contents {
             Ok(contents) => contents,
             Err(unreadable) => {
-                self.say_once(&unreadable.path, &unreadable.to_string());
+                self.is_away(&directory.name, &unreadable.to_string());
                 return Ok(());
             }
         };
+        self.said.remove(&format!("{}/", directory.name));
+        if let Some(keeper) = self.keepers.get_mut(&directory.name) {
+            keeper.away = None;
+        }
         if !self.keepers.contains_key(&directory.name) {
             if contents.versions.is_empty() && contents.refused.is_empty() {
                 return Ok(());

@@ -707,3 +707,40 @@ fn a_copy_stays_a_copy_when_its_file_goes_and_comes_back() {
     }
     traffic.end();
 }
+
+#[test]
+fn a_directory_that_is_away_retires_nothing_and_is_missed_once() {
+    let (site, gateway, traffic) = served(QUICK);
+    site.drop_file("m", "e02", &shipped("e02_tree"))
+        .drop_file("other", "e01", &shipped("e01_logreg"))
+        .drop_file("other", "e02", &shipped("e02_tree"));
+    site.model_toml("other", "champion = \"e01\"\n");
+    gateway.until_role("m", "e02", "challenger");
+    gateway.until_role("other", "e02", "challenger");
+    let (here, away) = (site.models().join("m"), site.models().with_extension("away"));
+    fs::rename(&here, &away).unwrap();
+    let missed = || {
+        site.log()
+            .matches("is not there: what was loaded from it stays")
+            .count()
+    };
+    until("the directory is missed", || (missed() > 0).then_some(()));
+    // For as long as it takes a file to be given up.
+    fs::remove_file(file(&site, "other", "e02")).unwrap();
+    gateway.until_role("other", "e02", "retired");
+    assert_eq!(missed(), 1);
+    for (version, role) in [("e01", "champion"), ("e02", "challenger")] {
+        assert_eq!(gateway.version("m", version)["role"], role);
+    }
+    fs::rename(&away, &here).unwrap();
+    site.drop_bytes("m", "new", &marked(&fs::read(shipped("e02_tree")).unwrap(), "new"));
+    gateway.until_role("m", "new", "challenger");
+    let names: Vec<Value> = gateway.view("m")["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v["version"].clone())
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    traffic.end();
+}

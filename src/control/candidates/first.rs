@@ -13,6 +13,10 @@ impl Thread {
             return Ok(());
         };
         let served = Arc::clone(&keeper.served);
+        if let Some(why) = &keeper.away {
+            say_waiting(&served, why);
+            return Ok(());
+        }
         if let Some(fault) = keeper.settings_unknown() {
             say_waiting(&served, &fault);
             return Ok(());
