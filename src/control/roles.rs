@@ -234,7 +234,8 @@ impl Thread {
                 tracing::warn!(model, "`champion` names the first champion only: ignored; use promote");
             }
         }
-        if let Err(why) = keeper.check_isolation() {
+        let champion = keeper.row.champion.and_then(|no| keeper.version(no));
+        if let Err(why) = keeper.check_isolation().and_then(|()| keeper.check_absent(champion)) {
             self.refuse_settings(model, before, &why);
             return Ok(());
         }
@@ -335,7 +336,8 @@ impl Thread {
             return;
         };
         keeper.config = before;
-        let text = format!("{model}/model.toml: {why}");
+        let place = format!("{model}/model.toml: ");
+        let text = format!("{place}{}", why.strip_prefix(&place).unwrap_or(why));
         tracing::error!(model, "the last good settings stay in force: {text}");
         keeper.served.settings_fault.store(Arc::new(Some(text)));
     }

@@ -744,3 +744,29 @@ fn a_directory_that_is_away_retires_nothing_and_is_missed_once() {
     assert_eq!(names.len(), 3, "{names:?}");
     traffic.end();
 }
+
+#[test]
+fn silence_can_only_count_as_a_label_that_the_model_has() {
+    let (site, gateway, traffic) = served(QUICK);
+    let says = |why: &Value| {
+        why.as_str()
+            .is_some_and(|why| why.contains("absent = 7") && why.contains("classes 0, 1"))
+    };
+    site.model_toml("m", "[label]\nabsent = 7\n");
+    until("the edit is refused", || {
+        says(&gateway.view("m")["settings_error"]).then_some(())
+    });
+    site.model_toml("m", "[label]\nabsent = 0\n");
+    until("the edit is taken", || {
+        (gateway.view("m")["settings_error"] == Value::Null).then_some(())
+    });
+    // Nobody is crowned under settings that mean nothing.
+    site.model_toml("late", "[label]\nabsent = 7\n")
+        .drop_file("late", "e01", &shipped("e01_logreg"));
+    until("the reason", || {
+        says(&gateway.view("late")["waiting_for"]).then_some(())
+    });
+    site.model_toml("late", "");
+    until("it is served", || (gateway.view("late")["ready"] == true).then_some(()));
+    traffic.end();
+}
