@@ -225,6 +225,7 @@ impl Found {
 
     fn advice(&self) -> Vec<String> {
         let mut all = self.notes.clone();
+        all.extend(self.head.remedy.clone());
         all.extend(advice(&self.facts.scan, &self.facts.signature, self.named()));
         all
     }

@@ -404,7 +404,8 @@ impl Keeper {
         let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else {
             return;
         };
-        self.say_mode(super::policy::why_off(&self.config, interface.task));
+        let remedy = head.remedy.clone();
+        self.say_mode(super::policy::why_off(&self.config, interface.task).map(|why| remedy.unwrap_or(why)));
         let schema = interface.schema(&self.served.carried);
         let may_be_named = matches!(self.wants_features(), Ok(true));
         let instead = interface.instead_of_instances(&self.served.name, may_be_named);

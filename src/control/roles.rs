@@ -239,10 +239,15 @@ impl Thread {
             self.refuse_settings(model, before, &why);
             return Ok(());
         }
+        let interface = keeper.interface.clone();
+        let learned = keeper.learn_task();
         let change = keeper.change_since(&before);
         let prepared = match change.map(|change| self.prepare(model, change)).transpose() {
             Ok(prepared) => prepared,
             Err(why) => {
+                if let Some(keeper) = self.keepers.get_mut(model) {
+                    keeper.interface = interface;
+                }
                 self.refuse_settings(model, before, &why);
                 return Ok(());
             }
@@ -252,6 +257,11 @@ impl Thread {
         };
         let row = ModelRow {
             settings: Some(text),
+            interface: if learned {
+                serde_json::to_string(&keeper.interface).ok()
+            } else {
+                keeper.row.interface.clone()
+            },
             ..keeper.row.clone()
         };
         let rules = keeper.interface.as_ref().map(|interface| {
@@ -294,6 +304,7 @@ impl Thread {
         if let Err(error) = recorded {
             // Neither in force nor forgotten: the next look tries again.
             keeper.config = before;
+            keeper.interface = interface;
             keeper.config_text = None;
             if let Some(prepared) = prepared {
                 self.undo(model, prepared);

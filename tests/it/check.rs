@@ -59,6 +59,11 @@ fn every_export_and_every_reject_is_judged_offline_as_it_is_live() {
                     (Some(0), &Value::Bool(true)),
                     "{file}: {said}"
                 );
+                let unread = case["unread"].as_str().unwrap_or_default();
+                assert!(
+                    said["advice"].to_string().replace('\\', "").contains(unread),
+                    "{file}: {said}"
+                );
                 assert!(
                     output.stderr.is_empty(),
                     "{file}: {}",
