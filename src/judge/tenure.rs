@@ -200,15 +200,17 @@ impl Judge {
     }
 
     /// Whom to retire when more than `max` challengers are present: the one furthest below its bar of those that
-    /// have had their dwell. Never the previous champion while it is on call.
+    /// have had their dwell. Never the previous champion while it is on call, nor the one that `stands_by` to answer.
     #[must_use]
-    pub fn room(&self, max: usize, clock: Clock) -> Option<VersionNo> {
+    pub fn room(&self, max: usize, clock: Clock, stands_by: Option<VersionNo>) -> Option<VersionNo> {
         let present = self.queue.iter().filter(|c| c.present);
         if present.clone().count() <= max {
             return None;
         }
         present
-            .filter(|c| self.previous != Some(c.version) && self.policy.dwell.has_passed(c.since, clock))
+            .filter(|c| {
+                ![self.previous, stands_by].contains(&Some(c.version)) && self.policy.dwell.has_passed(c.since, clock)
+            })
             .reduce(|worst, c| if self.lead(c) < self.lead(worst) { c } else { worst })
             .map(|c| c.version)
     }

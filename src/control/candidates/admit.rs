@@ -67,10 +67,10 @@ impl Thread {
         if keeper.versions.iter().filter(|v| v.is("challenger")).count() < most {
             return Ok(true);
         }
-        let no = keeper.row.no;
+        let (no, stands_by) = (keeper.row.no, keeper.row.previous);
         let goes = self.recorder.call_blocking(move |core, _| {
             let book = core.books.get(&no);
-            Ok(book.and_then(|b| b.judge.as_ref()?.room(most.saturating_sub(1), b.clock())))
+            Ok(book.and_then(|b| b.judge.as_ref()?.room(most.saturating_sub(1), b.clock(), stands_by)))
         })?;
         match goes {
             Some(goes) => self

@@ -472,18 +472,23 @@ fn nobody_is_crowned_on_a_row_that_it_has_not_seen() {
 fn room_is_made_by_the_furthest_below_its_bar_that_has_had_its_dwell() {
     let mut judge = judge(&[B, C]);
     feed(&mut judge, 1..=19, |_| vec![entry(B, -0.5), entry(C, 0.1)]);
-    assert_eq!(judge.room(1, at(19)), None, "nobody has had the dwell of 20 rows");
+    assert_eq!(judge.room(1, at(19), None), None, "nobody has had the dwell of 20 rows");
     judge.enter(VersionNo(4), at(19));
     feed(&mut judge, 20..=30, |_| {
         vec![entry(B, -0.5), entry(C, 0.1), entry(VersionNo(4), -1.0)]
     });
-    assert_eq!(judge.room(3, at(30)), None, "there is room");
-    assert_eq!(judge.room(2, at(30)), Some(B));
+    assert_eq!(judge.room(3, at(30), None), None, "there is room");
+    assert_eq!(judge.room(2, at(30), None), Some(B));
+    assert_eq!(
+        judge.room(2, at(30), Some(B)),
+        Some(C),
+        "one that stands by to answer stays"
+    );
     judge.leave(B);
-    assert_eq!(judge.room(2, at(30)), None);
+    assert_eq!(judge.room(2, at(30), None), None);
     judge.swap(C, Swap::Promotion, at(30));
     assert_eq!(
-        judge.room(0, at(60)),
+        judge.room(0, at(60), None),
         Some(VersionNo(4)),
         "the previous champion stays on call"
     );
