@@ -262,6 +262,7 @@ impl Thread {
         };
         keeper.interface = Some(interface);
         keeper.refresh_view(self.config.max_rows);
+        keeper.served.metrics.swapped(SwapKind::First);
         self.seat(model, loaded, None);
         tracing::info!(model, version = ?no, "first champion");
         Ok(Ok(()))
