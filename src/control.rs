@@ -357,7 +357,7 @@ impl Thread {
             "quarantined"
         );
         let model = keeper.served.name.clone();
-        let done = self.leave(&model, no, "quarantined", &reason);
+        let done = self.leave(&model, no, ("quarantined", &reason), None);
         self.report(done);
     }
 

@@ -279,7 +279,14 @@ impl Keeper {
     }
 
     /// A challenger leaves: no new rows, its waiting ones are shed, its evidence is parked.
-    pub(super) fn leave(&mut self, recorder: &Recorder, no: VersionNo, role: &str, reason: &str) -> Result<(), Fault> {
+    /// `by` is who decided that, and their reason, where it is a decision.
+    pub(super) fn leave(
+        &mut self,
+        recorder: &Recorder,
+        no: VersionNo,
+        (role, reason): (&str, &str),
+        by: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
         let Some(version) = self.version(no) else { return Ok(()) };
         if version.is("champion") || version.is("previous") && role == "retired" {
             return Ok(());
@@ -295,7 +302,12 @@ impl Keeper {
             ..self.row.clone()
         };
         let (copy, model, lineup) = (row.clone(), model_row.clone(), self.lineup_without(no));
+        let decided = by.map(|(author, said)| (author.to_owned(), said.to_owned(), reason.to_owned()));
         recorder.call_blocking(move |core, writer| {
+            if let Some((author, said, why)) = decided {
+                let parties = ("retire", Some(no), None);
+                writer.insert_decision(model.no, now_ms(), parties, (&author, &said, &why), None)?;
+            }
             writer.update_version(&copy)?;
             writer.update_model(&model)?;
             core.set_challengers(writer, model.no, lineup)?;

@@ -393,7 +393,7 @@ impl Thread {
                 role => {
                     tracing::info!(model, version = name, "retired: {FILE_GONE}");
                     if role == "challenger" {
-                        self.leave(model, no, "retired", FILE_GONE)?;
+                        self.leave(model, no, ("retired", FILE_GONE), Some(("registry", FILE_GONE)))?;
                     } else {
                         self.set_role(model, no, "retired", Some(FILE_GONE))?;
                     }

@@ -746,6 +746,28 @@ fn a_directory_that_is_away_retires_nothing_and_is_missed_once() {
 }
 
 #[test]
+fn whoever_makes_room_is_retired_by_a_decision() {
+    let (site, gateway, traffic) = served(QUICK);
+    site.model_toml("m", "[shadow]\nmax_challengers = 1\n[policy]\ndwell = \"1 rows\"\n");
+    until("the policy", || {
+        (gateway.view("m")["policy"]["dwell"] == "1 rows").then_some(())
+    });
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    gateway.until_role("m", "e02", "challenger");
+    site.drop_file("m", "e05", &shipped("e05_forest"));
+    gateway.until_role("m", "e05", "challenger");
+    gateway.until_role("m", "e02", "retired");
+    let decision = gateway.decisions("m").pop().unwrap();
+    let expected = (&json!("retire"), &json!("judge"), &json!("e02"));
+    assert_eq!((&decision["kind"], &decision["author"], &decision["from"]), expected);
+    assert_eq!(
+        gateway.metric("dethrone_swaps_total{model=\"m\",kind=\"first\"}"),
+        Some(1.0)
+    );
+    traffic.end();
+}
+
+#[test]
 fn silence_can_only_count_as_a_label_that_the_model_has() {
     let (site, gateway, traffic) = served(QUICK);
     let says = |why: &Value| {

@@ -73,9 +73,11 @@ impl Thread {
             Ok(book.and_then(|b| b.judge.as_ref()?.room(most.saturating_sub(1), b.clock(), stands_by)))
         })?;
         match goes {
-            Some(goes) => self
-                .leave(model, goes, "retired", "made room for a newer challenger")
-                .map(|()| true),
+            Some(goes) => {
+                let role = ("retired", "made room for a newer challenger");
+                let by = ("judge", "of those that had their dwell it is furthest below its bar");
+                self.leave(model, goes, role, Some(by)).map(|()| true)
+            }
             None => Ok(false),
         }
     }
