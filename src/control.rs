@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub use act::Act;
 pub use pulse::Pulse;
+pub(crate) use roles::file_of;
 
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Admission, Examiner, Finding};

@@ -184,6 +184,8 @@ impl Keeper {
         }
         let is_of = |v: &&Version| v.row.name == name || super::roles::file_of(&v.row.name) == name;
         let names: Vec<String> = self.versions.iter().filter(is_of).map(|v| v.row.name.clone()).collect();
+        let fault = VersionConfig::parse(&format!("{}/{name}.toml", self.served.name), &text).err();
+        self.say_settings(name, fault.map(|fault| fault.to_string()));
         for name in names {
             // A bad edit leaves the last good settings in force.
             let Some(settings) = self.settings_written(&name) else {
@@ -197,21 +199,44 @@ impl Keeper {
         before.is_some() && self.named(name).is_some_and(|v| v.is("rejected"))
     }
 
-    /// The settings of a version's toml; a faulty one is said so and counts as absent.
+    /// The same for one that cannot be read: it is faulty.
+    pub(super) fn note_unreadable(&mut self, name: &str, why: String) -> bool {
+        /// No settings read like this.
+        const UNREADABLE: &str = "cannot be read";
+        self.settings_texts.insert(name.to_owned(), UNREADABLE.to_owned());
+        self.say_settings(name, Some(why));
+        false
+    }
+
+    /// Shows what is wrong with the toml of a version's file.
+    pub(super) fn say_settings(&self, file: &str, fault: Option<String>) {
+        let shown = self.served.version_faults.load();
+        if shown.get(file) == fault.as_ref() {
+            return;
+        }
+        let mut all = (**shown).clone();
+        match fault {
+            Some(fault) => {
+                tracing::error!("the last good settings of the version stay in force: {fault}");
+                all.insert(file.to_owned(), fault)
+            }
+            None => all.remove(file),
+        };
+        self.served.version_faults.store(Arc::new(all));
+    }
+
+    /// The settings of a version's toml; a faulty one counts as absent.
     pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
         self.settings_written(name).unwrap_or_default()
     }
 
-    /// The settings of a version's toml; `None` where it is faulty, which is said.
+    /// The settings of a version's toml; `None` where it is faulty, which `say_settings` says.
     fn settings_written(&self, name: &str) -> Option<VersionConfig> {
         let file = super::roles::file_of(name);
         let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
         match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
             Some(Ok(settings)) => Some(settings),
-            Some(Err(error)) => {
-                tracing::error!("{error}");
-                None
-            }
+            Some(Err(_)) => None,
             None => Some(VersionConfig::default()),
         }
     }
@@ -362,13 +387,25 @@ impl Keeper {
         }
         let is_other = |v: &&Version| v.is_live() && v.row.digest == digest && v.row.name != name;
         let other = self.versions.iter().find(is_other)?;
-        (!self.settings_of(name).twin).then(|| {
-            format!(
-                "has the same bytes as '{}': remove it, or set twin = true in {}.toml to run a copy",
-                other.row.name,
-                super::roles::file_of(name)
-            )
-        })
+        let (settings, same) = (self.settings_written(name), &other.row.name);
+        let toml = format!("{}.toml", super::roles::file_of(name));
+        match settings {
+            Some(settings) if settings.twin => None,
+            Some(_) => Some(format!(
+                "has the same bytes as '{same}': remove it, or set twin = true in {toml} to run a copy"
+            )),
+            None => Some(format!(
+                "has the same bytes as '{same}', and {toml}, which could say twin = true, cannot be read: mend it"
+            )),
+        }
+    }
+
+    /// Versions of the same bytes that are no longer loaded, the latest last.
+    pub(super) fn earlier_of(&self, version: &Version) -> Vec<VersionNo> {
+        let is_earlier = |v: &&Version| {
+            v.row.no != version.row.no && v.row.digest == version.row.digest && !v.is_live() && !v.is("quarantined")
+        };
+        self.versions.iter().filter(is_earlier).map(|v| v.row.no).collect()
     }
 
     /// The version that was quarantined for these bytes: they stay so under any name.

@@ -115,15 +115,12 @@ impl Thread {
         }
         let now = now_ms();
         for file in &contents.versions {
-            let settings = match file.settings.as_deref().map(text_of).transpose() {
-                Ok(text) => text.flatten(),
-                Err(error) => {
-                    self.say_once(&format!("{}/{}.toml", directory.name, file.name), &error.to_string());
-                    None
-                }
-            };
+            let settings = file.settings.as_deref().map(text_of).transpose();
             if let Some(keeper) = self.keepers.get_mut(&directory.name)
-                && keeper.note_settings(&file.name, settings)
+                && match settings {
+                    Ok(text) => keeper.note_settings(&file.name, text.flatten()),
+                    Err(error) => keeper.note_unreadable(&file.name, error.to_string()),
+                }
             {
                 self.settler.forget(&file.path);
             }
@@ -433,7 +430,7 @@ impl Thread {
 }
 
 /// `name@digest` came from the file `name`.
-pub(super) fn file_of(version: &str) -> &str {
+pub(crate) fn file_of(version: &str) -> &str {
     match version.rsplit_once('@') {
         Some((file, digest)) if digest.len() == 8 && digest.bytes().all(|b| b.is_ascii_hexdigit()) => file,
         _ => version,

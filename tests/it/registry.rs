@@ -792,3 +792,24 @@ fn silence_can_only_count_as_a_label_that_the_model_has() {
     until("it is served", || (gateway.view("late")["ready"] == true).then_some(()));
     traffic.end();
 }
+
+#[test]
+fn a_faulty_toml_of_a_version_is_shown_with_it() {
+    let (site, gateway, traffic) = served(QUICK);
+    let toml = site.models().join("m/copy.toml");
+    fs::write(&toml, "twn = true\n").unwrap();
+    site.drop_file("m", "copy", &shipped("e01_logreg"));
+    until_rejected(
+        &gateway,
+        "copy",
+        "copy.toml, which could say twin = true, cannot be read",
+    );
+    let fault = gateway.version("m", "copy")["settings_error"].clone();
+    assert!(fault.as_str().is_some_and(|fault| fault.contains("twin")), "{fault}");
+    assert_eq!(gateway.version("m", "e01")["settings_error"], Value::Null);
+    fs::remove_file(&toml).unwrap();
+    fs::write(&toml, "twin = true\n").unwrap();
+    let entry = gateway.until_role("m", "copy", "challenger");
+    assert_eq!(entry["settings_error"], Value::Null);
+    traffic.end();
+}
