@@ -81,6 +81,33 @@ impl Judge {
         }
     }
 
+    /// The bytes of `from` come back as `to`: what was learned of them, and what they must wait out, belongs to `to` from
+    /// now on. Without effect while `from` is here, or where `to` has a place of its own.
+    pub fn inherit(&mut self, from: VersionNo, to: VersionNo) {
+        let is_taken = |v: VersionNo| self.champion == v || self.queue.iter().any(|c| c.version == v && c.present);
+        if from == to || is_taken(from) || is_taken(to) {
+            return;
+        }
+        if let Some(fall) = self.falls.iter().copied().find(|fall| fall.version == from) {
+            self.falls.retain(|f| f.version != from);
+            match self.falls.iter_mut().find(|f| f.version == to) {
+                Some(own) => {
+                    own.times = own.times.saturating_add(fall.times);
+                    if fall.last.row > own.last.row {
+                        own.last = fall.last;
+                    }
+                }
+                None => self.falls.push(Fall { version: to, ..fall }),
+            }
+        }
+        if self.queue.iter().any(|c| c.version == from) {
+            self.queue.retain(|c| c.version != to);
+        }
+        if let Some(contender) = self.queue.iter_mut().find(|c| c.version == from) {
+            contender.version = to;
+        }
+    }
+
     /// A new policy. True when it asks another question, so that the evidence was started anew.
     pub fn set_policy(&mut self, policy: Policy) -> bool {
         let restart = policy.asks_another_question(&self.policy);

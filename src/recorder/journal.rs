@@ -32,6 +32,13 @@ pub enum Event {
         /// When.
         clock: Clock,
     },
+    /// The bytes of a version that left come back as another version.
+    Inherit {
+        /// Who left.
+        from: VersionNo,
+        /// Who comes.
+        to: VersionNo,
+    },
     /// A challenger leaves.
     Leave {
         /// Which.
@@ -91,6 +98,7 @@ impl Event {
         match self {
             Self::Start { .. } => {}
             Self::Enter { version, clock } => judge.enter(*version, *clock),
+            Self::Inherit { from, to } => judge.inherit(*from, *to),
             Self::Leave { version } => judge.leave(*version),
             Self::Policy { policy } => {
                 judge.set_policy(policy.clone());

@@ -746,6 +746,39 @@ fn a_directory_that_is_away_retires_nothing_and_is_missed_once() {
 }
 
 #[test]
+fn evidence_belongs_to_the_bytes_whatever_they_are_called() {
+    let site = Site::new(QUICK);
+    site.model_toml("m", "[label]\nmaturity = \"5 rows\"\nhorizon = \"1000 rows\"\n")
+        .drop_file("m", "e01", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    gateway.until_role("m", "e02", "challenger");
+    for _ in 0..20 {
+        let (_, answer) = gateway.predict(&ask("m"));
+        let id = answer["predictions"][0]["id"].as_str().unwrap().to_owned();
+        gateway.label("m", &[(&id, json!(1))]);
+    }
+    let labels = |name: &str| gateway.version("m", name)["evidence"]["labels"].as_u64();
+    let before = until("evidence", || labels("e02").filter(|n| *n >= 5));
+    fs::rename(file(&site, "m", "e02"), file(&site, "m", "tree")).unwrap();
+    gateway.until_role("m", "tree", "challenger");
+    assert!(labels("tree").unwrap_or(0) >= before, "the evidence was lost");
+    // Who retired the old name is on record.
+    let decisions = gateway.decisions("m");
+    let retired = decisions.iter().find(|d| d["kind"] == "retire").unwrap();
+    assert_eq!(
+        (&retired["from"], &retired["author"]),
+        (&json!("e02"), &json!("registry"))
+    );
+    assert!(retired["why"].as_str().unwrap().contains("gone"), "{retired}");
+    // A person's retirement is no way around it either.
+    assert_eq!(gateway.act("m", "retire", Some("tree")).0, 200);
+    fs::rename(file(&site, "m", "tree"), file(&site, "m", "again")).unwrap();
+    gateway.until_role("m", "again", "challenger");
+    assert!(labels("again").unwrap_or(0) >= before, "the evidence was lost");
+}
+
+#[test]
 fn whoever_makes_room_is_retired_by_a_decision() {
     let (site, gateway, traffic) = served(QUICK);
     site.model_toml("m", "[shadow]\nmax_challengers = 1\n[policy]\ndwell = \"1 rows\"\n");

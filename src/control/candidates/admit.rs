@@ -118,6 +118,7 @@ impl Thread {
             ..version.row.clone()
         };
         let unfit = keeper.unfit_to_answer(version);
+        let earlier = keeper.earlier_of(version);
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
@@ -129,6 +130,9 @@ impl Thread {
                 return Ok(());
             };
             book.row = m;
+            for from in earlier {
+                book.apply(writer, &Event::Inherit { from, to: no }, now_ms())?;
+            }
             let clock = book.clock();
             book.apply(writer, &Event::Enter { version: no, clock }, now_ms())?;
             match unfit {

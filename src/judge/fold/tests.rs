@@ -267,6 +267,31 @@ fn whoever_may_not_be_champion_collects_evidence_and_says_why_it_waits() {
 }
 
 #[test]
+fn bytes_that_come_back_under_another_number_resume_their_evidence_and_wait_out_their_wait() {
+    let mut judge = judge(&[B, C]);
+    feed(&mut judge, 1..=40, |_| vec![entry(B, 0.1), entry(C, 0.0)]);
+    let before = judge.verdict(B).unwrap();
+    judge.inherit(B, VersionNo(9));
+    assert_eq!(judge.verdict(B), Some(before.clone()), "it is still here");
+    judge.leave(B);
+    judge.inherit(B, VersionNo(9));
+    judge.enter(VersionNo(9), at(41));
+    let after = judge.verdict(VersionNo(9)).unwrap();
+    assert_eq!((after.numbers, judge.verdict(B)), (before.numbers, None));
+    // A fall, too.
+    judge.swap(C, Swap::Promotion, at(100));
+    judge.swap(A, Swap::Rollback, at(150));
+    judge.leave(C);
+    judge.inherit(C, B);
+    judge.enter(B, at(151));
+    assert_eq!(
+        why(&judge, B),
+        "rolled back once: collects no evidence until row 450 (300 rows)"
+    );
+    assert!(!judge.collects(B, at(449)) && judge.collects(B, at(450)));
+}
+
+#[test]
 fn the_rollback_test_asks_for_no_margin() {
     let mut judge = judge(&[B]);
     judge.set_policy(Policy {
