@@ -20,6 +20,9 @@ use crate::time::now_ms;
 
 /// Why a version is retired whose file went; a file that comes back with the same bytes brings it back.
 pub(super) const FILE_GONE: &str = "its file is gone";
+/// A file that waits for its external data for longer than this is shown as waiting for it.
+const LACKING_MS: i64 = 1_000;
+
 /// Why a version is retired that was never shadowed and whose file holds other bytes now.
 pub(super) const REPLACED: &str = "newer bytes took its name before it was shadowed";
 
@@ -127,6 +130,13 @@ impl Thread {
             match self.settler.look(file, now, &crate::admission::external) {
                 Look::Unchanged => {}
                 Look::Waiting(_) => self.look_at = self.look_at.min(Instant::now() + SETTLING),
+                Look::Lacking(why, for_ms) => {
+                    self.look_at = self.look_at.min(Instant::now() + SETTLING);
+                    if for_ms >= LACKING_MS {
+                        let (name, reason) = (file.name.clone(), why);
+                        self.refuse_name(&directory.name, &Refused { name, reason })?;
+                    }
+                }
                 Look::Ready(unit) => {
                     if self.admission.store(&directory.name, unit)
                         && let Some(keeper) = self.keepers.get_mut(&directory.name)

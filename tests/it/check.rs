@@ -160,3 +160,30 @@ fn settings_that_do_not_fit_the_file_are_said_and_misuse_has_its_own_code() {
     let left = std::fs::read_dir(temporary.path()).unwrap().count();
     assert_eq!(left, 0, "something stayed in the temporary directory");
 }
+
+#[test]
+fn what_stands_beside_a_file_or_keeps_it_from_the_crown_is_said() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let alone = directory.path().join("torch_external.onnx");
+    std::fs::copy(exports().join("torch_external.onnx"), &alone).unwrap();
+    let said = |arguments: &[&Path]| {
+        let output = check(arguments, temporary.path());
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, why) = said(&[&alone]);
+    assert!(
+        code == Some(1) && why.contains("torch_external.onnx.data is not there"),
+        "{why}"
+    );
+    let fixed = exports().join("torch_logits_fixed_batch.onnx");
+    let (code, text) = said(&[&fixed]);
+    assert!(
+        code == Some(0) && text.contains("row by row") && text.contains("link = \"softmax\""),
+        "{text}"
+    );
+    let div = crate::support::data("div");
+    let (code, why) = said(&[&div]);
+    assert!(code == Some(1) && why.contains("isolation = \"inline\""), "{why}");
+}

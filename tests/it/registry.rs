@@ -801,6 +801,28 @@ fn whoever_makes_room_is_retired_by_a_decision() {
 }
 
 #[test]
+fn a_file_without_its_weights_says_what_it_waits_for() {
+    let site = Site::new(QUICK);
+    let folder = site.models().join("m");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(export("torch_external.onnx"), folder.join("torch_external.onnx")).unwrap();
+    let gateway = site.start();
+    until_rejected(
+        &gateway,
+        "torch_external",
+        "waits for its external data torch_external.onnx.data",
+    );
+    assert_eq!(
+        site.log().matches("waits for its external data").count(),
+        1,
+        "it is said once"
+    );
+    let data = "torch_external.onnx.data";
+    fs::copy(export(data), folder.join(data)).unwrap();
+    gateway.until_role("m", "torch_external", "champion");
+}
+
+#[test]
 fn silence_can_only_count_as_a_label_that_the_model_has() {
     let (site, gateway, traffic) = served(QUICK);
     let says = |why: &Value| {
