@@ -184,6 +184,37 @@ impl Admission {
         self.store.path(digest)
     }
 
+    /// The same, compared with the digest; what is damaged is set aside.
+    ///
+    /// # Errors
+    /// What is wrong with the stored bytes, and where they are now.
+    pub fn whole(&self, digest: &str) -> Result<PathBuf, String> {
+        match self.store.verify(digest) {
+            Ok(()) => self
+                .path_of(digest)
+                .ok_or_else(|| format!("{digest} is not in the content store")),
+            Err(error @ IntakeError::Damaged(_)) => Err(match self.store.set_aside(digest) {
+                Ok(aside) => format!("{error}: it was set aside as {}", aside.display()),
+                Err(stays) => format!("{error}, and could not be set aside: {stays}"),
+            }),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Makes the copy of a stored model without its ZipMap again.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn cut_again(&self, digest: &str) -> Result<(), String> {
+        let bytes = std::fs::read(self.whole(digest)?).map_err(|error| error.to_string())?;
+        let cut = onnx::cut_zipmap(&bytes).map_err(|error| error.0)?;
+        let cut = cut.ok_or_else(|| format!("{digest} has no ZipMap"))?;
+        self.store
+            .put_derived(&cut, digest)
+            .map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
     fn push(&self, job: Job) {
         self.shared.line().jobs.push_back(job);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //! deciding (`judge`), and everything on a request's path.
 
 mod act;
+mod bytes;
 mod candidates;
 mod keeper;
 mod policy;
@@ -17,7 +18,8 @@ mod reread;
 mod restore;
 mod roles;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -29,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub use act::Act;
 pub use pulse::Pulse;
+pub(crate) use roles::file_of;
 
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Admission, Examiner, Finding};
@@ -195,6 +198,8 @@ struct Thread {
     released: Released,
     /// What was said of a place in the directory, so that it is said once.
     said: BTreeMap<String, String>,
+    /// Models of which stored bytes are missed: their files are copied again.
+    missed: RefCell<BTreeSet<String>>,
     /// When to look at the directory again.
     look_at: Instant,
     /// When it was last looked at.
@@ -263,6 +268,7 @@ impl Thread {
             keepers: BTreeMap::new(),
             released: Released::default(),
             said: BTreeMap::new(),
+            missed: RefCell::default(),
             look_at: Instant::now(),
             looked: Instant::now(),
         })
@@ -270,6 +276,7 @@ impl Thread {
 
     fn run(&mut self) {
         loop {
+            self.copy_missed();
             if Instant::now() >= self.look_at {
                 self.look();
             }
@@ -325,6 +332,7 @@ impl Thread {
         let (no, quarantined) = match &event {
             RunnerEvent::Ready { version } => (*version, None),
             RunnerEvent::Restarted { version, .. } => (*version, None),
+            RunnerEvent::NoBytes { version, .. } => return self.runner_misses_bytes(*version),
             RunnerEvent::Quarantine { version, reason } => (*version, Some(reason.clone())),
         };
         let Some(keeper) = self.keepers.values_mut().find(|keeper| keeper.holds(no)) else {
@@ -339,7 +347,10 @@ impl Thread {
                 "runner restarted"
             );
         }
-        let Some(reason) = quarantined else { return };
+        let Some(reason) = quarantined else {
+            let model = keeper.served.name.clone();
+            return self.note_bytes(&model, no, None);
+        };
         tracing::warn!(
             model = keeper.served.name,
             version = keeper.name_of(no),
@@ -347,7 +358,7 @@ impl Thread {
             "quarantined"
         );
         let model = keeper.served.name.clone();
-        let done = self.leave(&model, no, "quarantined", &reason);
+        let done = self.leave(&model, no, ("quarantined", &reason), None);
         self.report(done);
     }
 

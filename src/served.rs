@@ -1,6 +1,6 @@
 //! A served model as the requests see it: its slot, its interface, its challengers by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -112,6 +112,8 @@ pub struct Served {
     pub carried: Arc<Carried>,
     /// What is wrong with model.toml; the last good settings are in force.
     pub settings_fault: ArcSwap<Option<String>>,
+    /// What is wrong with the toml of a version's file, by the file's name.
+    pub version_faults: ArcSwap<BTreeMap<String, String>>,
     /// Why nothing is judged although the settings do not say so.
     pub mode_reason: ArcSwap<Option<String>>,
     counters: Mutex<HashMap<VersionNo, Arc<Counters>>>,
@@ -137,6 +139,7 @@ impl Served {
             stand_in: ArcSwap::default(),
             carried: Arc::default(),
             settings_fault: ArcSwap::default(),
+            version_faults: ArcSwap::default(),
             mode_reason: ArcSwap::default(),
             counters: Mutex::default(),
             evidence: Arc::default(),

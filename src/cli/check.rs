@@ -8,13 +8,13 @@ use super::{CheckArgs, Failure};
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Examiner, external};
 use crate::arena::Spawner;
-use crate::config::{ModelConfig, VersionConfig};
+use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::intake::scan::{VersionFile, scan_dir};
 use crate::intake::store::{Store, Unit};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
 use crate::model::interface::{Interface, Misfit};
-use crate::model::remedy::advice;
+use crate::model::remedy::{advice, unfit_to_answer};
 
 /// A model file may be as large as the gateway's default allows.
 const MAX_BYTES: u64 = 2 << 30;
@@ -59,6 +59,8 @@ struct Found {
     role: &'static str,
     /// Its own toml lists feature names.
     lists_features: bool,
+    /// What else an engineer should know.
+    notes: Vec<String>,
 }
 
 impl Check {
@@ -100,6 +102,8 @@ impl Check {
                 ),
             })?;
             found.role = "challenger";
+            let barred = |why| format!("it would be shadowed, and could not become champion: {why}");
+            found.notes.extend(self.unfit_to_answer(&found.facts).map(barred));
         } else {
             self.interface(&found, model)?;
         }
@@ -108,6 +112,9 @@ impl Check {
 
     /// The interface that this version would fix as first champion.
     fn interface(&self, first: &Found, model: &Path) -> Result<Interface, String> {
+        if let Some(why) = self.unfit_to_answer(&first.facts) {
+            return Err(why);
+        }
         let has_pbtxt = model.join("config.pbtxt").exists();
         let is_listed = self.config.features.is_some() || first.lists_features;
         Interface::first(
@@ -116,6 +123,10 @@ impl Check {
             is_listed,
             (first.head.task, first.head.classes.clone()),
         )
+    }
+
+    fn unfit_to_answer(&self, facts: &Facts) -> Option<String> {
+        unfit_to_answer(&facts.scan).filter(|_| self.config.isolation == Isolation::Auto)
     }
 
     fn examine(&self, file: &Path) -> Result<Found, String> {
@@ -136,6 +147,7 @@ impl Check {
             head,
             role: "first champion",
             lists_features: settings.features.is_some(),
+            notes: Vec::new(),
         })
     }
 
@@ -212,7 +224,10 @@ impl Found {
     }
 
     fn advice(&self) -> Vec<String> {
-        advice(&self.facts.scan, &self.facts.signature, self.named())
+        let mut all = self.notes.clone();
+        all.extend(self.head.remedy.clone());
+        all.extend(advice(&self.facts.scan, &self.facts.signature, self.named()));
+        all
     }
 
     fn to_json(&self, file: &Path) -> Value {

@@ -65,6 +65,12 @@ impl Thread {
         if self.keepers.get(&act.model).and_then(|k| k.row.champion) == Some(to) {
             return Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": false}));
         }
+        let keeper = self.keepers.get(&act.model);
+        let unfit = keeper.and_then(|k| Some((k.name_of(to), k.unfit_to_answer(k.version(to)?)?)));
+        if let Some((name, why)) = unfit {
+            let text = format!("version '{name}' cannot be champion: {why}");
+            return Err(Error::new(Kind::WrongRole, text));
+        }
         let why = format!("{} said so: {}", act.author, act.reason);
         let cause = Cause {
             kind: Swap::Person,
@@ -153,28 +159,14 @@ impl Thread {
             );
             return Err(Error::new(Kind::WrongRole, text));
         }
-        let (no, model) = (version.row.no, keeper.row.no);
+        let no = version.row.no;
         let why = format!("retired by {}: {}", act.author, act.reason);
+        self.leave(&act.model, no, ("retired", &why), Some((&act.author, &act.reason)))
+            .map_err(storage)?;
         if is_quarantined {
             // Its bytes are free again: under another name they may come back.
-            self.set_role(&act.model, no, "retired", Some(&why)).map_err(storage)?;
             self.heir(&act.model, no);
-            self.look_at = std::time::Instant::now();
-        } else {
-            self.leave(&act.model, no, "retired", &why).map_err(storage)?;
         }
-        let (author, reason) = (act.author.clone(), act.reason.clone());
-        self.recorder
-            .call_blocking(move |_, writer| {
-                writer.insert_decision(
-                    model,
-                    now_ms(),
-                    ("retire", Some(no), None),
-                    (&author, &reason, &why),
-                    None,
-                )
-            })
-            .map_err(|error| storage(error.into()))?;
         Ok(json!({"model": act.model, "retired": name}))
     }
 }

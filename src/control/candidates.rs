@@ -99,13 +99,20 @@ impl Thread {
     }
 
     /// A challenger leaves: no new rows, its waiting ones are shed, its evidence is parked.
-    pub(super) fn leave(&mut self, model: &str, no: VersionNo, role: &str, reason: &str) -> Result<(), Fault> {
+    /// `by` is who decided that, and their reason, where it is a decision.
+    pub(super) fn leave(
+        &mut self,
+        model: &str,
+        no: VersionNo,
+        role: (&str, &str),
+        by: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return Ok(());
         };
         // There may be room for somebody who waits.
         self.look_at = Instant::now();
-        keeper.leave(&self.recorder, no, role, reason)?;
+        keeper.leave(&self.recorder, no, role, by)?;
         let outgoing = keeper.dismiss(no);
         self.released.take(outgoing);
         Ok(())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Fault;
 use crate::arena::Challenger;
 use crate::champion::{Champion, Loaded, Probe, VersionInfo};
-use crate::config::{ModelConfig, VersionConfig};
+use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
 use crate::model::facts::{Facts, Refused, runtime};
@@ -37,6 +37,8 @@ pub(super) struct Version {
     pub vet_again: bool,
     /// It was rejected and may fit now: nothing of the file need be found out again.
     pub fit_again: bool,
+    /// Its stored bytes are missed, which its reason says.
+    pub misses_bytes: bool,
 }
 
 impl Version {
@@ -108,6 +110,8 @@ pub(super) struct Keeper {
     pub names_refused: Option<Vec<String>>,
     /// The threshold of a loaded version has changed.
     pub relabel: bool,
+    /// Why its directory cannot be looked into.
+    pub away: Option<String>,
 }
 
 impl Keeper {
@@ -133,6 +137,7 @@ impl Keeper {
             storing: 0,
             names_refused: None,
             relabel: false,
+            away: None,
         };
         for version in versions {
             keeper.add(version, VersionConfig::default());
@@ -154,6 +159,7 @@ impl Keeper {
             vetting: false,
             vet_again: false,
             fit_again: false,
+            misses_bytes: false,
         };
         self.versions.push(version);
     }
@@ -178,6 +184,8 @@ impl Keeper {
         }
         let is_of = |v: &&Version| v.row.name == name || super::roles::file_of(&v.row.name) == name;
         let names: Vec<String> = self.versions.iter().filter(is_of).map(|v| v.row.name.clone()).collect();
+        let fault = VersionConfig::parse(&format!("{}/{name}.toml", self.served.name), &text).err();
+        self.say_settings(name, fault.map(|fault| fault.to_string()));
         for name in names {
             // A bad edit leaves the last good settings in force.
             let Some(settings) = self.settings_written(&name) else {
@@ -191,21 +199,44 @@ impl Keeper {
         before.is_some() && self.named(name).is_some_and(|v| v.is("rejected"))
     }
 
-    /// The settings of a version's toml; a faulty one is said so and counts as absent.
+    /// The same for one that cannot be read: it is faulty.
+    pub(super) fn note_unreadable(&mut self, name: &str, why: String) -> bool {
+        /// No settings read like this.
+        const UNREADABLE: &str = "cannot be read";
+        self.settings_texts.insert(name.to_owned(), UNREADABLE.to_owned());
+        self.say_settings(name, Some(why));
+        false
+    }
+
+    /// Shows what is wrong with the toml of a version's file.
+    pub(super) fn say_settings(&self, file: &str, fault: Option<String>) {
+        let shown = self.served.version_faults.load();
+        if shown.get(file) == fault.as_ref() {
+            return;
+        }
+        let mut all = (**shown).clone();
+        match fault {
+            Some(fault) => {
+                tracing::error!("the last good settings of the version stay in force: {fault}");
+                all.insert(file.to_owned(), fault)
+            }
+            None => all.remove(file),
+        };
+        self.served.version_faults.store(Arc::new(all));
+    }
+
+    /// The settings of a version's toml; a faulty one counts as absent.
     pub(super) fn settings_of(&self, name: &str) -> VersionConfig {
         self.settings_written(name).unwrap_or_default()
     }
 
-    /// The settings of a version's toml; `None` where it is faulty, which is said.
+    /// The settings of a version's toml; `None` where it is faulty, which `say_settings` says.
     fn settings_written(&self, name: &str) -> Option<VersionConfig> {
         let file = super::roles::file_of(name);
         let text = self.settings_texts.get(name).or_else(|| self.settings_texts.get(file));
         match text.map(|text| VersionConfig::parse(&format!("{}/{file}.toml", self.served.name), text)) {
             Some(Ok(settings)) => Some(settings),
-            Some(Err(error)) => {
-                tracing::error!("{error}");
-                None
-            }
+            Some(Err(_)) => None,
             None => Some(VersionConfig::default()),
         }
     }
@@ -273,7 +304,14 @@ impl Keeper {
     }
 
     /// A challenger leaves: no new rows, its waiting ones are shed, its evidence is parked.
-    pub(super) fn leave(&mut self, recorder: &Recorder, no: VersionNo, role: &str, reason: &str) -> Result<(), Fault> {
+    /// `by` is who decided that, and their reason, where it is a decision.
+    pub(super) fn leave(
+        &mut self,
+        recorder: &Recorder,
+        no: VersionNo,
+        (role, reason): (&str, &str),
+        by: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
         let Some(version) = self.version(no) else { return Ok(()) };
         if version.is("champion") || version.is("previous") && role == "retired" {
             return Ok(());
@@ -289,7 +327,12 @@ impl Keeper {
             ..self.row.clone()
         };
         let (copy, model, lineup) = (row.clone(), model_row.clone(), self.lineup_without(no));
+        let decided = by.map(|(author, said)| (author.to_owned(), said.to_owned(), reason.to_owned()));
         recorder.call_blocking(move |core, writer| {
+            if let Some((author, said, why)) = decided {
+                let parties = ("retire", Some(no), None);
+                writer.insert_decision(model.no, now_ms(), parties, (&author, &said, &why), None)?;
+            }
             writer.update_version(&copy)?;
             writer.update_model(&model)?;
             core.set_challengers(writer, model.no, lineup)?;
@@ -344,13 +387,25 @@ impl Keeper {
         }
         let is_other = |v: &&Version| v.is_live() && v.row.digest == digest && v.row.name != name;
         let other = self.versions.iter().find(is_other)?;
-        (!self.settings_of(name).twin).then(|| {
-            format!(
-                "has the same bytes as '{}': remove it, or set twin = true in {}.toml to run a copy",
-                other.row.name,
-                super::roles::file_of(name)
-            )
-        })
+        let (settings, same) = (self.settings_written(name), &other.row.name);
+        let toml = format!("{}.toml", super::roles::file_of(name));
+        match settings {
+            Some(settings) if settings.twin => None,
+            Some(_) => Some(format!(
+                "has the same bytes as '{same}': remove it, or set twin = true in {toml} to run a copy"
+            )),
+            None => Some(format!(
+                "has the same bytes as '{same}', and {toml}, which could say twin = true, cannot be read: mend it"
+            )),
+        }
+    }
+
+    /// Versions of the same bytes that are no longer loaded, the latest last.
+    pub(super) fn earlier_of(&self, version: &Version) -> Vec<VersionNo> {
+        let is_earlier = |v: &&Version| {
+            v.row.no != version.row.no && v.row.digest == version.row.digest && !v.is_live() && !v.is("quarantined")
+        };
+        self.versions.iter().filter(is_earlier).map(|v| v.row.no).collect()
     }
 
     /// The version that was quarantined for these bytes: they stay so under any name.
@@ -398,7 +453,8 @@ impl Keeper {
         let (Some(interface), Some(head)) = (&self.interface, self.champion_head()) else {
             return;
         };
-        self.say_mode(super::policy::why_off(&self.config, interface.task));
+        let remedy = head.remedy.clone();
+        self.say_mode(super::policy::why_off(&self.config, interface.task).map(|why| remedy.unwrap_or(why)));
         let schema = interface.schema(&self.served.carried);
         let may_be_named = matches!(self.wants_features(), Ok(true));
         let instead = interface.instead_of_instances(&self.served.name, may_be_named);
@@ -449,6 +505,14 @@ impl Keeper {
         let probe = crate::model::facts::unpack(&facts.probe_outputs);
         let settings = self.config.head(&version.settings);
         Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &settings)
+    }
+
+    /// Why a version may not answer inside the gateway under the settings of this moment.
+    pub(super) fn unfit_to_answer(&self, version: &Version) -> Option<String> {
+        if self.config.isolation == Isolation::Inline {
+            return None;
+        }
+        crate::model::remedy::unfit_to_answer(&version.facts.as_ref()?.scan)
     }
 
     /// Loads a version into this process, warm, to run as the settings of this moment say.

@@ -63,6 +63,18 @@ pub(super) fn why_off(config: &ModelConfig, task: Option<Task>) -> Option<String
     metric(config, task).err().filter(|_| config.policy.mode != Mode::Off)
 }
 
+/// What a row without a label counts as must be a label that the champion's outputs can be compared with.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn check_absent(config: &ModelConfig, head: &Head) -> Result<(), String> {
+    let (Some(label), Some(_)) = (&config.label.absent, head.task) else {
+        return Ok(());
+    };
+    let said = head.truth(label).map(|_| ());
+    said.map_err(|why| format!("[label] absent = {label} means nothing: {why}"))
+}
+
 /// When rows close and what silence means.
 pub(super) fn closing(config: &ModelConfig, head: Option<&Head>) -> Closing {
     let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());

@@ -112,6 +112,9 @@ impl Thread {
         if let Some(version) = keeper.version(to).filter(|v| !v.is_loaded()) {
             return Err(format!("version '{}' is {}", version.row.name, version.row.role));
         }
+        if let Some(why) = keeper.version(to).and_then(|version| keeper.unfit_to_answer(version)) {
+            return Err(why);
+        }
         // Usually the champion and the one before; fewer where a restart could not load them.
         let warm: Vec<Arc<Loaded>> = keeper.served.slot.load().map(|c| c.loaded()).unwrap_or_default();
         let incoming = match warm.iter().find(|loaded| loaded.info.no == to) {
@@ -259,6 +262,7 @@ impl Thread {
         };
         keeper.interface = Some(interface);
         keeper.refresh_view(self.config.max_rows);
+        keeper.served.metrics.swapped(SwapKind::First);
         self.seat(model, loaded, None);
         tracing::info!(model, version = ?no, "first champion");
         Ok(Ok(()))
@@ -268,6 +272,9 @@ impl Thread {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         let version = keeper.version(no).ok_or("no such version")?;
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
+        if let Some(why) = keeper.unfit_to_answer(version) {
+            return Err(why);
+        }
         let head = keeper.head(version)?;
         let is_listed = keeper.config.features.is_some() || version.settings.features.is_some();
         let interface = Interface::first(
@@ -277,7 +284,11 @@ impl Thread {
             (head.task, head.classes.clone()),
         )?;
         let info = keeper.info(version, &interface)?;
-        let loaded = keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)?;
+        let loaded = keeper.load(
+            Arc::new(info),
+            &self.whole_bytes_of(model, version)?,
+            self.config.workers,
+        )?;
         Ok((interface, loaded))
     }
 
@@ -393,22 +404,12 @@ impl Thread {
     fn spec(&self, version: &super::keeper::Version, info: &VersionInfo) -> Result<ChallengerSpec, String> {
         let path = self.path_of(version)?;
         let mut spec = ChallengerSpec::new(info.no, info.name.clone(), path, info.layout.clone(), info.head.clone());
+        spec.digest = Some(version.row.stored_digest.clone().unwrap_or_else(|| info.digest.clone()));
         spec.batched = info.batched;
         spec.cpu_limit = self.config.runner.cpu_timeout;
         spec.wall_limit = self.config.runner.wall_timeout;
         spec.limits.data_bytes = Some(self.config.runner.memory_bytes);
         Ok(spec)
-    }
-
-    /// Where a version's bytes lie in the content store.
-    ///
-    /// # Errors
-    /// The store has lost them.
-    pub(super) fn path_of(&self, version: &super::keeper::Version) -> Result<std::path::PathBuf, String> {
-        let digest = version.row.stored_digest.as_ref().unwrap_or(&version.row.digest);
-        self.admission
-            .path_of(digest)
-            .ok_or_else(|| format!("the content store has no {digest}: drop the file again"))
     }
 }
 

@@ -175,6 +175,43 @@ impl Keeper {
         })
     }
 
+    /// Where nobody knew the model's task until now, the champion's under the settings of this moment. True when it
+    /// is known from now on.
+    pub(super) fn learn_task(&mut self) -> bool {
+        let Some(head) = self.champion_head() else { return false };
+        let Some(interface) = self.interface.as_mut().filter(|known| known.task.is_none()) else {
+            return false;
+        };
+        (interface.task, interface.classes) = (head.task, head.classes);
+        interface.task.is_some()
+    }
+
+    /// Whether `[label] absent` is a label of this version.
+    pub(super) fn check_absent(&self, version: Option<&Version>) -> Result<(), String> {
+        let Some(head) = version.and_then(|version| self.head(version).ok()) else {
+            return Ok(());
+        };
+        super::policy::check_absent(&self.config, &head)
+            .map_err(|why| format!("{}/model.toml: {why}", self.served.name))
+    }
+
+    /// Whether those that answer may run where the settings of this moment want them.
+    pub(super) fn check_isolation(&self) -> Result<(), String> {
+        let answers = |v: &&Version| v.is("champion") || v.is("previous");
+        for version in self.versions.iter().filter(answers) {
+            if let Some(why) = self.unfit_to_answer(version) {
+                return Err(format!("{} '{}': {why}", version.row.role, version.row.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each challenger, why it may not be champion under the settings of this moment.
+    pub(super) fn bars(&self) -> Vec<(VersionNo, Option<String>)> {
+        let challengers = self.versions.iter().filter(|v| v.is("challenger"));
+        challengers.map(|v| (v.row.no, self.unfit_to_answer(v))).collect()
+    }
+
     /// Whether every loaded version can be read under the settings of this moment, as the model's clients expect.
     fn check_heads(&self) -> Result<(), String> {
         let Some(interface) = &self.interface else {

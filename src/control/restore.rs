@@ -114,8 +114,21 @@ impl Thread {
         }
     }
 
+    /// Bytes are in the store, whatever the name that they came under: whoever could not be loaded for want of them now is.
+    pub(super) fn bytes_came(&mut self, model: &str, digest: &str) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
+        let loaded = keeper
+            .versions
+            .iter()
+            .filter(|v| v.is_loaded() && v.row.digest == digest);
+        let loaded: Vec<VersionNo> = loaded.map(|v| v.row.no).collect();
+        loaded.into_iter().try_for_each(|no| self.bytes_are_there(model, no))
+    }
+
     /// The bytes of a version that is to run are in the store: what could not be loaded for want of them now is.
-    pub(super) fn bytes_are_there(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
+    fn bytes_are_there(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
@@ -146,7 +159,11 @@ impl Thread {
             .as_ref()
             .ok_or("the ledger has lost the model's interface")?;
         let info = keeper.info(version, interface)?;
-        keeper.load(Arc::new(info), &self.path_of(version)?, self.config.workers)
+        keeper.load(
+            Arc::new(info),
+            &self.whole_bytes_of(model, version)?,
+            self.config.workers,
+        )
     }
 
     fn restore_runners(&mut self, model: &str) -> Result<(), Fault> {

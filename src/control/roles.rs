@@ -20,6 +20,9 @@ use crate::time::now_ms;
 
 /// Why a version is retired whose file went; a file that comes back with the same bytes brings it back.
 pub(super) const FILE_GONE: &str = "its file is gone";
+/// A file that waits for its external data for longer than this is shown as waiting for it.
+const LACKING_MS: i64 = 1_000;
+
 /// Why a version is retired that was never shadowed and whose file holds other bytes now.
 pub(super) const REPLACED: &str = "newer bytes took its name before it was shadowed";
 
@@ -56,14 +59,27 @@ impl Thread {
             .cloned()
             .collect();
         for name in absent {
-            let done = self.note_gone(&name, &BTreeSet::new());
-            self.report(done);
+            let path = self.config.models.join(&name);
+            self.is_away(
+                &name,
+                &format!("{} is not there: what was loaded from it stays", path.display()),
+            );
         }
         self.settler.prune();
         let names: Vec<String> = self.keepers.keys().cloned().collect();
         for name in names {
             self.advance(&name);
         }
+    }
+
+    /// A model's directory cannot be looked into: nothing of it is known to be gone.
+    fn is_away(&mut self, model: &str, why: &str) {
+        self.say_once(&format!("{model}/"), why);
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
+        keeper.away = Some(why.to_owned());
+        keeper.versions.iter_mut().for_each(|version| version.gone_since = None);
     }
 
     /// Says something about a place in the directory once, until it is something else.
@@ -81,10 +97,14 @@ impl Thread {
         let contents = match directory.contents {
             Ok(contents) => contents,
             Err(unreadable) => {
-                self.say_once(&unreadable.path, &unreadable.to_string());
+                self.is_away(&directory.name, &unreadable.to_string());
                 return Ok(());
             }
         };
+        self.said.remove(&format!("{}/", directory.name));
+        if let Some(keeper) = self.keepers.get_mut(&directory.name) {
+            keeper.away = None;
+        }
         if !self.keepers.contains_key(&directory.name) {
             if contents.versions.is_empty() && contents.refused.is_empty() {
                 return Ok(());
@@ -98,21 +118,25 @@ impl Thread {
         }
         let now = now_ms();
         for file in &contents.versions {
-            let settings = match file.settings.as_deref().map(text_of).transpose() {
-                Ok(text) => text.flatten(),
-                Err(error) => {
-                    self.say_once(&format!("{}/{}.toml", directory.name, file.name), &error.to_string());
-                    None
-                }
-            };
+            let settings = file.settings.as_deref().map(text_of).transpose();
             if let Some(keeper) = self.keepers.get_mut(&directory.name)
-                && keeper.note_settings(&file.name, settings)
+                && match settings {
+                    Ok(text) => keeper.note_settings(&file.name, text.flatten()),
+                    Err(error) => keeper.note_unreadable(&file.name, error.to_string()),
+                }
             {
                 self.settler.forget(&file.path);
             }
             match self.settler.look(file, now, &crate::admission::external) {
                 Look::Unchanged => {}
                 Look::Waiting(_) => self.look_at = self.look_at.min(Instant::now() + SETTLING),
+                Look::Lacking(why, for_ms) => {
+                    self.look_at = self.look_at.min(Instant::now() + SETTLING);
+                    if for_ms >= LACKING_MS {
+                        let (name, reason) = (file.name.clone(), why);
+                        self.refuse_name(&directory.name, &Refused { name, reason })?;
+                    }
+                }
                 Look::Ready(unit) => {
                     if self.admission.store(&directory.name, unit)
                         && let Some(keeper) = self.keepers.get_mut(&directory.name)
@@ -217,10 +241,20 @@ impl Thread {
                 tracing::warn!(model, "`champion` names the first champion only: ignored; use promote");
             }
         }
+        let champion = keeper.row.champion.and_then(|no| keeper.version(no));
+        if let Err(why) = keeper.check_isolation().and_then(|()| keeper.check_absent(champion)) {
+            self.refuse_settings(model, before, &why);
+            return Ok(());
+        }
+        let interface = keeper.interface.clone();
+        let learned = keeper.learn_task();
         let change = keeper.change_since(&before);
         let prepared = match change.map(|change| self.prepare(model, change)).transpose() {
             Ok(prepared) => prepared,
             Err(why) => {
+                if let Some(keeper) = self.keepers.get_mut(model) {
+                    keeper.interface = interface;
+                }
                 self.refuse_settings(model, before, &why);
                 return Ok(());
             }
@@ -230,6 +264,11 @@ impl Thread {
         };
         let row = ModelRow {
             settings: Some(text),
+            interface: if learned {
+                serde_json::to_string(&keeper.interface).ok()
+            } else {
+                keeper.row.interface.clone()
+            },
             ..keeper.row.clone()
         };
         let rules = keeper.interface.as_ref().map(|interface| {
@@ -238,6 +277,11 @@ impl Thread {
                 super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
             )
         });
+        let bars = if before.isolation == keeper.config.isolation {
+            Vec::new()
+        } else {
+            keeper.bars()
+        };
         let is_read_anew = change == Some(Change::Meaning);
         let lineup = prepared.as_ref().map(|prepared| prepared.shadows.clone());
         let copy = row.clone();
@@ -259,11 +303,15 @@ impl Thread {
                 book.apply(writer, &Event::Restart, now_ms())?;
             }
             book.closing = closing;
+            for (version, why) in bars {
+                book.apply(writer, &Event::Bar { version, why }, now_ms())?;
+            }
             Ok(())
         });
         if let Err(error) = recorded {
             // Neither in force nor forgotten: the next look tries again.
             keeper.config = before;
+            keeper.interface = interface;
             keeper.config_text = None;
             if let Some(prepared) = prepared {
                 self.undo(model, prepared);
@@ -306,7 +354,8 @@ impl Thread {
             return;
         };
         keeper.config = before;
-        let text = format!("{model}/model.toml: {why}");
+        let place = format!("{model}/model.toml: ");
+        let text = format!("{place}{}", why.strip_prefix(&place).unwrap_or(why));
         tracing::error!(model, "the last good settings stay in force: {text}");
         keeper.served.settings_fault.store(Arc::new(Some(text)));
     }
@@ -351,7 +400,7 @@ impl Thread {
                 role => {
                     tracing::info!(model, version = name, "retired: {FILE_GONE}");
                     if role == "challenger" {
-                        self.leave(model, no, "retired", FILE_GONE)?;
+                        self.leave(model, no, ("retired", FILE_GONE), Some(("registry", FILE_GONE)))?;
                     } else {
                         self.set_role(model, no, "retired", Some(FILE_GONE))?;
                     }
@@ -391,7 +440,7 @@ impl Thread {
 }
 
 /// `name@digest` came from the file `name`.
-pub(super) fn file_of(version: &str) -> &str {
+pub(crate) fn file_of(version: &str) -> &str {
     match version.rsplit_once('@') {
         Some((file, digest)) if digest.len() == 8 && digest.bytes().all(|b| b.is_ascii_hexdigit()) => file,
         _ => version,

@@ -19,7 +19,7 @@ use crate::model::tensor::{Data, Datatype, Tensor, Text};
 const MAX_RANK: usize = 32;
 
 /// The interface's inputs from the text of an `inputs` object, in the interface's order, and how many rows they are
-/// (1 where the model is not batched).
+/// (1 where the interface leaves no room for more).
 ///
 /// # Errors
 /// The first thing that does not fit, with the input's name and the remedy.
@@ -90,7 +90,7 @@ pub(super) fn single(raw: &str, signature: &Signature, rules: Rules) -> Result<B
         return Err(fault);
     }
     done.map_err(|e| located("instances", &e))?;
-    let inputs = vec![builder.finish()?];
+    let inputs = vec![builder.finish(&signature.sent_shape(spec))?];
     let rows = rows(&inputs, signature, rules.max_rows)?;
     Ok(Batch::Tensors { inputs, rows })
 }
@@ -109,7 +109,7 @@ fn all(found: Vec<Option<Tensor>>, signature: &Signature) -> Result<Vec<Tensor>,
 }
 
 fn rows(inputs: &[Tensor], signature: &Signature, max_rows: usize) -> Result<usize, Error> {
-    if !signature.has_dynamic_rows() {
+    if !signature.takes_rows() {
         return Ok(1);
     }
     let rows = inputs.first().map_or(0, Tensor::rows);
@@ -166,7 +166,8 @@ impl<'s> Object<'s> {
             self.fault.get_or_insert(fault);
         }
         done?;
-        let tensor = builder.finish().map_err(|e| stop(&mut self.fault, e))?;
+        let shape = self.signature.sent_shape(spec);
+        let tensor = builder.finish(&shape).map_err(|e| stop(&mut self.fault, e))?;
         if let Some(slot) = self.found.get_mut(at) {
             *slot = Some(tensor);
         }
@@ -320,13 +321,11 @@ impl<'s> Builder<'s> {
         if ragged { Err(self.ragged()) } else { Ok(()) }
     }
 
-    fn finish(self) -> Result<Tensor, Error> {
+    fn finish(self, wanted: &[i64]) -> Result<Tensor, Error> {
         let sent: Vec<usize> = self.lengths.iter().map(|l| l.unwrap_or(0)).collect();
         let count = self.data.len();
-        let shape = fit(&sent, count, &self.spec.shape);
-        let TensorSpec {
-            name, shape: wanted, ..
-        } = self.spec;
+        let shape = fit(&sent, count, wanted);
+        let name = &self.spec.name;
         shape.and_then(|shape| Tensor::new(shape, self.data)).ok_or_else(|| {
             let text = format!("input '{name}' has shape {sent:?}, {wanted:?} is expected (-1 is any size)");
             Error::new(Kind::WrongShape, text)

@@ -1,6 +1,6 @@
 //! What the admin routes and the scrapes show.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -178,11 +178,15 @@ fn view(served: &Served, moment: &Moment) -> Value {
             .iter()
             .any(|other| other.name == v.name && other.no > v.no)
     };
+    let faults = served.version_faults.load();
     let versions: Vec<Value> = moment
         .versions
         .iter()
         .filter(newest)
-        .map(|v| version(v, moment, executions.get(&v.no)))
+        .map(|v| {
+            let fault = fault_of(&faults, &v.name);
+            version(v, moment, executions.get(&v.no), fault)
+        })
         .collect();
     let interface: Value = moment
         .row
@@ -218,7 +222,14 @@ fn stand_in(served: &Served) -> Value {
     }
 }
 
-fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>) -> Value {
+/// What is wrong with the toml of the file that a version came from.
+fn fault_of<'a>(faults: &'a BTreeMap<String, String>, version: &str) -> Option<&'a String> {
+    faults
+        .get(version)
+        .or_else(|| faults.get(crate::control::file_of(version)))
+}
+
+fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Option<&String>) -> Value {
     let evidence = moment
         .verdicts
         .iter()
@@ -240,6 +251,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>) -> Value 
         "role": v.role,
         "digest": v.digest,
         "reason": v.reason,
+        "settings_error": fault,
         "arrived": rfc3339(v.arrived_ms),
         "evidence": evidence,
         "coverage": coverage,

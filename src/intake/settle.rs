@@ -79,6 +79,8 @@ pub enum Look {
     Unchanged,
     /// Not whole yet; the reason is fit for a status page.
     Waiting(String),
+    /// It names a file that is not there, for so long (milliseconds); the reason is fit for a status page.
+    Lacking(String, i64),
     /// New or changed, and whole: to be put into the store.
     Ready(Unit),
 }
@@ -89,6 +91,8 @@ pub struct Settler {
     settle_ms: i64,
     seen: HashMap<PathBuf, Seen>,
     known: HashMap<PathBuf, Known>,
+    /// Since when files lack what they name, Unix ms.
+    lacking: HashMap<PathBuf, i64>,
 }
 
 impl Settler {
@@ -99,6 +103,7 @@ impl Settler {
             settle_ms: i64::try_from(settle_ms).unwrap_or(i64::MAX),
             seen: HashMap::new(),
             known: HashMap::new(),
+            lacking: HashMap::new(),
         }
     }
 
@@ -147,7 +152,9 @@ impl Settler {
             if super::is_external_name(&name) {
                 match self.still(&path, now_ms) {
                     None if Print::of(&path).is_none() => {
-                        return Look::Waiting(format!("waits for its external data {name}"));
+                        let why = format!("waits for its external data {name}: copy that file beside it");
+                        let since = *self.lacking.entry(version.path.clone()).or_insert(now_ms);
+                        return Look::Lacking(why, now_ms.saturating_sub(since));
                     }
                     None => return Look::Waiting(format!("its external data {name} is still being written")),
                     print => prints.push(print),
@@ -155,6 +162,7 @@ impl Settler {
             }
             parts.push(Part { name, path });
         }
+        self.lacking.remove(&version.path);
         let Some(known) = self.known.get_mut(&version.path) else {
             return Look::Unchanged;
         };
@@ -175,10 +183,16 @@ impl Settler {
         self.known.remove(path);
     }
 
+    /// The same for all files beneath a folder.
+    pub fn forget_beneath(&mut self, folder: &Path) {
+        self.known.retain(|path, _| !path.starts_with(folder));
+    }
+
     /// Lets go of files that are no longer there; for every full rescan.
     pub fn prune(&mut self) {
         self.seen.retain(|path, _| path.exists());
         self.known.retain(|path, _| path.exists());
+        self.lacking.retain(|path, _| path.exists());
     }
 
     /// The file's state, once it has been in it long enough.

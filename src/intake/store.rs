@@ -74,6 +74,9 @@ pub enum IntakeError {
     /// The stored files are not what their digest says.
     #[error("{0}")]
     Damaged(String),
+    /// Nothing is stored under the digest.
+    #[error("{0}")]
+    Missing(String),
 }
 
 /// The content store; one per state directory.
@@ -171,40 +174,28 @@ impl Store {
     /// # Errors
     /// It is not there, or not what its digest says.
     pub fn verify(&self, digest: &str) -> Result<(), IntakeError> {
+        compare(&self.folder(digest)?, digest)
+    }
+
+    /// Puts a stored model that is not what its digest says out of the way, for somebody to look at: its place is free
+    /// for a good copy.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn set_aside(&self, digest: &str) -> Result<PathBuf, IntakeError> {
         let folder = self.folder(digest)?;
-        let mut parts = Vec::new();
-        for name in self.parts(digest)? {
-            let mut hasher = Sha256::new();
-            let mut file = File::open(folder.join(&name)).map_err(IntakeError::Storage)?;
-            pour(&mut file, |chunk| {
-                hasher.update(chunk);
-                Ok(())
-            })
-            .map_err(IntakeError::Storage)?;
-            parts.push((name, hex(&hasher.finalize())));
+        let aside = folder.with_extension("damaged");
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(IntakeError::Storage)?;
         }
-        if digest_of(&parts) == digest {
-            return Ok(());
-        }
-        Err(IntakeError::Damaged(format!(
-            "the stored copy of {digest} is damaged: remove {} and drop the model again",
-            folder.display()
-        )))
+        fs::rename(&folder, &aside).map_err(IntakeError::Storage)?;
+        sync(&self.blobs).map_err(IntakeError::Storage)?;
+        Ok(aside)
     }
 
     /// Names of a stored model's files: the model first, then external data in order.
     fn parts(&self, digest: &str) -> Result<Vec<String>, IntakeError> {
-        let missing = || IntakeError::Damaged(format!("{digest} is not in the store: drop the model again"));
-        let entries = fs::read_dir(self.folder(digest)?).map_err(|_| missing())?;
-        let mut names: Vec<String> = entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort_by_key(|name| (name != MAIN, name.clone()));
-        if names.first().is_none_or(|name| name != MAIN) {
-            return Err(missing());
-        }
-        Ok(names)
+        parts_in(&self.folder(digest)?, digest)
     }
 
     /// A digest is also part of a path: only 64 hexadecimal digits may be.
@@ -244,6 +235,45 @@ impl Store {
         }
         drop(draft);
         Ok(stored)
+    }
+}
+
+/// Reads the stored model in `folder` and compares it with its digest.
+///
+/// # Errors
+/// It is not there, or not what its digest says.
+pub fn compare(folder: &Path, digest: &str) -> Result<(), IntakeError> {
+    let mut parts = Vec::new();
+    for name in parts_in(folder, digest)? {
+        let mut hasher = Sha256::new();
+        let mut file = File::open(folder.join(&name)).map_err(IntakeError::Storage)?;
+        pour(&mut file, |chunk| {
+            hasher.update(chunk);
+            Ok(())
+        })
+        .map_err(IntakeError::Storage)?;
+        parts.push((name, hex(&hasher.finalize())));
+    }
+    if digest_of(&parts) == digest {
+        return Ok(());
+    }
+    Err(IntakeError::Damaged(format!("the stored copy of {digest} is damaged")))
+}
+
+fn parts_in(folder: &Path, digest: &str) -> Result<Vec<String>, IntakeError> {
+    let missing = || IntakeError::Missing(format!("{digest} is not in the content store"));
+    let entries = fs::read_dir(folder).map_err(|_| missing())?;
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort_by_key(|name| (name != MAIN, name.clone()));
+    match names.first() {
+        Some(first) if first == MAIN => Ok(names),
+        // An empty place would keep a good copy out.
+        _ => Err(IntakeError::Damaged(format!(
+            "the stored copy of {digest} has no model file"
+        ))),
     }
 }
 

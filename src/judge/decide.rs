@@ -83,6 +83,9 @@ impl Judge {
         if evidence.armed.is_none() && evidence.lose.value() >= 1.0 / policy.alpha {
             return Some(Obstacle::Loses);
         }
+        if let Some((_, why)) = self.barred.iter().find(|(barred, _)| *barred == contender.version) {
+            return Some(Obstacle::Barred(why.clone()));
+        }
         if labels < policy.min_labels || labels == 0 {
             return Some(Obstacle::Labels {
                 has: labels,

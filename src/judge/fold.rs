@@ -59,6 +59,9 @@ pub struct Judge {
     pub(super) clock: Clock,
     /// The decision that was given and not yet answered.
     pub(super) pending: Option<VersionNo>,
+    /// Challengers that may not be champion, and why.
+    #[serde(default)]
+    pub(super) barred: Vec<(VersionNo, String)>,
 }
 
 impl Judge {
@@ -79,6 +82,7 @@ impl Judge {
             hold: false,
             clock,
             pending: None,
+            barred: Vec::new(),
         }
     }
 

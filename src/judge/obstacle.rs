@@ -12,6 +12,7 @@ pub(super) enum Obstacle {
     Waits { times: u32, since: Clock, span: Span },
     OneClass,
     Loses,
+    Barred(String),
     Labels { has: u64, needs: u64 },
     Bar,
     Dwell { since: Clock, span: Span },
@@ -40,6 +41,7 @@ impl Obstacle {
                 "loses more than the champion: mean difference {:+.4} over {} labels",
                 numbers.mean_difference, numbers.labels
             ),
+            Self::Barred(why) => why.clone(),
             Self::Labels { has, needs } => format!("needs {needs} labels, has {has}"),
             Self::Bar => format!(
                 "ln wealth {:.2} has not reached the bar, {:.2}, after {} labels",

@@ -151,6 +151,19 @@ impl Pairing {
         }
     }
 
+    /// What was counted for `from` is counted for `to`, after [`Judge::inherit`] has given it the evidence.
+    pub fn inherit(&mut self, judge: &Judge, from: VersionNo, to: VersionNo) {
+        if judge.knows(from) || !judge.knows(to) {
+            return;
+        }
+        if self.counts.iter().any(|(version, _)| *version == from) {
+            self.counts.retain(|(version, _)| *version != to);
+        }
+        for (version, _) in self.counts.iter_mut().filter(|(version, _)| *version == from) {
+            *version = to;
+        }
+    }
+
     fn count(&mut self, version: VersionNo, truth: &Truth, enough: u64) -> Classes {
         let Truth::Class(class) = *truth else {
             return Classes::Enough;

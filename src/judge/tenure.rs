@@ -69,6 +69,7 @@ impl Judge {
             self.previous = None;
             self.probation = None;
         }
+        self.barred.retain(|(barred, _)| *barred != version);
         if let Some(contender) = self.queue.iter_mut().find(|c| c.version == version) {
             contender.present = false;
             contender.evidence.armed = None;
@@ -77,6 +78,33 @@ impl Judge {
             && let Some(at) = self.queue.iter().position(|c| !c.present)
         {
             self.queue.remove(at);
+        }
+    }
+
+    /// The bytes of `from` come back as `to`: what was learned of them, and what they must wait out, belongs to `to` from
+    /// now on. Without effect while `from` is here, or where `to` has a place of its own.
+    pub fn inherit(&mut self, from: VersionNo, to: VersionNo) {
+        let is_taken = |v: VersionNo| self.champion == v || self.queue.iter().any(|c| c.version == v && c.present);
+        if from == to || is_taken(from) || is_taken(to) {
+            return;
+        }
+        if let Some(fall) = self.falls.iter().copied().find(|fall| fall.version == from) {
+            self.falls.retain(|f| f.version != from);
+            match self.falls.iter_mut().find(|f| f.version == to) {
+                Some(own) => {
+                    own.times = own.times.saturating_add(fall.times);
+                    if fall.last.row > own.last.row {
+                        own.last = fall.last;
+                    }
+                }
+                None => self.falls.push(Fall { version: to, ..fall }),
+            }
+        }
+        if self.queue.iter().any(|c| c.version == from) {
+            self.queue.retain(|c| c.version != to);
+        }
+        if let Some(contender) = self.queue.iter_mut().find(|c| c.version == from) {
+            contender.version = to;
         }
     }
 
@@ -174,6 +202,17 @@ impl Judge {
         }
     }
 
+    /// `version` may not be champion for this reason, however it does; or it may, when there is none. Its evidence goes on.
+    pub fn bar_from_crown(&mut self, version: VersionNo, why: Option<String>) {
+        self.barred.retain(|(barred, _)| *barred != version);
+        if let Some(why) = why {
+            if self.pending == Some(version) {
+                self.pending = None;
+            }
+            self.barred.push((version, why));
+        }
+    }
+
     /// The decision for `version` could not be carried out: it must hold its wealth for another dwell first.
     pub fn decline(&mut self, version: VersionNo) {
         if self.pending == Some(version) {
@@ -188,15 +227,17 @@ impl Judge {
     }
 
     /// Whom to retire when more than `max` challengers are present: the one furthest below its bar of those that
-    /// have had their dwell. Never the previous champion while it is on call.
+    /// have had their dwell. Never the previous champion while it is on call, nor the one that `stands_by` to answer.
     #[must_use]
-    pub fn room(&self, max: usize, clock: Clock) -> Option<VersionNo> {
+    pub fn room(&self, max: usize, clock: Clock, stands_by: Option<VersionNo>) -> Option<VersionNo> {
         let present = self.queue.iter().filter(|c| c.present);
         if present.clone().count() <= max {
             return None;
         }
         present
-            .filter(|c| self.previous != Some(c.version) && self.policy.dwell.has_passed(c.since, clock))
+            .filter(|c| {
+                ![self.previous, stands_by].contains(&Some(c.version)) && self.policy.dwell.has_passed(c.since, clock)
+            })
             .reduce(|worst, c| if self.lead(c) < self.lead(worst) { c } else { worst })
             .map(|c| c.version)
     }

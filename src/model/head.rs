@@ -79,6 +79,8 @@ pub struct Head {
     pub positive: usize,
     /// See [`HeadSettings::threshold`].
     pub threshold: f64,
+    /// Why the task is unknown, and the line that makes it known.
+    pub remedy: Option<String>,
     source: Source,
     wanted: Vec<usize>,
 }
@@ -105,6 +107,7 @@ impl Head {
             classes: found.classes,
             positive,
             threshold: settings.threshold,
+            remedy: found.remedy,
             wanted: found.source.wanted(),
             source: found.source,
         };

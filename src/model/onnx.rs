@@ -6,6 +6,7 @@
 
 mod classes;
 mod debris;
+mod hazard;
 mod walk;
 mod weights;
 mod wire;
@@ -74,9 +75,21 @@ pub struct Scan {
     pub nodes: usize,
     /// Deepest nesting of graphs.
     pub depth: usize,
+    /// Operators that may bring down the process that runs them, as an engineer calls them; see [`Scan::hazard`].
+    #[serde(default)]
+    pub hazards: Option<Vec<String>>,
 }
 
 impl Scan {
+    /// The first operator of the file that may bring down the process that runs it; `None` where all are harmless.
+    #[must_use]
+    pub fn hazard(&self) -> Option<&str> {
+        match &self.hazards {
+            Some(hazards) => hazards.first().map(String::as_str),
+            None => Some("one that nobody has looked at"),
+        }
+    }
+
     /// The feature names that the file carries in its metadata under `feature_names`: a JSON list or a comma list.
     #[must_use]
     pub fn feature_names(&self) -> Option<Vec<String>> {
@@ -103,7 +116,9 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, ScanError> {
     if let Some(debris) = debris::recognise(bytes) {
         return Err(debris);
     }
-    walk::model(bytes).map_err(|fault| if debris::is_text(bytes) { debris::text() } else { fault })
+    let mut scan = walk::model(bytes).map_err(|fault| if debris::is_text(bytes) { debris::text() } else { fault })?;
+    scan.hazards = Some(hazard::find(bytes)?);
+    Ok(scan)
 }
 
 #[cfg(test)]

@@ -50,6 +50,16 @@ pub fn remedy(scan: &Scan, error: &str) -> Option<String> {
     None
 }
 
+/// Why a file may not answer inside the gateway, and the line that lets it.
+#[must_use]
+pub fn unfit_to_answer(scan: &Scan) -> Option<String> {
+    let operator = scan.hazard()?;
+    Some(format!(
+        "its operator {operator} may bring down the process that runs it, and a champion runs inside the gateway: add the \
+         line isolation = \"inline\" to model.toml to let it answer all the same"
+    ))
+}
+
 /// What a file that loads could do better; each a sentence with what to add.
 #[must_use]
 pub fn advice(scan: &Scan, signature: &Signature, named: bool) -> Vec<String> {

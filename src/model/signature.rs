@@ -33,6 +33,29 @@ impl Signature {
         !self.inputs.is_empty() && self.inputs.iter().all(|i| i.shape.first() == Some(&-1))
     }
 
+    /// True when every input is one row, `[1, …]`: several rows are run one by one, and their outputs joined.
+    #[must_use]
+    pub fn has_one_row(&self) -> bool {
+        let is_row = |input: &TensorSpec| input.shape.len() >= 2 && input.shape.first() == Some(&1);
+        !self.inputs.is_empty() && self.inputs.iter().all(is_row)
+    }
+
+    /// True when a request may carry several rows, together or one by one.
+    #[must_use]
+    pub fn takes_rows(&self) -> bool {
+        self.has_dynamic_rows() || self.has_one_row()
+    }
+
+    /// The shape that a request may send for an input: any number of rows where several may come.
+    #[must_use]
+    pub fn sent_shape(&self, input: &TensorSpec) -> Vec<i64> {
+        let mut shape = input.shape.clone();
+        if let Some(rows) = shape.first_mut().filter(|_| self.has_one_row()) {
+            *rows = -1;
+        }
+        shape
+    }
+
     /// The outputs' names, to be shared by whoever carries them.
     #[must_use]
     pub fn output_names(&self) -> Vec<std::sync::Arc<str>> {

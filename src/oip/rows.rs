@@ -286,8 +286,9 @@ fn ordered(sent: Vec<(String, Tensor)>, signature: &Signature) -> Result<Vec<Ten
         };
         same_datatype(&name, tensor.datatype(), spec.datatype)?;
         let fits = |(&d, &s): (&usize, &i64)| s < 0 || usize::try_from(s) == Ok(d);
-        if tensor.shape().len() != spec.shape.len() || !tensor.shape().iter().zip(&spec.shape).all(fits) {
-            return Err(misshapen(&name, tensor.shape(), &spec.shape));
+        let wanted = signature.sent_shape(spec);
+        if tensor.shape().len() != wanted.len() || !tensor.shape().iter().zip(&wanted).all(fits) {
+            return Err(misshapen(&name, tensor.shape(), &wanted));
         }
         if slot.replace(tensor).is_some() {
             return Err(twice(&name));
@@ -303,9 +304,9 @@ fn ordered(sent: Vec<(String, Tensor)>, signature: &Signature) -> Result<Vec<Ten
     all.collect()
 }
 
-/// How many rows the tensors are: 1 where the model is not batched, and none where an empty tensor was sent.
+/// How many rows the tensors are: 1 where the interface leaves no room for more, and none where an empty tensor was sent.
 fn count(inputs: &[Tensor], signature: &Signature, max_rows: usize) -> Result<usize, Error> {
-    if !signature.has_dynamic_rows() {
+    if !signature.takes_rows() {
         return Ok(1);
     }
     let rows = inputs.first().map_or(0, Tensor::rows);

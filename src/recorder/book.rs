@@ -198,6 +198,12 @@ impl Book {
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
         event.apply(&mut self.judge);
         journal::forget_answered(&mut self.pending, self.judge.as_ref());
+        if let (Event::Inherit { from, to }, Some(judge)) = (event, &self.judge) {
+            self.pairing.inherit(judge, *from, *to);
+            self.pairing_text = json("label counts", &self.pairing)?;
+            // To be stored, whether rows have come or not.
+            self.saved.1 = u64::MAX;
+        }
         Ok(())
     }
 

@@ -32,6 +32,13 @@ pub enum Event {
         /// When.
         clock: Clock,
     },
+    /// The bytes of a version that left come back as another version.
+    Inherit {
+        /// Who left.
+        from: VersionNo,
+        /// Who comes.
+        to: VersionNo,
+    },
     /// A challenger leaves.
     Leave {
         /// Which.
@@ -57,6 +64,13 @@ pub enum Event {
     Hold {
         /// Whether.
         on: bool,
+    },
+    /// A challenger may not be champion, or may again.
+    Bar {
+        /// Which.
+        version: VersionNo,
+        /// Why not.
+        why: Option<String>,
     },
     /// A decision could not be carried out.
     Decline {
@@ -84,6 +98,7 @@ impl Event {
         match self {
             Self::Start { .. } => {}
             Self::Enter { version, clock } => judge.enter(*version, *clock),
+            Self::Inherit { from, to } => judge.inherit(*from, *to),
             Self::Leave { version } => judge.leave(*version),
             Self::Policy { policy } => {
                 judge.set_policy(policy.clone());
@@ -91,6 +106,7 @@ impl Event {
             Self::Restart => judge.restart_evidence(),
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
+            Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
             Self::Decline { version } => judge.decline(*version),
         }
     }

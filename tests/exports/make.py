@@ -59,7 +59,8 @@ def tensor(array):
 
 
 def save(name, model, feeds, how, **case):
-    """`how` turns Python ONNX Runtime's outputs by name into a list of scores, or is a piece of the refusal."""
+    """`how` turns Python ONNX Runtime's outputs by name into a list of scores, or is a piece of the refusal, or
+    `unread` and a piece of what makes scores of its raw outputs."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
     assert len(data) < 10_240, (name, len(data))
     (HERE / f"{name}.onnx").write_bytes(data)
@@ -67,6 +68,8 @@ def save(name, model, feeds, how, **case):
     entry["inputs"] = [tensor(f) for f in feeds]
     if isinstance(how, str):
         entry["refused"] = how
+    elif isinstance(how, dict):
+        entry |= how
     else:
         session = onnxruntime.InferenceSession(str(HERE / f"{name}.onnx"), providers=["CPUExecutionProvider"])
         names = [i.name for i in session.get_inputs()]
@@ -208,7 +211,7 @@ def torch_like():
         return z / z.sum(axis=1, keepdims=True)
 
     fixed = graph("fixed", gemm, [info("x", [1, 3])], [info("logits", [1, 3])], weights(weight, bias))
-    save("torch_logits_fixed_batch", fixed, [ROWS], 'link = "softmax"')
+    save("torch_logits_fixed_batch", fixed, [ROWS], {"unread": 'link = "softmax"'})
     save("torch_logits_fixed_batch_softmax", fixed, [ROWS], softmax, settings={"task": "multiclass", "link": "softmax"})
     moving = graph("moving", gemm, [info("x", ["batch", 3])], [info("logits", ["batch", 3])], weights(weight, bias))
     save("torch_logits_softmax", moving, [ROWS], softmax, settings={"link": "softmax"})

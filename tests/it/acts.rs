@@ -239,7 +239,7 @@ fn a_quarantined_version_is_out_by_its_bytes_until_a_person_retires_it() {
     let site = Site::new(
         "settle_ms = 100\npoll = \"100ms\"\ngone = \"300ms\"\n[runner]\ncpu_timeout = \"300ms\"\nwall_timeout = \"20s\"\n",
     );
-    site.model_toml("m", "champion = \"mean\"\n")
+    site.model_toml("m", "champion = \"mean\"\nisolation = \"inline\"\n")
         .drop_file("m", "mean", &data("mean"))
         .drop_file("m", "endless", &data("endless"));
     let gateway = site.start().ready();
@@ -290,4 +290,52 @@ fn a_quarantined_version_is_out_by_its_bytes_until_a_person_retires_it() {
     assert_eq!(gateway.act("m", "retire", Some("endless")).0, 200);
     assert_eq!(gateway.version("m", "endless")["role"], "retired");
     gateway.until_role("m", "again", "challenger");
+}
+
+#[test]
+fn a_version_that_could_bring_the_gateway_down_is_shadowed_and_not_crowned() {
+    let site = Site::new("settle_ms = 100\npoll = \"100ms\"\n");
+    // As first champion it is refused, and the line to add lets it in.
+    site.drop_file("d", "div", &data("div"));
+    site.model_toml("m", "champion = \"mean\"\n")
+        .drop_file("m", "mean", &data("mean"))
+        .drop_file("m", "endless", &data("endless"));
+    let gateway = site.start().ready();
+    let says = |text: &str, operator: &str| text.contains(operator) && text.contains("isolation = \"inline\"");
+    let refused = gateway.until_role("d", "div", "rejected");
+    assert!(
+        says(refused["reason"].as_str().unwrap(), "Div of integers"),
+        "{refused}"
+    );
+    let ask = json!({"model": "d", "inputs": {"a": [[7]], "b": [[2]]}});
+    assert_eq!(gateway.predict(&ask).0, 503);
+
+    let shadowed = gateway.until_role("m", "endless", "challenger");
+    let evidence = &shadowed["evidence"];
+    assert!(says(evidence["why"].as_str().unwrap(), "Loop"), "{shadowed}");
+    assert_eq!(evidence["verdict"], "not yet");
+    for action in ["promote", "rollback"] {
+        let (status, answer) = gateway.act("m", action, Some("endless"));
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 409 && says(error, "Loop"), "{status} {answer}");
+    }
+    assert_eq!(gateway.view("m")["champion"]["version"], "mean");
+    assert_eq!(gateway.view("m")["hold"], Value::Null);
+
+    site.model_toml("d", "isolation = \"inline\"\n")
+        .model_toml("m", "isolation = \"inline\"\n");
+    until("it answers", || (gateway.predict(&ask).0 == 200).then_some(()));
+    until("the word is taken", || {
+        (gateway.act("m", "promote", Some("endless")).0 == 200).then_some(())
+    });
+    // And not back, as long as it may have to answer.
+    site.model_toml("m", "");
+    until("the edit is refused", || {
+        let view = gateway.view("m");
+        view["settings_error"]
+            .as_str()
+            .filter(|why| says(why, "Loop"))
+            .map(drop)
+    });
+    assert_eq!(gateway.view("m")["champion"]["version"], "endless");
 }

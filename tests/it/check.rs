@@ -59,6 +59,11 @@ fn every_export_and_every_reject_is_judged_offline_as_it_is_live() {
                     (Some(0), &Value::Bool(true)),
                     "{file}: {said}"
                 );
+                let unread = case["unread"].as_str().unwrap_or_default();
+                assert!(
+                    said["advice"].to_string().replace('\\', "").contains(unread),
+                    "{file}: {said}"
+                );
                 assert!(
                     output.stderr.is_empty(),
                     "{file}: {}",
@@ -154,4 +159,31 @@ fn settings_that_do_not_fit_the_file_are_said_and_misuse_has_its_own_code() {
     assert_eq!(output.status.code(), Some(1));
     let left = std::fs::read_dir(temporary.path()).unwrap().count();
     assert_eq!(left, 0, "something stayed in the temporary directory");
+}
+
+#[test]
+fn what_stands_beside_a_file_or_keeps_it_from_the_crown_is_said() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let alone = directory.path().join("torch_external.onnx");
+    std::fs::copy(exports().join("torch_external.onnx"), &alone).unwrap();
+    let said = |arguments: &[&Path]| {
+        let output = check(arguments, temporary.path());
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, why) = said(&[&alone]);
+    assert!(
+        code == Some(1) && why.contains("torch_external.onnx.data is not there"),
+        "{why}"
+    );
+    let fixed = exports().join("torch_logits_fixed_batch.onnx");
+    let (code, text) = said(&[&fixed]);
+    assert!(
+        code == Some(0) && text.contains("row by row") && text.contains("link = \"softmax\""),
+        "{text}"
+    );
+    let div = crate::support::data("div");
+    let (code, why) = said(&[&div]);
+    assert!(code == Some(1) && why.contains("isolation = \"inline\""), "{why}");
 }

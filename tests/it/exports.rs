@@ -79,6 +79,9 @@ fn read(path: &Path, case: &Json) -> Result<Read, String> {
             Some(head) => head,
             None => head.insert(Head::find(&signature, &scan, &probe, step, &settings(case))?),
         };
+        if head.task.is_none() {
+            break;
+        }
         let outputs = session.run(&part, head.wanted()).map_err(|e| e.0)?;
         scores.extend(head.read(&outputs, step).into_iter().map(Result::unwrap));
     }
@@ -141,6 +144,11 @@ fn every_export_is_scored_as_its_library_does_or_refused_with_the_remedy() {
             continue;
         }
         let got = got.unwrap_or_else(|why| panic!("{name}: {why}"));
+        if let Some(piece) = case["unread"].as_str() {
+            let why = got.head.remedy.unwrap_or_default();
+            assert!(got.head.task.is_none() && why.contains(piece), "{name}: {why}");
+            continue;
+        }
         let expected = case["scores"].as_array().unwrap();
         assert_eq!(got.scores.len(), expected.len(), "{name}");
         for (score, expected) in got.scores.iter().zip(expected) {

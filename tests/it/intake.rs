@@ -388,10 +388,13 @@ fn external_data_belongs_to_the_version_and_both_parts_are_waited_for() {
     let mut place = Place::new();
     place.write("e01.onnx", "external e01.onnx.data\n");
     let _ = place.look("e01", 0);
-    let Look::Waiting(reason) = place.look("e01", 500) else {
+    let Look::Lacking(reason, _) = place.look("e01", 500) else {
         panic!("ready without its weights");
     };
-    assert_eq!(reason, "waits for its external data e01.onnx.data");
+    assert_eq!(
+        reason,
+        "waits for its external data e01.onnx.data: copy that file beside it"
+    );
     place.write("e01.onnx.data", "weights");
     assert!(waiting(&place.look("e01", 600)));
     let unit = ready(place.look("e01", 1_100));

@@ -436,3 +436,106 @@ fn a_first_champion_or_an_edit_that_cannot_be_recorded_is_tried_again_and_held_a
         (gateway.view("elec2")["policy"]["mode"] == "recommend").then_some(())
     });
 }
+
+/// Changes one bit of the stored file of a digest, in its middle.
+fn damage(site: &Site, digest: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let hex = digest.trim_start_matches("sha256:");
+    let path = site.state().join(format!("blobs/sha256/{hex}/model.onnx"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn bytes_that_are_not_what_their_digest_says_are_not_run_and_come_back_from_the_directory() {
+    let site = Site::new("settle_ms = 100\npoll = \"100ms\"\n");
+    let zipmap = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/exports/sklearn_zipmap_int.onnx");
+    site.model_toml("elec2", "champion = \"e01_logreg\"\n")
+        .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"))
+        .drop_file("elec2", "e05_forest", &shipped("e05_forest"))
+        .drop_file("cut", "cut", &zipmap);
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    gateway.until_role("cut", "cut", "champion");
+    let asked = [
+        json!({"model": "elec2", "instances": [right_answers()[0].0]}),
+        json!({"model": "elec2", "version": "e05_forest", "instances": [right_answers()[0].0]}),
+        json!({"model": "cut", "inputs": {"X": [[0.5, -0.25, 1.5]]}}),
+    ];
+    let answers = |gateway: &Gateway| {
+        asked.each_ref().map(|body| {
+            until("an answer", || {
+                let (status, answer) = gateway.predict(body);
+                assert!(matches!(status, 200 | 404 | 422 | 503), "{answer}");
+                (status == 200).then(|| answer["predictions"][0]["score"].clone())
+            })
+        })
+    };
+    let right = answers(&gateway);
+    let digest = |model: &str, version: &str| gateway.version(model, version)["digest"].as_str().unwrap().to_owned();
+    let stored: String =
+        super::support::ask_ledger(&site, "SELECT stored_digest FROM versions WHERE name = 'cut'").unwrap();
+    let digests = [digest("elec2", "e01_logreg"), digest("elec2", "e05_forest"), stored];
+    assert_ne!(digests[2], digest("cut", "cut"), "the copy was cut");
+    gateway.kill();
+
+    digests.iter().for_each(|digest| damage(&site, digest));
+    let gateway = site.start().ready();
+    assert_eq!(answers(&gateway), right);
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    until("it is whole again", || {
+        (gateway.version("elec2", "e05_forest")["reason"] == Value::Null).then_some(())
+    });
+    let log = site.log();
+    for digest in &digests {
+        assert!(
+            log.contains(&format!("the stored copy of {digest} is damaged")),
+            "{log}"
+        );
+    }
+    assert!(!log.contains("quarantined"), "{log}");
+
+    // In a running gateway, and where a person crowns it.
+    damage(&site, &digests[1]);
+    let refused = gateway.act("elec2", "promote", Some("e05_forest"));
+    assert!(
+        refused.1["error"].as_str().is_some_and(|e| e.contains("damaged")),
+        "{refused:?}"
+    );
+    until("it comes back", || {
+        (gateway.act("elec2", "promote", Some("e05_forest")).0 == 200).then_some(())
+    });
+    gateway.kill();
+
+    // Where no file has the bytes nobody answers in their name.
+    std::fs::remove_file(site.models().join("cut/cut.onnx")).unwrap();
+    damage(&site, &digests[2]);
+    let hex = digests[2].trim_start_matches("sha256:");
+    let original = std::fs::read_dir(site.state().join("blobs/sha256")).unwrap().flatten();
+    original.for_each(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.len() == 64 && name != hex {
+            damage(&site, &name);
+        }
+    });
+    let gateway = site.start();
+    let why = until("the reason", || {
+        let view = gateway.view("cut");
+        view["waiting_for"]
+            .as_str()
+            .filter(|why| why.contains("damaged"))
+            .map(str::to_owned)
+    });
+    assert!(
+        why.contains(&digests[2]) && why.contains("drop the file again"),
+        "{why}"
+    );
+    assert_eq!(gateway.predict(&asked[2]).0, 503);
+    site.drop_file("cut", "cut", &zipmap);
+    until("the dropped file is served", || {
+        (gateway.predict(&asked[2]).0 == 200).then_some(())
+    });
+}

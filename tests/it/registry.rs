@@ -695,3 +695,176 @@ fn a_regression_without_a_metric_is_not_judged_and_says_which_line_to_add() {
     });
     assert_eq!(gateway.view("r")["mode_reason"], Value::Null);
 }
+
+#[test]
+fn a_copy_stays_a_copy_when_its_file_goes_and_comes_back() {
+    let (site, gateway, traffic) = served(QUICK);
+    for _ in 0..2 {
+        site.drop_file("m", "copy", &shipped("e01_logreg"));
+        until_rejected(&gateway, "copy", "'e01'");
+        fs::remove_file(file(&site, "m", "copy")).unwrap();
+        gateway.until_role("m", "copy", "retired");
+    }
+    traffic.end();
+}
+
+#[test]
+fn a_directory_that_is_away_retires_nothing_and_is_missed_once() {
+    let (site, gateway, traffic) = served(QUICK);
+    site.drop_file("m", "e02", &shipped("e02_tree"))
+        .drop_file("other", "e01", &shipped("e01_logreg"))
+        .drop_file("other", "e02", &shipped("e02_tree"));
+    site.model_toml("other", "champion = \"e01\"\n");
+    gateway.until_role("m", "e02", "challenger");
+    gateway.until_role("other", "e02", "challenger");
+    let (here, away) = (site.models().join("m"), site.models().with_extension("away"));
+    fs::rename(&here, &away).unwrap();
+    let missed = || {
+        site.log()
+            .matches("is not there: what was loaded from it stays")
+            .count()
+    };
+    until("the directory is missed", || (missed() > 0).then_some(()));
+    // For as long as it takes a file to be given up.
+    fs::remove_file(file(&site, "other", "e02")).unwrap();
+    gateway.until_role("other", "e02", "retired");
+    assert_eq!(missed(), 1);
+    for (version, role) in [("e01", "champion"), ("e02", "challenger")] {
+        assert_eq!(gateway.version("m", version)["role"], role);
+    }
+    fs::rename(&away, &here).unwrap();
+    site.drop_bytes("m", "new", &marked(&fs::read(shipped("e02_tree")).unwrap(), "new"));
+    gateway.until_role("m", "new", "challenger");
+    let names: Vec<Value> = gateway.view("m")["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v["version"].clone())
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    traffic.end();
+}
+
+#[test]
+fn evidence_belongs_to_the_bytes_whatever_they_are_called() {
+    let site = Site::new(QUICK);
+    site.model_toml("m", "[label]\nmaturity = \"5 rows\"\nhorizon = \"1000 rows\"\n")
+        .drop_file("m", "e01", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    gateway.until_role("m", "e02", "challenger");
+    for _ in 0..20 {
+        let (_, answer) = gateway.predict(&ask("m"));
+        let id = answer["predictions"][0]["id"].as_str().unwrap().to_owned();
+        gateway.label("m", &[(&id, json!(1))]);
+    }
+    let labels = |name: &str| gateway.version("m", name)["evidence"]["labels"].as_u64();
+    let before = until("evidence", || labels("e02").filter(|n| *n >= 5));
+    fs::rename(file(&site, "m", "e02"), file(&site, "m", "tree")).unwrap();
+    gateway.until_role("m", "tree", "challenger");
+    assert!(labels("tree").unwrap_or(0) >= before, "the evidence was lost");
+    // Who retired the old name is on record.
+    let decisions = gateway.decisions("m");
+    let retired = decisions.iter().find(|d| d["kind"] == "retire").unwrap();
+    assert_eq!(
+        (&retired["from"], &retired["author"]),
+        (&json!("e02"), &json!("registry"))
+    );
+    assert!(retired["why"].as_str().unwrap().contains("gone"), "{retired}");
+    // A person's retirement is no way around it either.
+    assert_eq!(gateway.act("m", "retire", Some("tree")).0, 200);
+    fs::rename(file(&site, "m", "tree"), file(&site, "m", "again")).unwrap();
+    gateway.until_role("m", "again", "challenger");
+    assert!(labels("again").unwrap_or(0) >= before, "the evidence was lost");
+}
+
+#[test]
+fn whoever_makes_room_is_retired_by_a_decision() {
+    let (site, gateway, traffic) = served(QUICK);
+    site.model_toml("m", "[shadow]\nmax_challengers = 1\n[policy]\ndwell = \"1 rows\"\n");
+    until("the policy", || {
+        (gateway.view("m")["policy"]["dwell"] == "1 rows").then_some(())
+    });
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    gateway.until_role("m", "e02", "challenger");
+    site.drop_file("m", "e05", &shipped("e05_forest"));
+    gateway.until_role("m", "e05", "challenger");
+    gateway.until_role("m", "e02", "retired");
+    let decision = gateway.decisions("m").pop().unwrap();
+    let expected = (&json!("retire"), &json!("judge"), &json!("e02"));
+    assert_eq!((&decision["kind"], &decision["author"], &decision["from"]), expected);
+    assert_eq!(
+        gateway.metric("dethrone_swaps_total{model=\"m\",kind=\"first\"}"),
+        Some(1.0)
+    );
+    traffic.end();
+}
+
+#[test]
+fn a_file_without_its_weights_says_what_it_waits_for() {
+    let site = Site::new(QUICK);
+    let folder = site.models().join("m");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(export("torch_external.onnx"), folder.join("torch_external.onnx")).unwrap();
+    let gateway = site.start();
+    until_rejected(
+        &gateway,
+        "torch_external",
+        "waits for its external data torch_external.onnx.data",
+    );
+    assert_eq!(
+        site.log().matches("waits for its external data").count(),
+        1,
+        "it is said once"
+    );
+    let data = "torch_external.onnx.data";
+    fs::copy(export(data), folder.join(data)).unwrap();
+    gateway.until_role("m", "torch_external", "champion");
+}
+
+#[test]
+fn silence_can_only_count_as_a_label_that_the_model_has() {
+    let (site, gateway, traffic) = served(QUICK);
+    let says = |why: &Value| {
+        why.as_str()
+            .is_some_and(|why| why.contains("absent = 7") && why.contains("classes 0, 1"))
+    };
+    site.model_toml("m", "[label]\nabsent = 7\n");
+    until("the edit is refused", || {
+        says(&gateway.view("m")["settings_error"]).then_some(())
+    });
+    site.model_toml("m", "[label]\nabsent = 0\n");
+    until("the edit is taken", || {
+        (gateway.view("m")["settings_error"] == Value::Null).then_some(())
+    });
+    // Nobody is crowned under settings that mean nothing.
+    site.model_toml("late", "[label]\nabsent = 7\n")
+        .drop_file("late", "e01", &shipped("e01_logreg"));
+    until("the reason", || {
+        says(&gateway.view("late")["waiting_for"]).then_some(())
+    });
+    site.model_toml("late", "");
+    until("it is served", || (gateway.view("late")["ready"] == true).then_some(()));
+    traffic.end();
+}
+
+#[test]
+fn a_faulty_toml_of_a_version_is_shown_with_it() {
+    let (site, gateway, traffic) = served(QUICK);
+    let toml = site.models().join("m/copy.toml");
+    fs::write(&toml, "twn = true\n").unwrap();
+    site.drop_file("m", "copy", &shipped("e01_logreg"));
+    until_rejected(
+        &gateway,
+        "copy",
+        "copy.toml, which could say twin = true, cannot be read",
+    );
+    let fault = gateway.version("m", "copy")["settings_error"].clone();
+    assert!(fault.as_str().is_some_and(|fault| fault.contains("twin")), "{fault}");
+    assert_eq!(gateway.version("m", "e01")["settings_error"], Value::Null);
+    fs::remove_file(&toml).unwrap();
+    fs::write(&toml, "twin = true\n").unwrap();
+    let entry = gateway.until_role("m", "copy", "challenger");
+    assert_eq!(entry["settings_error"], Value::Null);
+    traffic.end();
+}

@@ -104,6 +104,12 @@ impl Driver {
     }
 
     fn start(&mut self) -> State {
+        if let Some(reason) = self.damage() {
+            let version = self.spec.version;
+            self.last = Some(reason.clone());
+            self.tell(RunnerEvent::NoBytes { version, reason });
+            return State::Resting;
+        }
         match self.started() {
             Ok(runner) => {
                 self.shared.pid.store(runner.process().pid(), Ordering::Relaxed);
@@ -122,6 +128,15 @@ impl Driver {
             Err(RunnerFault::Model(reason)) => self.fallen(&RunnerFault::Crashed(reason)),
             Err(fault) => self.fallen(&fault),
         }
+    }
+
+    /// What is wrong with the bytes that are to be loaded.
+    fn damage(&self) -> Option<String> {
+        let digest = self.spec.digest.as_ref()?;
+        let folder = self.spec.path.parent()?;
+        crate::intake::store::compare(folder, digest)
+            .err()
+            .map(|error| error.to_string())
     }
 
     fn started(&mut self) -> Result<RunnerClient, RunnerFault> {

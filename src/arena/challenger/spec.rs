@@ -20,6 +20,8 @@ pub struct ChallengerSpec {
     pub name: String,
     /// The stored file; external data lies beside it.
     pub path: PathBuf,
+    /// What its bytes must be at each load; `None`: whatever they are.
+    pub digest: Option<String>,
     /// How its inputs are filled.
     pub layout: Layout,
     /// How its outputs are read.
@@ -52,6 +54,7 @@ impl ChallengerSpec {
             version,
             name,
             path,
+            digest: None,
             layout,
             head,
             batched: false,
@@ -102,6 +105,13 @@ pub enum RunnerEvent {
         /// Of the spec.
         version: VersionNo,
         /// Why the last one ended.
+        reason: String,
+    },
+    /// Its stored bytes are not there, or not what their digest says; it is not to blame, and tries again.
+    NoBytes {
+        /// Of the spec.
+        version: VersionNo,
+        /// What is wrong with them.
         reason: String,
     },
     /// It will not be started again.

@@ -67,15 +67,17 @@ impl Thread {
         if keeper.versions.iter().filter(|v| v.is("challenger")).count() < most {
             return Ok(true);
         }
-        let no = keeper.row.no;
+        let (no, stands_by) = (keeper.row.no, keeper.row.previous);
         let goes = self.recorder.call_blocking(move |core, _| {
             let book = core.books.get(&no);
-            Ok(book.and_then(|b| b.judge.as_ref()?.room(most.saturating_sub(1), b.clock())))
+            Ok(book.and_then(|b| b.judge.as_ref()?.room(most.saturating_sub(1), b.clock(), stands_by)))
         })?;
         match goes {
-            Some(goes) => self
-                .leave(model, goes, "retired", "made room for a newer challenger")
-                .map(|()| true),
+            Some(goes) => {
+                let role = ("retired", "made room for a newer challenger");
+                let by = ("judge", "of those that had their dwell it is furthest below its bar");
+                self.leave(model, goes, role, Some(by)).map(|()| true)
+            }
             None => Ok(false),
         }
     }
@@ -115,6 +117,8 @@ impl Thread {
             reason: None,
             ..version.row.clone()
         };
+        let unfit = keeper.unfit_to_answer(version);
+        let earlier = keeper.earlier_of(version);
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
@@ -126,8 +130,18 @@ impl Thread {
                 return Ok(());
             };
             book.row = m;
+            for from in earlier {
+                book.apply(writer, &Event::Inherit { from, to: no }, now_ms())?;
+            }
             let clock = book.clock();
-            book.apply(writer, &Event::Enter { version: no, clock }, now_ms())
+            book.apply(writer, &Event::Enter { version: no, clock }, now_ms())?;
+            match unfit {
+                Some(why) => {
+                    let (version, why) = (no, Some(why));
+                    book.apply(writer, &Event::Bar { version, why }, now_ms())
+                }
+                None => Ok(()),
+            }
         });
         if let Err(error) = recorded {
             keeper.interface = before;

@@ -13,6 +13,10 @@ impl Thread {
             return Ok(());
         };
         let served = Arc::clone(&keeper.served);
+        if let Some(why) = &keeper.away {
+            say_waiting(&served, why);
+            return Ok(());
+        }
         if let Some(fault) = keeper.settings_unknown() {
             say_waiting(&served, &fault);
             return Ok(());
@@ -61,6 +65,11 @@ impl Thread {
         };
         match choice {
             Ok(no) => {
+                if let Err(why) = keeper.check_absent(keeper.version(no)) {
+                    served.settings_fault.store(Arc::new(Some(why.clone())));
+                    say_waiting(&served, &why);
+                    return Ok(());
+                }
                 if let Err(reason) = self.crown_first(model, no)? {
                     served
                         .waiting_for

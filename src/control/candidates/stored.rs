@@ -12,6 +12,7 @@ use crate::time::now_ms;
 impl Thread {
     /// The bytes under `name` are known now. Identity is the digest: the same bytes again are nothing new.
     pub(super) fn stored(&mut self, model: &str, name: &str, digest: &str) -> Result<(), Fault> {
+        self.bytes_came(model, digest)?;
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
@@ -32,7 +33,6 @@ impl Thread {
         if let Some(version) = same {
             let no = version.row.no;
             match version.row.role.as_str() {
-                "champion" | "previous" | "challenger" => return self.bytes_are_there(model, no),
                 "retired" if matches!(version.row.reason.as_deref(), Some(FILE_GONE | REPLACED)) => {
                     return self.revive(model, no);
                 }
@@ -130,11 +130,11 @@ impl Thread {
     pub(super) fn revive(&mut self, model: &str, no: VersionNo) -> Result<(), Fault> {
         let keeper = self.keepers.get(model);
         let version = keeper.and_then(|k| k.version(no));
-        // Under another name these bytes may have crashed too often meanwhile.
-        let barred = keeper
+        // Under another name these bytes may be live, or may have crashed too often meanwhile.
+        if let Some(why) = keeper
             .zip(version)
-            .filter(|(k, v)| k.quarantined(&v.row.digest).is_some());
-        if let Some(why) = barred.and_then(|(k, v)| k.copy_of(&v.row.name, &v.row.digest)) {
+            .and_then(|(k, v)| k.copy_of(&v.row.name, &v.row.digest))
+        {
             return self.reject(model, no, &why);
         }
         self.set_role(model, no, "candidate", None)?;

@@ -35,6 +35,32 @@ fn nested_and_flat_lists_give_the_same_tensor() {
 }
 
 #[test]
+fn several_rows_may_be_sent_where_the_file_takes_one_at_a_time() {
+    let read = |inputs: &[(&str, Datatype, &[i64])], raw: &str| {
+        let batch = tensors(raw, &signature(inputs), rules(100))?;
+        Ok::<_, Error>(batch.rows())
+    };
+    let x: &[(&str, Datatype, &[i64])] = &[("x", Datatype::Fp32, &[1, 2])];
+    assert_eq!(read(x, r#"{"x":[[1,2],[3,4],[5,6]]}"#).unwrap(), 3);
+    assert_eq!(read(x, r#"{"x":[[1,2]]}"#).unwrap(), 1);
+    assert_eq!(read(x, r#"{"x":[1,2]}"#).unwrap(), 1);
+    assert_eq!(read(x, r#"{"x":[[1,2,3]]}"#).unwrap_err().kind, Kind::WrongShape);
+    assert_eq!(read(x, r#"{"x":[]}"#).unwrap_err().kind, Kind::EmptyRequest);
+    let two: &[(&str, Datatype, &[i64])] = &[("x", Datatype::Fp32, &[1, 2]), ("y", Datatype::Fp32, &[1, 1])];
+    assert_eq!(read(two, r#"{"x":[[1,2],[3,4]],"y":[[1],[2]]}"#).unwrap(), 2);
+    assert_eq!(
+        read(two, r#"{"x":[[1,2],[3,4]],"y":[[1]]}"#).unwrap_err().kind,
+        Kind::WrongShape
+    );
+    // A vector of one element is no row, and one input that is none keeps all together.
+    let vector: &[(&str, Datatype, &[i64])] = &[("x", Datatype::Fp32, &[1, 2]), ("y", Datatype::Fp32, &[1])];
+    assert_eq!(
+        read(vector, r#"{"x":[[1,2],[3,4]],"y":[1]}"#).unwrap_err().kind,
+        Kind::WrongShape
+    );
+}
+
+#[test]
 fn integers_are_exact_beyond_what_a_double_holds() {
     let t = one("[9007199254740993,-9223372036854775808]", Datatype::Int64, &[-1]).unwrap();
     assert_eq!(t.data(), &Data::Int64(vec![9_007_199_254_740_993, i64::MIN]));

@@ -20,7 +20,7 @@ const CHUNK: usize = 1 << 18;
 pub(in crate::intake) fn open_part(path: &Path, root: &Path) -> Result<File, IntakeError> {
     let gone = |e: io::Error| IntakeError::Changed(format!("cannot be opened ({e}): check its permissions"));
     if !path.exists() {
-        return Err(IntakeError::Changed("is gone".into()));
+        return Err(IntakeError::Changed("is not there".into()));
     }
     let real = beneath(path, root).map_err(IntakeError::Refused)?;
     let file = OpenOptions::new()

@@ -248,6 +248,50 @@ fn a_new_champion_that_disappoints_is_rolled_back_within_the_cool_down_and_must_
 }
 
 #[test]
+fn whoever_may_not_be_champion_collects_evidence_and_says_why_it_waits() {
+    let mut judge = judge(&[B, C]);
+    judge.bar_from_crown(B, Some("it may bring the process down".into()));
+    let better = |_| vec![entry(B, 0.5)];
+    assert_eq!(feed(&mut judge, 1..=300, better), None);
+    let verdict = judge.verdict(B).unwrap();
+    assert_eq!(verdict.verdict, Call::NotYet);
+    assert_eq!(
+        (verdict.why.as_str(), verdict.numbers.labels),
+        ("it may bring the process down", 300)
+    );
+    judge.bar_from_crown(B, None);
+    let (_, decision) = feed(&mut judge, 301..=400, better).unwrap();
+    assert_eq!((decision.kind, decision.version), (Action::Promote, B));
+    judge.bar_from_crown(B, Some("not after all".into()));
+    assert_eq!(judge.awaits(), None);
+}
+
+#[test]
+fn bytes_that_come_back_under_another_number_resume_their_evidence_and_wait_out_their_wait() {
+    let mut judge = judge(&[B, C]);
+    feed(&mut judge, 1..=40, |_| vec![entry(B, 0.1), entry(C, 0.0)]);
+    let before = judge.verdict(B).unwrap();
+    judge.inherit(B, VersionNo(9));
+    assert_eq!(judge.verdict(B), Some(before.clone()), "it is still here");
+    judge.leave(B);
+    judge.inherit(B, VersionNo(9));
+    judge.enter(VersionNo(9), at(41));
+    let after = judge.verdict(VersionNo(9)).unwrap();
+    assert_eq!((after.numbers, judge.verdict(B)), (before.numbers, None));
+    // A fall, too.
+    judge.swap(C, Swap::Promotion, at(100));
+    judge.swap(A, Swap::Rollback, at(150));
+    judge.leave(C);
+    judge.inherit(C, B);
+    judge.enter(B, at(151));
+    assert_eq!(
+        why(&judge, B),
+        "rolled back once: collects no evidence until row 450 (300 rows)"
+    );
+    assert!(!judge.collects(B, at(449)) && judge.collects(B, at(450)));
+}
+
+#[test]
 fn the_rollback_test_asks_for_no_margin() {
     let mut judge = judge(&[B]);
     judge.set_policy(Policy {
@@ -453,18 +497,23 @@ fn nobody_is_crowned_on_a_row_that_it_has_not_seen() {
 fn room_is_made_by_the_furthest_below_its_bar_that_has_had_its_dwell() {
     let mut judge = judge(&[B, C]);
     feed(&mut judge, 1..=19, |_| vec![entry(B, -0.5), entry(C, 0.1)]);
-    assert_eq!(judge.room(1, at(19)), None, "nobody has had the dwell of 20 rows");
+    assert_eq!(judge.room(1, at(19), None), None, "nobody has had the dwell of 20 rows");
     judge.enter(VersionNo(4), at(19));
     feed(&mut judge, 20..=30, |_| {
         vec![entry(B, -0.5), entry(C, 0.1), entry(VersionNo(4), -1.0)]
     });
-    assert_eq!(judge.room(3, at(30)), None, "there is room");
-    assert_eq!(judge.room(2, at(30)), Some(B));
+    assert_eq!(judge.room(3, at(30), None), None, "there is room");
+    assert_eq!(judge.room(2, at(30), None), Some(B));
+    assert_eq!(
+        judge.room(2, at(30), Some(B)),
+        Some(C),
+        "one that stands by to answer stays"
+    );
     judge.leave(B);
-    assert_eq!(judge.room(2, at(30)), None);
+    assert_eq!(judge.room(2, at(30), None), None);
     judge.swap(C, Swap::Promotion, at(30));
     assert_eq!(
-        judge.room(0, at(60)),
+        judge.room(0, at(60), None),
         Some(VersionNo(4)),
         "the previous champion stays on call"
     );

@@ -183,6 +183,28 @@ fn classes_are_counted_per_version_and_restart_with_the_evidence() {
 }
 
 #[test]
+fn what_was_counted_goes_with_the_bytes_under_another_number() {
+    let (mut judge, mut pairing) = (judge(), Pairing::new());
+    let (from, to) = (VersionNo(1), VersionNo(9));
+    let mut seen = row(scored(0.5), vec![scored(0.5)]);
+    for class in [0, 1] {
+        seen.truth = Some(Truth::Class(class));
+        pairing.pair(&judge, &seen).unwrap();
+    }
+    let before = pairing.clone();
+    judge.inherit(from, to);
+    pairing.inherit(&judge, from, to);
+    assert_eq!(pairing, before, "it is still here");
+    judge.leave(from);
+    judge.inherit(from, to);
+    pairing.inherit(&judge, from, to);
+    judge.enter(to, Clock::default());
+    seen.others = vec![(to, scored(0.5))];
+    let pair = pairing.pair(&judge, &seen).unwrap();
+    assert_eq!(pair.entries[0].classes, Classes::Few, "both classes are remembered");
+}
+
+#[test]
 fn a_pair_is_stored_bit_for_bit() {
     let outcomes = vec![scored(1.0 / 3.0), scored(0.1 + 0.2)];
     let pair = Pairing::new()

@@ -17,6 +17,8 @@ pub(super) struct Found {
     pub(super) task: Option<Task>,
     pub(super) classes: Option<Classes>,
     pub(super) source: Source,
+    /// Why the task is unknown, and the line that makes it known.
+    pub(super) remedy: Option<String>,
 }
 
 /// One output with a value or a fixed number of values per row.
@@ -123,6 +125,7 @@ impl<'a> Evidence<'a> {
             task: None,
             classes: None,
             source: Source::Nothing,
+            remedy: None,
         }
     }
 
@@ -149,6 +152,7 @@ impl<'a> Evidence<'a> {
             task: Some(task),
             classes: Some(self.names(count)),
             source,
+            remedy: None,
         })
     }
 
@@ -192,6 +196,7 @@ impl<'a> Evidence<'a> {
                 task: Some(Task::Regression),
                 classes: None,
                 source: source(Link::Identity),
+                remedy: None,
             });
         }
         match (self.settings.task, self.settings.link) {
@@ -234,13 +239,23 @@ impl<'a> Evidence<'a> {
         if looks_like_probabilities(output.data, self.rows, width) && (self.is_classifier() || self.speaks(name)) {
             return self.classifier(source(Link::Identity), width);
         }
-        if self.is_classifier() || self.speaks(name) {
+        let declared = matches!(self.settings.task, Some(Task::Binary | Task::Multiclass));
+        if declared || has_classifier(self.scan) || self.settings.score_output.is_some() {
             return Err(format!(
                 "output {name} holds {width} values per row that are no probabilities: add the line link = \"softmax\", \
                  if they are logits"
             ));
         }
-        Ok(self.unknown())
+        // Such is every PyTorch export: it is served as it is, and says what makes more of it.
+        let remedy = format!(
+            "the task is unknown, and answers are raw outputs: output {name} holds {width} values per row that are not known \
+             to be probabilities; add the line link = \"softmax\" to model.toml if they are logits, or link = \"identity\" and \
+             task = \"multiclass\" if they are probabilities"
+        );
+        Ok(Found {
+            remedy: Some(remedy),
+            ..self.unknown()
+        })
     }
 
     /// The output's name, or a softmax in the graph, says that these are scores of classes.
