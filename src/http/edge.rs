@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Request;
+use http::header::EXPECT;
 use http::request::Parts;
+use http::{Request, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -26,14 +28,15 @@ pub(crate) struct Edge<B, W> {
 }
 
 impl<B: Backend, W: Work> Edge<B, W> {
-    /// Answers a request; there is always an answer.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> (RouteName, Answer) {
+    /// Answers a request; there is always an answer. What was not read of the body comes back where the client is
+    /// still to send it: it reads the answer only when it has sent all.
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> (RouteName, Answer, Option<Incoming>) {
         let start = Instant::now();
-        let (parts, incoming) = request.into_parts();
+        let (parts, mut incoming) = request.into_parts();
         let (name, answer) = match self.route(&parts) {
             Ok(route) => {
                 let name = name_of(&route);
-                let answer = self.answer(route, &parts, incoming, start).await;
+                let answer = self.answer(route, &parts, &mut incoming, start).await;
                 (name, answer.unwrap_or_else(|e| reply::error(&e)))
             }
             Err(answer) => (RouteName::None, *answer),
@@ -42,7 +45,10 @@ impl<B: Backend, W: Work> Edge<B, W> {
         self.app
             .metrics
             .answered(name, answer.status().as_u16(), role, start.elapsed());
-        (name, answer)
+        // A client that asks before it sends is told not to; one that was too slow has had its time.
+        let waits = parts.headers.contains_key(EXPECT) || answer.status() == StatusCode::REQUEST_TIMEOUT;
+        let rest = (!waits && !incoming.is_end_stream()).then_some(incoming);
+        (name, answer, rest)
     }
 
     fn route(&self, parts: &Parts) -> Result<Route, Box<Answer>> {
@@ -54,7 +60,13 @@ impl<B: Backend, W: Work> Edge<B, W> {
         route::find(self.face, &parts.method, parts.uri.path()).map_err(|e| Box::new(reply::no_route(&e)))
     }
 
-    async fn answer(&self, route: Route, parts: &Parts, incoming: Incoming, start: Instant) -> Result<Answer, Error> {
+    async fn answer(
+        &self,
+        route: Route,
+        parts: &Parts,
+        incoming: &mut Incoming,
+        start: Instant,
+    ) -> Result<Answer, Error> {
         let app = &*self.app;
         let backend = &*app.backend;
         Ok(match route {

@@ -53,7 +53,7 @@ async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error>
 }
 
 /// Reads lines as they come, and answers when the last is on disk.
-pub(crate) async fn stream<B: Backend>(app: &App<B>, mut incoming: Incoming) -> Result<Answer, Error> {
+pub(crate) async fn stream<B: Backend>(app: &App<B>, incoming: &mut Incoming) -> Result<Answer, Error> {
     let Ok(_place) = app.streams.try_acquire() else {
         let text = "too many label streams at once: try again";
         return Err(Error::new(Kind::Overloaded, text).retry_after(1));
@@ -61,7 +61,7 @@ pub(crate) async fn stream<B: Backend>(app: &App<B>, mut incoming: Incoming) -> 
     let mut lines = Lines::default();
     let mut splitter = LineSplitter::default();
     loop {
-        let chunk = tokio::time::timeout(app.limits.body_timeout, body::next(&mut incoming)).await;
+        let chunk = tokio::time::timeout(app.limits.body_timeout, body::next(incoming)).await;
         let chunk =
             chunk.map_err(|_| lines.broken(&Error::new(Kind::Timeout, "the stream stood still for too long")))?;
         let Some(chunk) = chunk.map_err(|e| lines.broken(&e))? else {

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{Watch, Watched, period};
 use super::edge::Edge;
 use super::stack::{self, Work};
-use super::{App, Backend, Face};
+use super::{App, Backend, Face, body};
 use crate::metrics::RouteName;
 
 /// Streams of one HTTP/2 connection at once.
@@ -160,7 +160,8 @@ impl<B: Backend, W: Work> Door<B, W> {
             number,
         };
         let (stop, kill) = (self.stop.clone(), self.kill.clone());
-        let (edge, builder) = (Arc::clone(&self.edge), builder(self.tracker.clone()));
+        let (edge, tracker) = (Arc::clone(&self.edge), self.tracker.clone());
+        let builder = builder(tracker.clone());
         async move {
             let _registered = registered;
             // Without it an answer may wait 40 ms for the acknowledgement of the one before.
@@ -172,11 +173,24 @@ impl<B: Backend, W: Work> Door<B, W> {
                 write: edge.app.metrics.phases.write.clone(),
             });
             let (way, watched) = (edge, Arc::clone(&watch));
+            let halt = stop.clone();
             let service = service_fn(move |request| {
                 let (edge, guard) = (Arc::clone(&way), watched.begin());
+                let (tracker, stop) = (tracker.clone(), halt.clone());
                 async move {
-                    let (route, answer) = edge.handle(request).await;
-                    guard.answered(matches!(route, RouteName::Predict | RouteName::Infer));
+                    let (route, answer, rest) = edge.handle(request).await;
+                    if let Some(rest) = rest {
+                        tracker.spawn(async move {
+                            // The request counts as in flight until its body has gone by.
+                            let _guard = guard;
+                            tokio::select! {
+                                () = body::drain(rest, &edge.app.limits) => {}
+                                () = stop.cancelled() => {}
+                            }
+                        });
+                    } else {
+                        guard.answered(matches!(route, RouteName::Predict | RouteName::Infer));
+                    }
                     Ok::<_, Infallible>(answer)
                 }
             });
