@@ -13,6 +13,7 @@ mod lock;
 mod open;
 mod outcome;
 mod pairs;
+mod rewards;
 mod rows;
 mod schema;
 
@@ -27,6 +28,7 @@ pub use labels::LabelRow;
 pub use lock::StateLock;
 pub use open::{AnsweredRow, OpenRow};
 pub use outcome::Outcomes;
+pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 
 /// Pages in the log before they are moved into the file: 16 MiB.

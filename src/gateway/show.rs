@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Gateway;
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
-use crate::ledger::{DecisionRow, ModelRow, VersionRow};
+use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
 use crate::metrics::VersionSeries;
 use crate::model::facts::Facts;
 use crate::recorder::Coverage;
@@ -29,6 +29,7 @@ struct Moment {
     left_out: u64,
     verdicts: Vec<(VersionNo, Value)>,
     coverage: Vec<(VersionNo, Coverage)>,
+    rewards: Vec<RewardTotal>,
     policy: Value,
     alarm: Option<String>,
     /// Decided, and not carried out yet.
@@ -74,6 +75,7 @@ impl Gateway {
                     left_out,
                     verdicts: Vec::new(),
                     coverage: Vec::new(),
+                    rewards: Vec::new(),
                     policy: Value::Null,
                     alarm: None,
                     deciding: None,
@@ -96,6 +98,7 @@ impl Gateway {
                     .iter()
                     .map(|(no, coverage)| (*no, coverage.clone()))
                     .collect(),
+                rewards: writer.reward_totals(no)?,
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
@@ -218,6 +221,14 @@ fn stand_in(served: &Served) -> Value {
     }
 }
 
+/// What the rows that this version answered have earned; `null` where nobody has said.
+fn rewards(v: &VersionRow, moment: &Moment) -> Value {
+    let total = moment.rewards.iter().find(|total| total.version == v.no);
+    #[expect(clippy::cast_precision_loss, reason = "for display: counts are far below 2^53")]
+    let shown = total.map(|t| json!({"count": t.count, "mean": t.sum / t.count.max(1) as f64}));
+    shown.unwrap_or_default()
+}
+
 fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>) -> Value {
     let evidence = moment
         .verdicts
@@ -243,6 +254,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>) -> Value 
         "arrived": rfc3339(v.arrived_ms),
         "evidence": evidence,
         "coverage": coverage,
+        "rewards": rewards(v, moment),
         "lineage": lineage,
         // Of those that run inside the gateway; a challenger's runner has one session on one thread.
         "execution": execution,
