@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use hyper::body::Incoming;
 
+use super::backend::Model;
 use super::body::{self, Body};
 use super::reply::{self, Answer};
 use super::{App, Backend, strict};
@@ -37,15 +38,18 @@ async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error>
     let read = decode::feedback(bytes, app.limits.max_labels)?;
     let model = read.model.as_deref();
     // A body whose own model does not exist is refused as a whole.
+    let mut resolved = None;
     if model.is_some() || read.items.iter().flatten().any(|item| item.model.is_none()) {
-        app.backend.resolve(model)?;
+        resolved = Some(app.backend.resolve(model)?);
+    } else if read.items.iter().all(Result::is_err) {
+        resolved = app.backend.resolve(None).ok();
     }
     let results = app.backend.feedback(model, read.items).await?;
     let accepted = results.iter().filter(|r| r.status == "accepted").count();
     Ok(reply::value(
         200,
         &FeedbackReply {
-            model,
+            model: model.or(resolved.as_deref().map(Model::name)),
             accepted,
             results: &results,
         },

@@ -130,6 +130,28 @@ fn rows_of_a_request_are_labelled_one_by_one_and_the_first_also_by_the_requests_
 }
 
 #[test]
+fn the_only_model_need_not_be_named_and_is_in_the_answer() {
+    let (_site, gateway) = elec2("");
+    let answer = post(
+        gateway.data,
+        "/feedback",
+        &json!({"labels": [{"id": one(&gateway), "label": 1}]}),
+    )
+    .json();
+    assert_eq!(
+        (&answer["model"], &answer["accepted"]),
+        (&json!("elec2"), &json!(1)),
+        "{answer}"
+    );
+    let answer = post(gateway.data, "/feedback", &json!({"labels": [{"label": 1}]})).json();
+    assert_eq!(
+        (&answer["model"], &answer["accepted"]),
+        (&json!("elec2"), &json!(0)),
+        "{answer}"
+    );
+}
+
+#[test]
 fn the_callers_own_ids_are_labelled_as_they_were_sent() {
     let (_site, gateway) = elec2("");
     let keys = json!({"ids": ["order \"17\""]});
