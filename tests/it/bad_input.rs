@@ -430,6 +430,51 @@ fn feedback_cases() -> Vec<Case> {
     let post = |body: &str| request("POST", "/feedback", "", body.as_bytes());
     vec![
         case(
+            "labels as a number",
+            Data,
+            post("7"),
+            (400, "wrong_type", "an object with 'labels'"),
+        ),
+        case(
+            "labels as an object",
+            Data,
+            post("{\"labels\":{}}"),
+            (400, "wrong_type", "expected a list"),
+        ),
+        case(
+            "an order that is a number",
+            Admin,
+            request(
+                "POST",
+                "/api/models/elec2/hold",
+                "content-type: application/json\r\n",
+                b"7",
+            ),
+            (400, "malformed_json", "an object with 'author'"),
+        ),
+        case(
+            "an input of the protocol that is a number",
+            Data,
+            request("POST", "/v2/models/plain/infer", "", b"{\"inputs\":[7]}"),
+            (400, "wrong_type", "an input as an object"),
+        ),
+        case(
+            "a shape of text",
+            Data,
+            request(
+                "POST",
+                "/v2/models/plain/infer",
+                "",
+                b"{\"inputs\":[{\"name\":\"a\",\"shape\":[{}],\"datatype\":\"FP32\",\"data\":[]}]}",
+            ),
+            (400, "wrong_type", "expected an integer"),
+        ),
+        body(
+            "a body that is a number",
+            "7",
+            (400, "wrong_type", "an object with 'instances'"),
+        ),
+        case(
             "labels that are not JSON",
             Data,
             post("label"),
@@ -488,6 +533,10 @@ fn bad_input_is_refused_with_status_code_and_a_helping_word_and_never_500() {
                 answer.status,
                 answer.text()
             ));
+        }
+        let of_rust = ["struct ", "enum ", "f64", "f32", "u64", "i64", "RawValue", "visitor"];
+        if let Some(word) = of_rust.into_iter().find(|word| error.contains(word)) {
+            faults.push(format!("{}: '{word}' is no word of ours: {error}", case.name));
         }
         if !answer.head.contains("content-type: application/json\r\n") && !answer.head.ends_with("application/json") {
             faults.push(format!("{}: not JSON: {}", case.name, answer.head));
