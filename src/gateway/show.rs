@@ -31,6 +31,8 @@ struct Moment {
     coverage: Vec<(VersionNo, Coverage)>,
     rewards: Vec<RewardTotal>,
     policy: Value,
+    /// The largest loss that counts.
+    bound: Option<f64>,
     alarm: Option<String>,
     /// Decided, and not carried out yet.
     deciding: Option<VersionNo>,
@@ -77,6 +79,7 @@ impl Gateway {
                     coverage: Vec::new(),
                     rewards: Vec::new(),
                     policy: Value::Null,
+                    bound: None,
                     alarm: None,
                     deciding: None,
                     recorded: 0,
@@ -102,6 +105,7 @@ impl Gateway {
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
+                bound: judge.map(|j| j.policy().metric.bound()),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
                 deciding: book.pending().map(|decision| decision.version),
                 recorded: book.clock().row,
@@ -201,7 +205,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "stand_in": stand_in(served),
         "hold": moment.row.hold,
         "alarm": moment.alarm,
-        "policy": moment.policy,
+        "policy": policy(served, moment),
         "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
         "interface": interface,
@@ -210,6 +214,23 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "versions": versions,
         "versions_left_out": moment.left_out,
     })
+}
+
+/// The judge's rules with what else of the settings decides: all that is in force, whatever model.toml leaves out.
+fn policy(served: &Served, moment: &Moment) -> Value {
+    let mut policy = moment.policy.clone();
+    let view = served.view.load();
+    if let (Some(policy), Some(view)) = (policy.as_object_mut(), view.as_ref()) {
+        let config = &view.config;
+        let clip = policy.get("metric").and_then(|metric| metric.get("clip")).cloned();
+        policy.insert("bound".into(), json!(moment.bound));
+        policy.insert("clip".into(), clip.unwrap_or_default());
+        policy.insert("threshold".into(), json!(config.threshold));
+        policy.insert("label".into(), json!(config.label));
+        policy.insert("sample".into(), json!(config.shadow.sample));
+        policy.insert("max_challengers".into(), json!(config.shadow.max_challengers));
+    }
+    policy
 }
 
 /// Who answers instead of the recorded champion, and why; `null` in good times.

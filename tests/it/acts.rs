@@ -30,6 +30,41 @@ fn roles(gateway: &Gateway) -> Vec<(Value, Value)> {
 }
 
 #[test]
+fn the_policy_shows_all_that_is_in_force_whatever_the_settings_leave_out() {
+    let site = Site::new("");
+    let settings = "champion = \"e01_logreg\"\nmetric = \"log_loss\"\nthreshold = 0.4\n[label]\nabsent = 0\n";
+    site.model_toml("elec2", settings)
+        .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    let policy = gateway.view("elec2")["policy"].clone();
+    let label = json!({"maturity": "1d", "horizon": "120d", "absent": 0});
+    assert_eq!(
+        (&policy["label"], &policy["threshold"]),
+        (&label, &json!(0.4)),
+        "{policy}"
+    );
+    assert_eq!(
+        (&policy["sample"], &policy["max_challengers"]),
+        (&json!(1.0), &json!(16)),
+        "{policy}"
+    );
+    assert_eq!(
+        (&policy["metric"]["name"], &policy["clip"]),
+        (&json!("log_loss"), &json!(0.05)),
+        "{policy}"
+    );
+    assert!(
+        (policy["bound"].as_f64().unwrap() - 20f64.ln()).abs() < 1e-9,
+        "{policy}"
+    );
+    assert_eq!(
+        (&policy["alpha"], &policy["min_labels"]),
+        (&json!(0.01), &json!(200)),
+        "{policy}"
+    );
+}
+
+#[test]
 fn a_persons_word_meets_admission_only_shows_at_once_and_survives_kill_9() {
     let site = Site::new("");
     site.model_toml("elec2", "champion = \"e01_logreg\"\n")
