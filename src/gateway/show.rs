@@ -31,6 +31,8 @@ struct Moment {
     coverage: Vec<(VersionNo, Coverage)>,
     rewards: Vec<RewardTotal>,
     policy: Value,
+    /// Signs that the verdicts rest on less than their numbers.
+    warnings: Vec<String>,
     /// The largest loss that counts.
     bound: Option<f64>,
     alarm: Option<String>,
@@ -79,6 +81,7 @@ impl Gateway {
                     coverage: Vec::new(),
                     rewards: Vec::new(),
                     policy: Value::Null,
+                    warnings: Vec::new(),
                     bound: None,
                     alarm: None,
                     deciding: None,
@@ -105,6 +108,7 @@ impl Gateway {
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
+                warnings: book.warnings(),
                 bound: judge.map(|j| j.policy().metric.bound()),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
                 deciding: book.pending().map(|decision| decision.version),
@@ -251,11 +255,13 @@ fn rewards(v: &VersionRow, moment: &Moment) -> Value {
 }
 
 fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>) -> Value {
-    let evidence = moment
-        .verdicts
-        .iter()
-        .find(|(no, _)| *no == v.no)
-        .map(|(_, verdict)| verdict.clone());
+    let evidence = moment.verdicts.iter().find(|(no, _)| *no == v.no).map(|(_, verdict)| {
+        let mut verdict = verdict.clone();
+        if let Some(verdict) = verdict.as_object_mut() {
+            verdict.insert("warnings".into(), json!(moment.warnings));
+        }
+        verdict
+    });
     let coverage = moment
         .coverage
         .iter()

@@ -389,6 +389,11 @@ fn a_reward_without_a_label_is_recorded_and_shown_and_never_evidence() {
     until("the label as evidence", || {
         (gateway.version("elec2", "e02_tree")["coverage"]["labelled"] == 1).then_some(())
     });
+    let warnings = gateway.version("elec2", "e02_tree")["evidence"]["warnings"].clone();
+    let warned = warnings[0]
+        .as_str()
+        .is_some_and(|w| w.contains("have the inputs of an earlier one"));
+    assert!(warned, "all rows were alike: {warnings}");
     let shown = gateway.version("elec2", "e01_logreg")["rewards"].clone();
     assert_eq!(shown["count"], 3, "{shown}");
     assert!((shown["mean"].as_f64().unwrap() - 0.4).abs() < 1e-12, "{shown}");
