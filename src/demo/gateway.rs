@@ -158,10 +158,14 @@ impl Drop for Gateway {
     }
 }
 
+/// Which library of ONNX Runtime may be loaded is the machine's to say, not the demonstration's.
+const KEPT: &[u8] = b"DETHRONE_ONNXRUNTIME_SHA256";
+
 /// Keeps the caller's settings away: the file in its directory and its variables.
 fn of_its_own(command: &mut Command, place: Option<&Path>) {
     for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"DETHRONE_") {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b"DETHRONE_") && bytes != KEPT {
             command.env_remove(name);
         }
     }
