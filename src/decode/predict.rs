@@ -162,7 +162,7 @@ impl<'a> PredictBody<'a> {
     /// What a parser says of a body of which a part turned out to be no JSON: it knows the place.
     #[must_use]
     pub fn complaint(body: &[u8]) -> Option<Error> {
-        Self::whole(std::str::from_utf8(body).ok()?).err()
+        PredictBody::whole(std::str::from_utf8(body).ok()?).err()
     }
 
     fn whole(body: &'a str) -> Result<Self, Error> {
