@@ -179,8 +179,9 @@ impl Rig {
             model: self.model,
             key: LabelKey::Ours { id, time_ms: id },
             label: "1".into(),
-            truth: Ok(Truth::Class(u32::from(id % 2 == 0))),
+            truth: Ok(Some(Truth::Class(u32::from(id % 2 == 0)))),
             weight: 1.0,
+            reward: None,
             extra: None,
         }
     }

@@ -24,6 +24,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Failure, block_on};
 use crate::config::ModelConfig;
@@ -68,6 +69,16 @@ pub struct DemoArgs {
 /// # Errors
 /// Anything that a gateway must not do, see above.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
+    let mut told = false;
+    let done = show(args, &mut told);
+    if let (Err(failure), true, false) = (&done, args.json, told) {
+        println!("{}", report::failed_line(&failure.to_string()));
+    }
+    done
+}
+
+/// `told` is set when the line of `--json` was printed.
+fn show(args: &DemoArgs, told: &mut bool) -> Result<(), Failure> {
     let stream = Stream::read(&shipped(args)?).map_err(Failure::Failed)?;
     let rows = rows(&stream, args.rows);
     let maturity = maturity(&stream, usize::from(args.connections))?;
@@ -77,7 +88,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     }
     let place = Place::prepare(&stream, args.dir.as_deref()).map_err(Failure::Failed)?;
     let mut gateway = Gateway::start(&place.models, &place.state, place.log.clone()).map_err(Failure::Failed)?;
-    let mut screen = Screen::new(rows.len());
+    let mut screen = Screen::new(&rows);
     let plan = Plan {
         stream: &stream,
         rows: rows.clone(),
@@ -91,7 +102,12 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         "gateway on http://{}, admin on http://{}",
         gateway.data, gateway.admin
     ));
+    screen.say(&format!(
+        "rows are counted as the gateway counts them: its first is row {} of the stream",
+        rows.start
+    ));
     let replayed = block_on(async {
+        let mut terminated = signal(SignalKind::terminate()).map_err(Failure::failed)?;
         let work = async {
             gateway.ready().await?;
             replay(&plan, &mut watch, &mut screen).await
@@ -99,6 +115,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         tokio::select! {
             replayed = work => replayed.map_err(Failure::Failed),
             _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
+            _ = terminated.recv() => Err(Failure::failed("terminated")),
         }
     });
     screen.close();
@@ -112,8 +129,11 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         let names: Vec<String> = stream.manifest.models.iter().map(|m| m.name.clone()).collect();
         write(file, &picture::picture(&report, &names))?;
     }
-    print(args, &report, &replayed, watch.rollbacks, &place)?;
-    verdict(&report, &replayed)
+    let judged = verdict(&report, &replayed);
+    let error = judged.as_ref().err().map(ToString::to_string);
+    print(args, &report, &replayed, watch.rollbacks, &place, error)?;
+    *told = true;
+    judged
 }
 
 /// The shipped directory: named, or below the current directory, or where this program was built.
@@ -161,10 +181,11 @@ fn print(
     replayed: &Replayed,
     rollbacks: usize,
     place: &Place,
+    error: Option<String>,
 ) -> Result<(), Failure> {
     let (models, state) = (place.models.display().to_string(), place.state.display().to_string());
     if args.json {
-        let line = report.line(replayed, rollbacks, &models, &state);
+        let line = report.line(replayed, rollbacks, &models, &state, error);
         println!("{}", serde_json::to_string(&line).map_err(Failure::failed)?);
         return Ok(());
     }

@@ -129,11 +129,29 @@ impl Gateway {
             // A swap takes the runner of whoever is crowned: its new place is the slot.
             Err(error) => match model.slot.load() {
                 Some(now) if !Arc::ptr_eq(&now, champion) => pinned_run(model, &now, name, question).await?,
-                _ => return Err(error),
+                _ => return Err(self.not_loaded(model, name, error).await),
             },
         };
         let id = self.ids.issue(now_ms(), count(answer.rows.len()));
         Ok(reply(info, answer, id, ask.keys.ids))
+    }
+
+    /// The error about a version that is not loaded: one that is known has a role, and that is what stands in the way.
+    async fn not_loaded(&self, model: &Served, name: &str, error: Error) -> Error {
+        if error.kind != Kind::UnknownVersion {
+            return error;
+        }
+        let (no, named) = (model.no, name.to_owned());
+        let role = self.recorder.look(move |_, reader| reader.role_of(no, &named));
+        // Nobody waits long for a better word.
+        match tokio::time::timeout(Duration::from_secs(1), role).await {
+            Ok(Ok(Some((role, reason)))) => {
+                let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let text = format!("version '{name}' is {role}{reason}: only a loaded version answers");
+                Error::new(Kind::WrongRole, text)
+            }
+            _ => error,
+        }
     }
 }
 

@@ -36,3 +36,4 @@ mod decide;
 mod evidence;
 mod exact;
 mod obstacle;
+mod window;

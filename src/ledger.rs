@@ -13,6 +13,7 @@ mod lock;
 mod open;
 mod outcome;
 mod pairs;
+mod rewards;
 mod rows;
 mod schema;
 
@@ -27,6 +28,7 @@ pub use labels::LabelRow;
 pub use lock::StateLock;
 pub use open::{AnsweredRow, OpenRow};
 pub use outcome::Outcomes;
+pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 
 /// Pages in the log before they are moved into the file: 16 MiB.
@@ -46,8 +48,16 @@ pub enum LedgerError {
         /// Newest format that this program reads.
         known: i64,
     },
+    /// The file cannot be opened as a ledger.
+    #[error("{path}: {source}{}", heal::remedy(source))]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's word.
+        source: rusqlite::Error,
+    },
     /// A file operation failed.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", heal::room(source))]
     File {
         /// The file.
         path: PathBuf,
@@ -60,7 +70,7 @@ pub enum LedgerError {
     )]
     LogInUse,
     /// SQLite refused.
-    #[error("ledger: {0}")]
+    #[error("ledger: {0}{remedy}", remedy = heal::remedy(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// A stored text does not read back.
     #[error("ledger: {what} does not read back: {source}")]
@@ -91,13 +101,27 @@ impl Ledger {
     /// A file from a newer program, or what the system or SQLite says.
     pub fn open(state: &Path) -> Result<Self, LedgerError> {
         let path = state.join("ledger.sqlite");
+        if is_lost(state) {
+            tracing::warn!(
+                path = %path.display(),
+                "the ledger is missing or empty though the key of its ids is there: a new one begins, without champions, \
+                 evidence and open ids; stop and restore a copy if there is one"
+            );
+        }
         // SQLite gives its log and its index the mode of the file.
         lock::create(&path).map_err(|source| LedgerError::File {
             path: path.clone(),
             source,
         })?;
-        let mut connection = Connection::open(path)?;
-        schema::prepare(&connection)?;
+        let unusable = |source| LedgerError::Unusable {
+            path: path.clone(),
+            source,
+        };
+        let mut connection = Connection::open(&path).map_err(unusable)?;
+        schema::prepare(&connection).map_err(|error| match error {
+            LedgerError::Sqlite(source) => unusable(source),
+            other => other,
+        })?;
         connection.set_prepared_statement_cache_capacity(64);
         let log_pages = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&log_pages);
@@ -175,6 +199,12 @@ impl Ledger {
     }
 }
 
+/// True when a ledger was here: its key of ids is, and nothing else.
+fn is_lost(state: &Path) -> bool {
+    let has = |name: &str| std::fs::metadata(state.join(name)).is_ok_and(|about| about.len() > 0);
+    has("ids.key") && !has("ledger.sqlite") && !has("ledger.sqlite-wal")
+}
+
 /// Statements on an open ledger; inside [`Ledger::transaction`] they belong to it.
 #[derive(Debug)]
 pub struct Writer<'a> {
@@ -199,5 +229,55 @@ impl Writer<'_> {
         self.connection
             .execute_batch("COMMIT; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_cannot_be_opened_is_named_with_what_to_do() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("ledger.sqlite");
+        std::fs::write(
+            &path,
+            "no database at all, and longer than a header of a hundred bytes: ".repeat(9),
+        )
+        .unwrap();
+        let text = Ledger::open(dir.path()).unwrap_err().to_string();
+        for piece in [path.to_str().unwrap(), "not a database", "move it away", "restore"] {
+            assert!(text.contains(piece), "{text}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.transaction(true, |writer| writer.model("m")).unwrap();
+        drop(ledger);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[100..4_000].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let text = Ledger::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains(path.to_str().unwrap()) && text.contains(".recover"),
+            "{text}"
+        );
+        let full = LedgerError::File {
+            path: path.clone(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        assert!(full.to_string().contains("make room"), "{full}");
+    }
+
+    #[test]
+    fn a_ledger_that_was_here_is_missed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        assert!(!is_lost(dir.path()), "the first start");
+        drop(Ledger::open(dir.path()).unwrap());
+        std::fs::write(dir.path().join("ids.key"), [1; 16]).unwrap();
+        assert!(!is_lost(dir.path()));
+        std::fs::write(dir.path().join("ledger.sqlite"), "").unwrap();
+        assert!(is_lost(dir.path()));
+        std::fs::remove_file(dir.path().join("ledger.sqlite")).unwrap();
+        assert!(is_lost(dir.path()));
     }
 }

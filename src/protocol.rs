@@ -41,7 +41,7 @@ pub const STATUSES: [&str; 8] = [
 /// The answer to a JSON `/feedback`.
 #[derive(Debug, Serialize)]
 pub struct FeedbackReply<'a> {
-    /// The model, where one was named.
+    /// The model that was named, or the only one; absent where every item names its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<&'a str>,
     /// How many were accepted.
@@ -113,6 +113,7 @@ impl Action {
 
 /// A person's order: who and why, and which version where the action needs one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object with 'author' and 'reason'")]
 pub struct Order {
     /// The version.
     pub version: Option<String>,

@@ -9,32 +9,107 @@ use crate::admission::probe::ProbeSettings;
 use crate::admission::{Examiner, external};
 use crate::arena::Spawner;
 use crate::config::{Isolation, ModelConfig, VersionConfig};
-use crate::intake::scan::{VersionFile, scan_dir};
+use crate::intake::scan::{ModelDir, VersionFile, scan, scan_dir};
 use crate::intake::store::{Store, Unit};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
 use crate::model::interface::{Interface, Misfit};
+use crate::model::onnx;
 use crate::model::remedy::{advice, unfit_to_answer};
+use crate::model::runtime;
 
 /// A model file may be as large as the gateway's default allows.
 const MAX_BYTES: u64 = 2 << 30;
 
+/// Versions that are tried as first champion where model.toml names none; each takes a second.
+const MAX_TRIED: usize = 16;
+
 /// Examines the file and prints what was found; exit 1 with the reason when it would be refused.
 ///
 /// # Errors
-/// The reason.
+/// The reason; another exit code where nothing can be said of the file: no ONNX Runtime, no such model.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
+    if let Err(failure) = can_tell(args) {
+        if args.json {
+            println!(
+                "{}",
+                json!({"file": args.file, "accepted": null, "error": failure.to_string()})
+            );
+        }
+        return Err(failure);
+    }
     let done = Check::new(args).and_then(|check| check.file(&args.file, args.model.as_deref()));
     match (done, args.json) {
         (Ok(found), true) => println!("{}", found.to_json(&args.file)),
         (Ok(found), false) => print!("{}", found.to_text(&args.file)),
-        (Err(reason), true) => {
-            println!("{}", json!({"file": args.file, "accepted": false, "reason": reason}));
-            return Err(Failure::Failed(format!("{}: {reason}", args.file.display())));
+        (Err(reason), is_json) => {
+            let (producer, version) = producer(&args.file).unzip();
+            if is_json {
+                let line = json!({
+                    "file": args.file, "accepted": false, "reason": reason, "producer": producer,
+                    "producer_version": version,
+                });
+                println!("{line}");
+            }
+            let made_by = producer
+                .zip(version)
+                .map(|(p, v)| format!(" (made by {})", format!("{p} {v}").trim()));
+            let made_by = made_by.unwrap_or_default();
+            return Err(Failure::Failed(format!("{}: {reason}{made_by}", args.file.display())));
         }
-        (Err(reason), false) => return Err(Failure::Failed(format!("{}: {reason}", args.file.display()))),
     }
     Ok(())
+}
+
+/// Whether anything can be said of a file here.
+fn can_tell(args: &CheckArgs) -> Result<(), Failure> {
+    runtime::start().map_err(|e| Failure::Config(e.to_string()))?;
+    match args.model.as_deref().and_then(no_model) {
+        Some(why) => Err(Failure::Usage(why)),
+        None => Ok(()),
+    }
+}
+
+/// Why this is not the directory of a model; an empty one may become one.
+fn no_model(directory: &Path) -> Option<String> {
+    let shown = directory.display();
+    if !directory.exists() {
+        return Some(format!(
+            "{shown} does not exist: give --model the directory of a model, models/<model>"
+        ));
+    }
+    if !directory.is_dir() {
+        return Some(format!(
+            "{shown} is a file: give --model the directory of a model, models/<model>"
+        ));
+    }
+    let contents = match scan_dir(directory, MAX_BYTES) {
+        Ok(contents) => contents,
+        Err(unreadable) => return Some(unreadable.to_string()),
+    };
+    let is_empty = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty || contents.settings.is_some() || contents.has_config_pbtxt || !contents.versions.is_empty() {
+        return None;
+    }
+    let mut text = format!("{shown} is not the directory of a model: neither a model.toml nor a version lies in it");
+    let inner = scan(directory, MAX_BYTES).unwrap_or_default().models;
+    let is_model = |model: &&ModelDir| model.contents.as_ref().is_ok_and(|c| !c.versions.is_empty());
+    let names: Vec<String> = inner
+        .iter()
+        .filter(is_model)
+        .map(|m| m.path.display().to_string())
+        .collect();
+    if !names.is_empty() {
+        text += &format!("; models are {}", names.join(", "));
+    }
+    Some(text)
+}
+
+/// Who made a file, and in which version, where it says so.
+fn producer(file: &Path) -> Option<(String, String)> {
+    let is_model = std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.len() <= MAX_BYTES);
+    let scan = onnx::scan(&std::fs::read(file).ok().filter(|_| is_model)?).ok()?;
+    (!scan.producer.is_empty()).then_some((scan.producer, scan.producer_version))
 }
 
 struct Check {
@@ -63,6 +138,15 @@ struct Found {
     notes: Vec<String>,
 }
 
+/// Which version fixes the interface.
+enum First {
+    /// The file itself.
+    This,
+    Other(PathBuf),
+    /// Nobody says which of these.
+    OneOf(Vec<(String, PathBuf)>),
+}
+
 impl Check {
     fn new(args: &CheckArgs) -> Result<Self, String> {
         let config = match &args.model {
@@ -89,25 +173,57 @@ impl Check {
         let Some(model) = model else {
             return self.interface(&found, Path::new("")).map(|_| found);
         };
-        if let Some(first) = self.first_champion(model, file)? {
-            let champion = self
-                .examine(&first)
-                .map_err(|e| format!("the first champion {}: {e}", first.display()))?;
-            let interface = self.interface(&champion, model)?;
-            interface.check_answers(found.head.task, found.head.classes.as_ref())?;
-            interface.join(&found.facts, |_| false).map_err(|misfit| match misfit {
-                Misfit::Never(reason) => reason,
-                Misfit::NotCarried { feature } => format!(
-                    "no accepted version takes feature '{feature}': a gateway accepts it once rows carry that feature"
-                ),
-            })?;
-            found.role = "challenger";
+        match self.first_champion(model, file)? {
+            First::This => drop(self.interface(&found, model)?),
+            First::Other(first) => {
+                self.fits(&found, &first, model)?;
+                found.role = "challenger";
+            }
+            First::OneOf(all) => {
+                found.notes.push(self.fits_one_of(&found, &all, model)?);
+                found.role = "challenger";
+            }
+        }
+        if found.role == "challenger" {
             let barred = |why| format!("it would be shadowed, and could not become champion: {why}");
             found.notes.extend(self.unfit_to_answer(&found.facts).map(barred));
-        } else {
-            self.interface(&found, model)?;
         }
         Ok(found)
+    }
+
+    /// Whether the file fits the interface that `first` would fix.
+    fn fits(&self, found: &Found, first: &Path, model: &Path) -> Result<(), String> {
+        let champion = self
+            .examine(first)
+            .map_err(|e| format!("the first champion {}: {e}", first.display()))?;
+        let interface = self.interface(&champion, model)?;
+        interface.check_answers(found.head.task, found.head.classes.as_ref())?;
+        let joined = interface.join(&found.facts, |_| false);
+        joined.map(drop).map_err(|misfit| match misfit {
+            Misfit::Never(reason) => reason,
+            Misfit::NotCarried { feature } => format!(
+                "no accepted version takes feature '{feature}': a gateway accepts it once rows carry that feature"
+            ),
+        })
+    }
+
+    /// The ledger of a gateway knows the champion of such a model; here every version may be it.
+    fn fits_one_of(&self, found: &Found, all: &[(String, PathBuf)], model: &Path) -> Result<String, String> {
+        let (mut with, mut faults) = (Vec::new(), Vec::new());
+        for (name, path) in all.iter().take(MAX_TRIED) {
+            match self.fits(found, path, model) {
+                Ok(()) => with.push(name.as_str()),
+                Err(why) => faults.push(format!("{name}: {why}")),
+            }
+        }
+        if with.is_empty() {
+            let first = faults.into_iter().next().unwrap_or_default();
+            return Err(format!("it fits none of the other versions as first champion; {first}"));
+        }
+        Ok(format!(
+            "model.toml names no first champion (champion = \"…\"): it fits where that is {}",
+            with.join(", ")
+        ))
     }
 
     /// The interface that this version would fix as first champion.
@@ -153,7 +269,7 @@ impl Check {
 
     /// The version that fixes the interface of a model's directory: the one that model.toml names, else the only
     /// other one.
-    fn first_champion(&self, model: &Path, file: &Path) -> Result<Option<PathBuf>, String> {
+    fn first_champion(&self, model: &Path, file: &Path) -> Result<First, String> {
         let contents = scan_dir(model, MAX_BYTES).map_err(|e| e.to_string())?;
         let real = |path: &Path| std::fs::canonicalize(path).ok();
         let others: Vec<&VersionFile> = contents
@@ -167,12 +283,18 @@ impl Check {
                 let at = at.ok_or_else(|| {
                     format!("model.toml names '{named}' as first champion, and there is no such file")
                 })?;
-                Ok((real(&at.path) != real(file)).then(|| at.path.clone()))
+                Ok(if real(&at.path) == real(file) {
+                    First::This
+                } else {
+                    First::Other(at.path.clone())
+                })
             }
             None => match others.as_slice() {
-                [] => Ok(None),
-                [only] => Ok(Some(only.path.clone())),
-                _ => Err("several versions and none named: add champion = \"…\" to model.toml".into()),
+                [] => Ok(First::This),
+                [only] => Ok(First::Other(only.path.clone())),
+                all => Ok(First::OneOf(
+                    all.iter().map(|v| (v.name.clone(), v.path.clone())).collect(),
+                )),
             },
         }
     }

@@ -27,7 +27,10 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     // Signals are taken before anything is announced, so that none is lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
-    let running = gateway::start(config).await.map_err(Failure::failed)?;
+    let running = gateway::start(config).await.map_err(|error| match error {
+        gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
+        error => Failure::failed(error),
+    })?;
     announce(&running.listeners);
     tokio::select! {
         _ = terminate.recv() => {}

@@ -171,7 +171,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         ),
         settle_ms: number(s, args.settle_ms, "settle_ms", 500, 1..=600_000),
         poll: ranged(s, args.poll, "poll", ms(10_000), ms(10)..=ms(3_600_000)),
-        gone: ranged(s, None, "gone", ms(60_000), ms(10)..=ms(86_400_000)),
+        gone: ranged(s, args.gone, "gone", ms(60_000), ms(10)..=ms(86_400_000)),
         max_model_bytes: size(s, args.max_model_bytes, "max_model_bytes", 2 * GIB, 1_024..=1_024 * GIB),
         pins: plain(s, args.pins, "pins", true),
         repository_control: plain(s, args.repository_control, "repository_control", false),

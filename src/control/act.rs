@@ -77,6 +77,7 @@ impl Thread {
             author: act.author.clone(),
             reason: act.reason.clone(),
             why,
+            back: act.action == Action::Rollback,
             basis: None,
         };
         self.swap(&act.model, to, &cause)

@@ -26,6 +26,8 @@ pub(super) struct Cause {
     pub author: String,
     pub reason: String,
     pub why: String,
+    /// Ordered as a rollback: it is listed as one, whoever is crowned.
+    pub back: bool,
     /// What it was decided from, as JSON.
     pub basis: Option<String>,
 }
@@ -42,7 +44,7 @@ impl Cause {
     fn name(&self, back: bool) -> &'static str {
         match self.kind {
             Swap::Rollback => "rollback",
-            Swap::Person if back => "rollback",
+            Swap::Person if back || self.back => "rollback",
             Swap::Promotion | Swap::Person => "promotion",
         }
     }
@@ -83,6 +85,7 @@ impl Thread {
             author: "judge".into(),
             reason: "evidence".into(),
             basis: serde_json::to_string(&decision).ok(),
+            back: decision.kind == JudgeAction::Rollback,
             why: decision.why,
         };
         if let Err(why) = self.swap(&name, decision.version, &cause) {

@@ -52,6 +52,7 @@ pub struct Feedback {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with 'labels'")]
 struct Body<'a> {
     model: Option<String>,
     #[serde(borrow)]
@@ -59,6 +60,7 @@ struct Body<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with 'id' and 'label'")]
 struct Raw {
     id: String,
     model: Option<String>,
@@ -200,6 +202,28 @@ mod tests {
                 .filter_map(|i| i.as_ref().err())
                 .all(|i| !i.error.is_empty())
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_item_is_said_in_words_of_json() {
+        for (item, says) in [
+            ("7", "expected an object with 'id' and 'label'"),
+            (r#"{"id":"a","label":1,"weight":"x"}"#, "expected a number"),
+            (r#"{"id":"a","rewards":[1]}"#, "invalid type: list, expected an object"),
+            (r#"{"id":{},"label":1}"#, "invalid type: object, expected a string"),
+            (
+                &format!(r#"{{"id":"a","weight":"{}"}}"#, "x".repeat(999)),
+                "xx…, expected a number",
+            ),
+            // What the client has written itself is repeated as it is.
+            (
+                r#"{"id":"a","weight":"expected f64"}"#,
+                "\"expected f64\", expected a number",
+            ),
+        ] {
+            let error = feedback_line(item.as_bytes()).unwrap_err().error;
+            assert!(error.contains(says), "{item}: {error}");
+        }
     }
 
     #[test]

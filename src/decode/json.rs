@@ -55,11 +55,33 @@ pub(super) fn stop<E: de::Error>(fault: &mut Option<Error>, error: Error) -> E {
     E::custom("refused")
 }
 
+/// Words of the parser for people who know JSON and not Rust.
+const OURS: [(&str, &str); 8] = [
+    ("invalid type: map,", "invalid type: object,"),
+    ("invalid type: sequence,", "invalid type: list,"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected an object"),
+    ("expected f64", "expected a number"),
+    ("expected i64", "expected an integer"),
+    ("expected u64", "expected an integer from 0 on"),
+    ("expected any valid JSON value", "expected a value"),
+];
+
 /// What serde_json had to say, without its position.
 pub(super) fn words(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => clip(text.get(..at).unwrap_or(&text)),
+    let mut text = error.to_string();
+    if let Some(at) = text.rfind(" at line ") {
+        text.truncate(at);
+    }
+    for (theirs, ours) in OURS {
+        // What a client has sent comes before it and stays as it is.
+        if let Some(at) = text.rfind(theirs) {
+            text.replace_range(at..at + theirs.len(), ours);
+        }
+    }
+    // Of a long text that a client has sent the end goes, not what was expected in its place.
+    match text.rfind(", expected ").and_then(|at| text.split_at_checked(at)) {
+        Some((sent, expected)) => format!("{}{}", clip(sent), clip(expected)),
         None => clip(&text),
     }
 }

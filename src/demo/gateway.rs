@@ -1,6 +1,8 @@
 //! The gateway under demonstration: the same executable as a process of its own.
 //!
-//! Always holds: the process ends with this value, asked first and killed when it does not listen.
+//! Always holds: the process ends with this value, asked first and killed when it does not listen, and with the thread
+//! that started it, however that ends; it runs with the default settings, whatever stands in the caller's directory or
+//! environment.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::terminate::terminate;
+use super::terminate::{end_with_this_thread, terminate};
 use crate::client::Client;
 
 /// How long the listeners, and then the models, may take.
@@ -39,7 +41,8 @@ struct Listener {
 }
 
 impl Gateway {
-    /// Starts `dethrone serve` on free ports and waits for its listeners.
+    /// Starts `dethrone serve` on free ports and waits for its listeners. `models` and `state` are absolute, and beside
+    /// `log` there is no `dethrone.toml`.
     ///
     /// # Errors
     /// It cannot be started, or ends or stays silent before its listeners are bound.
@@ -57,6 +60,8 @@ impl Gateway {
             command.args([listener, "127.0.0.1:0"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        of_its_own(&mut command, log.parent());
+        end_with_this_thread(&mut command);
         let mut child = command.spawn().map_err(|e| format!("cannot start the gateway: {e}"))?;
         let output = child.stdout.take();
         let mut gateway = Self {
@@ -150,6 +155,28 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Which library of ONNX Runtime may be loaded is the machine's to say, not the demonstration's.
+const KEPT: &[u8] = b"DETHRONE_ONNXRUNTIME_SHA256";
+
+/// Keeps the caller's settings away: the file in its directory and its variables.
+fn of_its_own(command: &mut Command, place: Option<&Path>) {
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b"DETHRONE_") && bytes != KEPT {
+            command.env_remove(name);
+        }
+    }
+    let Some(place) = place else { return };
+    command.current_dir(place);
+    // What was relative to the caller's directory stays there; a bare name is looked for by the system.
+    let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    if let Some(library) = library.filter(|path| path.components().count() > 1)
+        && let Ok(library) = std::path::absolute(library)
+    {
+        command.env("ORT_DYLIB_PATH", library);
     }
 }
 

@@ -154,7 +154,14 @@ impl Report {
 
     /// The line for programs.
     #[must_use]
-    pub fn line<'a>(&self, replayed: &Replayed, rollbacks: usize, models: &'a str, state: &'a str) -> Line<'a> {
+    pub fn line<'a>(
+        &self,
+        replayed: &Replayed,
+        rollbacks: usize,
+        models: &'a str,
+        state: &'a str,
+        error: Option<String>,
+    ) -> Line<'a> {
         Line {
             gap_closed: self.gap_closed(),
             changes: self.changes(),
@@ -170,6 +177,7 @@ impl Report {
             seconds: replayed.seconds,
             models,
             state,
+            error,
         }
     }
 }
@@ -181,6 +189,7 @@ impl Report {
     reason = "the names are the meaning; the report's own fields tell more"
 )]
 pub struct Line<'a> {
+    /// `null` where there was no gap: over these rows no model of hindsight beats the first champion.
     pub gap_closed: Option<f64>,
     pub changes: usize,
     pub rollbacks: usize,
@@ -195,6 +204,17 @@ pub struct Line<'a> {
     pub seconds: f64,
     pub models: &'a str,
     pub state: &'a str,
+    /// Why the demonstration failed.
+    pub error: Option<String>,
+}
+
+/// `demo --json` where the replay did not come to its end.
+#[must_use]
+pub fn failed_line(error: &str) -> serde_json::Value {
+    serde_json::json!({
+        "gap_closed": null, "changes": null, "rollbacks": null, "requests": null, "errors": null, "log_loss": null,
+        "error": error,
+    })
 }
 
 /// Stretches of one version. Around a swap the answers of rows that were in flight together may alternate: a stretch

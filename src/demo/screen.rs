@@ -3,6 +3,7 @@
 //! Always holds: everything live goes to standard error, so that standard output is the result alone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -47,20 +48,24 @@ pub struct Screen {
     progress: ProgressBar,
     champion: ProgressBar,
     challengers: BTreeMap<String, ProgressBar>,
+    /// The stream's row that the gateway counts as its first.
+    first: usize,
     started: Instant,
     last_plain: Instant,
 }
 
 impl Screen {
-    /// A screen for so many rows.
+    /// A screen for these rows of the stream.
     #[must_use]
-    pub fn new(rows: usize) -> Self {
+    pub fn new(stream: &Range<usize>) -> Self {
+        let rows = stream.len();
         let area = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8));
         let area = (!area.is_hidden()).then_some(area);
         let mut screen = Self {
             progress: ProgressBar::hidden(),
             champion: ProgressBar::hidden(),
             challengers: BTreeMap::new(),
+            first: stream.start,
             started: Instant::now(),
             last_plain: Instant::now(),
             area,
@@ -85,9 +90,11 @@ impl Screen {
         }
     }
 
-    /// An event's line.
-    pub fn event(&self, row: usize, event: &Event) {
+    /// An event's line. `next` is the stream's row that leaves next; shown is the gateway's number of the last one,
+    /// since the sentences speak of the gateway's rows.
+    pub fn event(&self, next: usize, event: &Event) {
         let (kind, text) = event.words();
+        let row = next.saturating_sub(self.first);
         self.say(&format!("row {row:>6}  {kind:<11}  {text}"));
     }
 
@@ -97,7 +104,8 @@ impl Screen {
     }
 
     /// Who is champion and how the challengers stand.
-    pub fn standings(&mut self, row: usize, status: &ModelStatus) {
+    pub fn standings(&mut self, next: usize, status: &ModelStatus) {
+        let row = next.saturating_sub(self.first);
         let champion = status.champion.as_ref().map_or("none", |c| c.version.as_str());
         let Some(area) = &self.area else {
             if self.last_plain.elapsed() >= PLAIN_EVERY {

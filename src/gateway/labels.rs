@@ -85,8 +85,8 @@ impl Gateway {
 
     fn label(&self, served: &Served, item: &FeedbackItem) -> LabelItem {
         let truth = match (&item.label, &*served.view.load()) {
-            (Some(label), Some(view)) => view.head.truth(label),
-            (None, _) => Err("label is missing: send the row's outcome".into()),
+            (None, _) => Ok(None),
+            (Some(label), Some(view)) => view.head.truth(label).map(Some),
             (_, None) => Err("the model has no champion yet, so there is nothing to label".into()),
         };
         let extra = (item.rewards.is_some() || item.reward.is_some())
@@ -97,6 +97,7 @@ impl Gateway {
             label: item.label.as_ref().map(ToString::to_string).unwrap_or_default(),
             truth,
             weight: item.weight,
+            reward: item.reward,
             extra,
         }
     }

@@ -140,11 +140,19 @@ fn spawner(config: &ServerConfig) -> Result<Spawner, StartError> {
 
 async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, StartError> {
     let path = config.state.join("ids.key");
+    let is_new = !path.exists();
     let key = IdKey::load_or_create(&path).map_err(|source| StartError::Io {
         what: path.display().to_string(),
         source,
     })?;
     let last = recorder.call(|_, writer| writer.last_id()).await?;
+    if last > 0 && is_new {
+        tracing::warn!(
+            path = %path.display(),
+            "the key of the ids is missing though the ledger has rows: a new one was made, and labels for ids that were \
+             given out before it are unknown; stop and restore the file if there is a copy"
+        );
+    }
     if last > 0 && time::not_before(time_of(last)) {
         let recorded = time::rfc3339(time_of(last));
         tracing::warn!(%recorded, "the system's clock is behind what the ledger has recorded: time goes on from there");

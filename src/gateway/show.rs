@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Gateway;
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
-use crate::ledger::{DecisionRow, ModelRow, VersionRow};
+use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
 use crate::metrics::VersionSeries;
 use crate::model::facts::Facts;
 use crate::recorder::Coverage;
@@ -29,7 +29,12 @@ struct Moment {
     left_out: u64,
     verdicts: Vec<(VersionNo, Value)>,
     coverage: Vec<(VersionNo, Coverage)>,
+    rewards: Vec<RewardTotal>,
     policy: Value,
+    /// Signs that the verdicts rest on less than their numbers.
+    warnings: Vec<String>,
+    /// The largest loss that counts.
+    bound: Option<f64>,
     alarm: Option<String>,
     /// Decided, and not carried out yet.
     deciding: Option<VersionNo>,
@@ -74,7 +79,10 @@ impl Gateway {
                     left_out,
                     verdicts: Vec::new(),
                     coverage: Vec::new(),
+                    rewards: Vec::new(),
                     policy: Value::Null,
+                    warnings: Vec::new(),
+                    bound: None,
                     alarm: None,
                     deciding: None,
                     recorded: 0,
@@ -96,9 +104,12 @@ impl Gateway {
                     .iter()
                     .map(|(no, coverage)| (*no, coverage.clone()))
                     .collect(),
+                rewards: writer.reward_totals(no)?,
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
+                warnings: book.warnings(),
+                bound: judge.map(|j| j.policy().metric.bound()),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
                 deciding: book.pending().map(|decision| decision.version),
                 recorded: book.clock().row,
@@ -202,7 +213,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "stand_in": stand_in(served),
         "hold": moment.row.hold,
         "alarm": moment.alarm,
-        "policy": moment.policy,
+        "policy": policy(served, moment),
         "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
         "interface": interface,
@@ -211,6 +222,23 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "versions": versions,
         "versions_left_out": moment.left_out,
     })
+}
+
+/// The judge's rules with what else of the settings decides: all that is in force, whatever model.toml leaves out.
+fn policy(served: &Served, moment: &Moment) -> Value {
+    let mut policy = moment.policy.clone();
+    let view = served.view.load();
+    if let (Some(policy), Some(view)) = (policy.as_object_mut(), view.as_ref()) {
+        let config = &view.config;
+        let clip = policy.get("metric").and_then(|metric| metric.get("clip")).cloned();
+        policy.insert("bound".into(), json!(moment.bound));
+        policy.insert("clip".into(), clip.unwrap_or_default());
+        policy.insert("threshold".into(), json!(config.threshold));
+        policy.insert("label".into(), json!(config.label));
+        policy.insert("sample".into(), json!(config.shadow.sample));
+        policy.insert("max_challengers".into(), json!(config.shadow.max_challengers));
+    }
+    policy
 }
 
 /// Who answers instead of the recorded champion, and why; `null` in good times.
@@ -229,12 +257,22 @@ fn fault_of<'a>(faults: &'a BTreeMap<String, String>, version: &str) -> Option<&
         .or_else(|| faults.get(crate::control::file_of(version)))
 }
 
+/// What the rows that this version answered have earned; `null` where nobody has said.
+fn rewards(v: &VersionRow, moment: &Moment) -> Value {
+    let total = moment.rewards.iter().find(|total| total.version == v.no);
+    #[expect(clippy::cast_precision_loss, reason = "for display: counts are far below 2^53")]
+    let shown = total.map(|t| json!({"count": t.count, "mean": t.sum / t.count.max(1) as f64}));
+    shown.unwrap_or_default()
+}
+
 fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Option<&String>) -> Value {
-    let evidence = moment
-        .verdicts
-        .iter()
-        .find(|(no, _)| *no == v.no)
-        .map(|(_, verdict)| verdict.clone());
+    let evidence = moment.verdicts.iter().find(|(no, _)| *no == v.no).map(|(_, verdict)| {
+        let mut verdict = verdict.clone();
+        if let Some(verdict) = verdict.as_object_mut() {
+            verdict.insert("warnings".into(), json!(moment.warnings));
+        }
+        verdict
+    });
     let coverage = moment
         .coverage
         .iter()
@@ -255,6 +293,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "arrived": rfc3339(v.arrived_ms),
         "evidence": evidence,
         "coverage": coverage,
+        "rewards": rewards(v, moment),
         "lineage": lineage,
         // Of those that run inside the gateway; a challenger's runner has one session on one thread.
         "execution": execution,

@@ -135,9 +135,9 @@ impl<B: Backend> Edge<B> {
     }
 
     /// The one message of a call.
-    pub(super) async fn message(&self, head: Head, incoming: Incoming) -> Result<body::Body, Error> {
+    pub(super) async fn message(&self, head: Head, mut incoming: Incoming) -> Result<body::Body, Error> {
         let app = &*self.app;
-        let body = body::read(incoming, &app.limits, &app.buffered).await?;
+        let body = body::read(&mut incoming, &app.limits, &app.buffered).await?;
         frame::only(body, head.codings.sent, &app.limits, &app.buffered).await
     }
 

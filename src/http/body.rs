@@ -15,9 +15,12 @@ use crate::error::{Error, Kind};
 /// The budget is kept in pages, since a semaphore counts in 32 bits; a body of less than a page is not counted: so
 /// many fit into one connection's read buffer anyway.
 const PAGE: usize = 64 * 1024;
-/// What is read and thrown away after a refusal, so that a client still sending gets to read it.
-const MAX_DRAINED: usize = 16 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// What is read and thrown away after an answer, so that a client that sends first and reads later gets to read it: so
+/// many bodies of the largest size, or so many bytes where that is more.
+const DRAINED_BODIES: usize = 4;
+const MIN_DRAINED: usize = 256 << 20;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// A body with its share of the budget.
 #[derive(Debug)]
@@ -40,8 +43,8 @@ pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
 }
 
 /// The whole body.
-pub(crate) async fn read(mut body: Incoming, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Body, Error> {
-    let read = match tokio::time::timeout(limits.body_timeout, collect(&mut body, limits, budget)).await {
+pub(crate) async fn read(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Body, Error> {
+    match tokio::time::timeout(limits.body_timeout, collect(body, limits, budget)).await {
         Ok(read) => read,
         Err(_) => Err(Error::new(
             Kind::Timeout,
@@ -50,14 +53,7 @@ pub(crate) async fn read(mut body: Incoming, limits: &Limits, budget: &Arc<Semap
                 limits.body_timeout
             ),
         )),
-    };
-    if read
-        .as_ref()
-        .is_err_and(|e| matches!(e.kind, Kind::TooLarge | Kind::Overloaded))
-    {
-        drain(&mut body).await;
     }
-    read
 }
 
 async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Body, Error> {
@@ -136,17 +132,19 @@ pub(crate) fn too_large(max: usize) -> Error {
     )
 }
 
-async fn drain(body: &mut Incoming) {
+/// Reads on what was not read before the answer, within bounds, and throws it away.
+pub(crate) async fn drain(mut body: Incoming, limits: &Limits) {
+    let most = limits.max_body_bytes.saturating_mul(DRAINED_BODIES).max(MIN_DRAINED);
     let throw_away = async {
         let mut drained = 0;
-        while let Ok(Some(chunk)) = next(body).await {
+        while let Ok(Some(chunk)) = next(&mut body).await {
             drained += chunk.len();
-            if drained > MAX_DRAINED {
+            if drained > most {
                 break;
             }
         }
     };
-    // When the time is up the connection is closed on the client: it had its chance to read the refusal.
+    // When the time is up the connection is closed on the client: it had its chance to read the answer.
     let _ = tokio::time::timeout(DRAIN_TIME, throw_away).await;
 }
 

@@ -4,11 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::connection::InFlight;
@@ -27,6 +31,8 @@ pub(crate) struct Edge<B, W> {
     pub(crate) bound: IpAddr,
     pub(crate) app: Arc<App<B>>,
     pub(crate) work: W,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
 }
 
 impl<B: Backend, W: Work> Entry for Edge<B, W> {
@@ -42,11 +48,11 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
 
     async fn handle(&self, request: Request<Incoming>, guard: InFlight) -> Response<Self::Body> {
         let start = Instant::now();
-        let (parts, incoming) = request.into_parts();
+        let (parts, mut incoming) = request.into_parts();
         let (name, answer) = match self.route(&parts) {
             Ok(route) => {
                 let name = name_of(&route);
-                let answer = self.answer(route, &parts, incoming, start).await;
+                let answer = self.answer(route, &parts, &mut incoming, start).await;
                 (name, answer.unwrap_or_else(|e| reply::error(&e)))
             }
             Err(answer) => (RouteName::None, *answer),
@@ -55,12 +61,31 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         self.app
             .metrics
             .answered(name, answer.status().as_u16(), role, start.elapsed());
-        guard.answered(matches!(name, RouteName::Predict | RouteName::Infer));
+        // A client that asks before it sends is told not to; one that was too slow has had its time.
+        let waits = parts.headers.contains_key(EXPECT) || answer.status() == StatusCode::REQUEST_TIMEOUT;
+        if waits || incoming.is_end_stream() {
+            guard.answered(matches!(name, RouteName::Predict | RouteName::Infer));
+        } else {
+            self.drain(incoming, guard);
+        }
         answer
     }
 }
 
 impl<B: Backend, W: Work> Edge<B, W> {
+    /// Lets a body go by that the client is still to send: it reads the answer only when it has sent all. Until then
+    /// the request counts as in flight.
+    fn drain(&self, rest: Incoming, guard: InFlight) {
+        let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+        self.tracker.spawn(async move {
+            let _guard = guard;
+            tokio::select! {
+                () = body::drain(rest, &app.limits) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
     fn route(&self, parts: &Parts) -> Result<Route, Box<Answer>> {
         let refused = |e: Error| Box::new(reply::error(&e));
         strict::head(parts).map_err(refused)?;
@@ -70,7 +95,13 @@ impl<B: Backend, W: Work> Edge<B, W> {
         route::find(self.face, &parts.method, parts.uri.path()).map_err(|e| Box::new(reply::no_route(&e)))
     }
 
-    async fn answer(&self, route: Route, parts: &Parts, incoming: Incoming, start: Instant) -> Result<Answer, Error> {
+    async fn answer(
+        &self,
+        route: Route,
+        parts: &Parts,
+        incoming: &mut Incoming,
+        start: Instant,
+    ) -> Result<Answer, Error> {
         let app = &*self.app;
         let backend = &*app.backend;
         Ok(match route {

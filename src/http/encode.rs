@@ -36,6 +36,11 @@ fn write(model: &str, version: &str, digest: &str, reply: &Rows<'_>) -> Vec<u8> 
     json(&mut out, version);
     out.extend_from_slice(b",\"digest\":");
     json(&mut out, digest);
+    // One previous champion stands by, so that all rows that it answered name the same.
+    if let Some(version) = reply.rows.iter().find_map(|row| row.fallback.as_ref()) {
+        out.extend_from_slice(b",\"fallback\":");
+        json(&mut out, &**version);
+    }
     out.extend_from_slice(b",\"predictions\":[");
     for (at, row) in reply.rows.iter().enumerate() {
         if at > 0 {
@@ -206,7 +211,7 @@ mod tests {
             row(Some(Score::Classes([0.25, 0.75].into())), Some(LabelValue::Int(2))),
             row(Some(Score::Value(-1e300)), None),
         ];
-        let expected = json!({"model": "elec2", "version": "v\"1", "digest": "sha256:00", "predictions": [
+        let expected = json!({"model": "elec2", "version": "v\"1", "digest": "sha256:00", "fallback": "old", "predictions": [
             {"id": "a", "score": 0.81, "label": 1},
             {"id": "b\"", "score": 0.1 + 0.2, "label": "UP", "fallback": "old"},
             {"id": "c", "scores": [0.25, 0.75], "label": 2},

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use hyper::body::Incoming;
 
+use super::backend::Model;
 use super::body::{self, Body};
 use super::reply::{self, Answer};
 use super::{App, Backend, strict};
@@ -37,15 +38,18 @@ async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error>
     let read = decode::feedback(bytes, app.limits.max_labels)?;
     let model = read.model.as_deref();
     // A body whose own model does not exist is refused as a whole.
+    let mut resolved = None;
     if model.is_some() || read.items.iter().flatten().any(|item| item.model.is_none()) {
-        app.backend.resolve(model)?;
+        resolved = Some(app.backend.resolve(model)?);
+    } else if read.items.iter().all(Result::is_err) {
+        resolved = app.backend.resolve(None).ok();
     }
     let results = app.backend.feedback(model, read.items).await?;
     let accepted = results.iter().filter(|r| r.status == "accepted").count();
     Ok(reply::value(
         200,
         &FeedbackReply {
-            model,
+            model: model.or(resolved.as_deref().map(Model::name)),
             accepted,
             results: &results,
         },
@@ -53,7 +57,7 @@ async fn labels<B: Backend>(app: &App<B>, bytes: &[u8]) -> Result<Answer, Error>
 }
 
 /// Reads lines as they come, and answers when the last is on disk.
-pub(crate) async fn stream<B: Backend>(app: &App<B>, mut incoming: Incoming) -> Result<Answer, Error> {
+pub(crate) async fn stream<B: Backend>(app: &App<B>, incoming: &mut Incoming) -> Result<Answer, Error> {
     let Ok(_place) = app.streams.try_acquire() else {
         let text = "too many label streams at once: try again";
         return Err(Error::new(Kind::Overloaded, text).retry_after(1));
@@ -61,7 +65,7 @@ pub(crate) async fn stream<B: Backend>(app: &App<B>, mut incoming: Incoming) -> 
     let mut lines = Lines::default();
     let mut splitter = LineSplitter::default();
     loop {
-        let chunk = tokio::time::timeout(app.limits.body_timeout, body::next(&mut incoming)).await;
+        let chunk = tokio::time::timeout(app.limits.body_timeout, body::next(incoming)).await;
         let chunk =
             chunk.map_err(|_| lines.broken(&Error::new(Kind::Timeout, "the stream stood still for too long")))?;
         let Some(chunk) = chunk.map_err(|e| lines.broken(&e))? else {

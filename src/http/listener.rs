@@ -79,7 +79,14 @@ impl Servers {
         let bound = listener.local_addr()?.ip();
         let work = stack::work(Arc::clone(app));
         let app = Arc::clone(app);
-        self.open(listener, |_| Edge { face, bound, app, work })
+        self.open(listener, |Background { tracker, stop }| Edge {
+            face,
+            bound,
+            app,
+            work,
+            tracker,
+            stop,
+        })
     }
 
     /// Hands what arrives on `listener` to what `entry` makes; returns the bound address.

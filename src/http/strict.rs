@@ -94,10 +94,9 @@ pub(crate) fn own_host(parts: &Parts, bound: std::net::IpAddr) -> Result<(), Err
     }
     for origin in parts.headers.get_all(ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
-        let named = origin
-            .strip_prefix("http://")
-            .or_else(|| origin.strip_prefix("https://"));
-        if !named.is_some_and(|h| is_own(h, bound)) {
+        // A page of another port of this machine, or of another scheme, is somebody else's.
+        let named = origin.strip_prefix("http://").map(without_port_80);
+        if !named.is_some_and(|named| host.is_some_and(|host| named.eq_ignore_ascii_case(without_port_80(host)))) {
             let origin = clip(origin);
             return Err(Error::new(
                 Kind::Forbidden,
@@ -105,7 +104,16 @@ pub(crate) fn own_host(parts: &Parts, bound: std::net::IpAddr) -> Result<(), Err
             ));
         }
     }
+    let site = parts.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+    if parts.method == Method::POST && site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) {
+        let text = "orders from pages of another site are not taken here: send them from this listener's own pages";
+        return Err(Error::new(Kind::Forbidden, text));
+    }
     Ok(())
+}
+
+fn without_port_80(host: &str) -> &str {
+    host.strip_suffix(":80").unwrap_or(host)
 }
 
 fn is_own(host: &str, bound: std::net::IpAddr) -> bool {
@@ -237,6 +245,55 @@ mod tests {
             "127.0.0.1.evil:80",
         ] {
             assert!(!is_own(host, bound), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_listener_itself_are_let_in() {
+        let let_in = |method: &str, headers: &[(&str, &str)]| {
+            let mut request = http::Request::builder().method(method).uri("/api/models");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            own_host(&parts, "127.0.0.1".parse().unwrap()).is_ok()
+        };
+        let host = ("host", "127.0.0.1:8082");
+        assert!(let_in("POST", &[host]));
+        assert!(let_in(
+            "POST",
+            &[
+                host,
+                ("origin", "http://127.0.0.1:8082"),
+                ("sec-fetch-site", "same-origin")
+            ]
+        ));
+        assert!(let_in(
+            "POST",
+            &[
+                ("host", "LOCALHOST"),
+                ("origin", "http://localhost:80"),
+                ("sec-fetch-site", "none")
+            ]
+        ));
+        for origin in [
+            "http://localhost:3000",
+            "http://localhost:8082",
+            "http://127.0.0.1:8083",
+            "http://127.0.0.1",
+            "https://127.0.0.1:8082",
+            "null",
+            "",
+        ] {
+            assert!(!let_in("POST", &[host, ("origin", origin)]), "{origin}");
+            assert!(!let_in("GET", &[host, ("origin", origin)]), "{origin}");
+        }
+        for site in ["cross-site", "same-site", "?"] {
+            assert!(!let_in("POST", &[host, ("sec-fetch-site", site)]), "{site}");
+            assert!(
+                let_in("GET", &[host, ("sec-fetch-site", site)]),
+                "a link from elsewhere: {site}"
+            );
         }
     }
 

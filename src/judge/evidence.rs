@@ -9,17 +9,18 @@ use super::exact;
 use super::interval::Interval;
 use super::pair::{Classes, Entry, Kind, Pair};
 use super::wealth::{self, Wealth};
-use crate::span::Clock;
+use super::window::Window;
+use crate::span::{Clock, Span};
 
-/// Wealth may fall to this share of the bar before the dwell starts anew.
-const DISARM: f64 = 0.1;
-
-/// What is asked of a pair: the loss bound, the margin to beat, the wealth that arms.
+/// What is asked of a pair: the loss bound, the margin to beat, the wealth that arms; and how long it must hold.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question {
     pub(super) bound: f64,
     pub(super) margin: f64,
     pub(super) bar: f64,
+    /// Wealth may fall to the bar divided by it before the dwell starts anew.
+    pub(super) drop_factor: f64,
+    pub(super) dwell: Span,
 }
 
 /// The time since wealth reached the bar. What came before bought the bar; what came since shows whether it holds.
@@ -27,7 +28,6 @@ pub(super) struct Question {
 pub(super) struct Armed {
     pub(super) since: Clock,
     pub(super) labels: u64,
-    pub(super) covered: u64,
     #[serde(with = "exact")]
     pub(super) sum: f64,
 }
@@ -37,7 +37,6 @@ impl Armed {
         Self {
             since,
             labels: 0,
-            covered: 0,
             sum: 0.0,
         }
     }
@@ -59,12 +58,15 @@ pub(super) struct Evidence {
     pub(super) classes: Classes,
     pub(super) failed: u64,
     pub(super) uncovered: u64,
+    /// Snapshots from before it was kept lack it.
+    #[serde(default)]
+    pub(super) window: Window,
 }
 
 impl Evidence {
     /// Folds one entry of `pair`.
     pub(super) fn fold(&mut self, entry: &Entry, pair: &Pair, question: Question) {
-        let Question { bound, margin, bar } = question;
+        let Question { bound, margin, .. } = question;
         self.win
             .step(wealth::scaled(entry.difference, pair.weight, bound, margin));
         self.lose
@@ -73,16 +75,18 @@ impl Evidence {
         self.classes = entry.classes;
         self.failed += u64::from(entry.kind == Kind::Failed);
         self.uncovered += u64::from(entry.kind == Kind::Uncovered);
-        self.arm(entry, pair.clock, bar);
+        self.window
+            .push(entry.kind != Kind::Uncovered, pair.clock, question.dwell);
+        self.arm(entry, pair.clock, question);
     }
 
-    fn arm(&mut self, entry: &Entry, clock: Clock, bar: f64) {
+    fn arm(&mut self, entry: &Entry, clock: Clock, question: Question) {
+        let Question { bar, drop_factor, .. } = question;
         let wealth = self.win.value();
         match &mut self.armed {
-            Some(_) if wealth < bar * DISARM => self.armed = None,
+            Some(_) if wealth < bar * (1.0 / drop_factor) => self.armed = None,
             Some(armed) => {
                 armed.labels += 1;
-                armed.covered += u64::from(entry.kind != Kind::Uncovered);
                 armed.sum += entry.difference;
             }
             None if wealth >= bar => self.armed = Some(Armed::new(clock)),
@@ -94,11 +98,11 @@ impl Evidence {
         self.win.labels()
     }
 
-    /// Share of rows whose features the version had: since arming, or of all when it was armed just now.
+    /// Share of rows whose features the version had, over the last dwell; of all where there is no dwell.
     pub(super) fn coverage(&self) -> f64 {
-        let (covered, of) = match self.armed {
-            Some(armed) if armed.labels > 0 => (armed.covered, armed.labels),
-            _ => (self.labels() - self.uncovered, self.labels()),
+        let (covered, of) = match self.window.counts() {
+            (_, 0) => (self.labels() - self.uncovered, self.labels()),
+            counts => counts,
         };
         if of == 0 { 1.0 } else { covered as f64 / of as f64 }
     }

@@ -103,18 +103,16 @@ impl Judge {
     }
 
     fn fold_probation(&mut self, pair: &Pair) {
-        let (bound, bar) = (self.policy.metric.bound(), self.policy.rollback_bar());
+        let question = Question {
+            bound: self.policy.metric.bound(),
+            margin: 0.0,
+            bar: self.policy.rollback_bar(),
+            drop_factor: self.policy.drop_factor,
+            dwell: self.policy.dwell,
+        };
         let Some(probation) = &mut self.probation else { return };
         if let Some(entry) = pair.entries.iter().find(|e| e.version == probation.against) {
-            probation.evidence.fold(
-                entry,
-                pair,
-                Question {
-                    bound,
-                    margin: 0.0,
-                    bar,
-                },
-            );
+            probation.evidence.fold(entry, pair, question);
         }
         let (since, labels) = (probation.since, probation.evidence.labels());
         if labels >= self.policy.probation_labels && self.policy.probation.has_passed(since, pair.clock) {
@@ -144,6 +142,8 @@ impl Judge {
                     bound,
                     margin,
                     bar: policy.bar(order),
+                    drop_factor: policy.drop_factor,
+                    dwell: policy.dwell,
                 },
             );
         }

@@ -47,10 +47,19 @@ pub struct Policy {
     pub rollback_alpha: f64,
     /// How long a version that was rolled back collects no evidence, times the number of its rollbacks.
     pub rollback_wait: Span,
-    /// Least share of rows since arming for which a challenger had its features.
+    /// Least share of the last dwell's rows for which a challenger had its features.
     pub min_coverage: f64,
     /// Labels of each class before a promotion.
     pub min_class_labels: u64,
+    /// The dwell starts anew when wealth falls below the bar divided by it. No setting: stored only where it is not 10.
+    #[serde(skip_serializing_if = "is_ten")]
+    pub drop_factor: f64,
+}
+
+const DROP_FACTOR: f64 = 10.0;
+
+fn is_ten(factor: &f64) -> bool {
+    factor.to_bits() == DROP_FACTOR.to_bits()
 }
 
 const DAY: Span = Span::Time(std::time::Duration::from_secs(86_400));
@@ -72,6 +81,7 @@ impl Default for Policy {
             rollback_wait: WEEK,
             min_coverage: 0.99,
             min_class_labels: 30,
+            drop_factor: DROP_FACTOR,
         }
     }
 }
@@ -126,7 +136,10 @@ impl Policy {
             &mut self.rollback_alpha,
             &mut self.min_coverage,
         ];
-        own.into_iter().chain(self.metric.number_mut())
+        // What was added later comes last: older snapshots have fewer numbers.
+        own.into_iter()
+            .chain(self.metric.number_mut())
+            .chain([&mut self.drop_factor])
     }
 
     /// The wealth that challenger number `order` of a tenure needs. `1/(j(j+1))` sums to 1, so all bars

@@ -97,7 +97,7 @@ pub struct Verdict {
     pub verdict: Call,
     /// One sentence.
     pub why: String,
-    /// Share of rows whose features it had: since arming, or of all.
+    /// Share of rows whose features it had, over the last dwell.
     pub coverage: f64,
     /// Rows that it failed on, each at the largest loss.
     pub failed: u64,

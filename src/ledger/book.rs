@@ -243,6 +243,18 @@ impl Writer<'_> {
         Ok((rows, left_out))
     }
 
+    /// Role and reason of the newest version of this name.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn role_of(&self, model: ModelNo, name: &str) -> Result<Option<(String, Option<String>)>, LedgerError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT role, reason FROM versions WHERE model_no = ?1 AND name = ?2 ORDER BY version_no DESC LIMIT 1",
+        )?;
+        let role = statement.query_row(params![model.0, name], |row| Ok((row.get(0)?, row.get(1)?)));
+        Ok(role.optional()?)
+    }
+
     /// Adds a version and gives it its number.
     ///
     /// # Errors

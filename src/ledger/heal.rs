@@ -9,6 +9,32 @@ use super::{Ledger, LedgerError};
 /// Room that the disk must have before writing goes on: more than a commit of labels takes.
 const ROOM_BYTES: i64 = 256 * 1024;
 
+/// What to do about an error of SQLite, where something can be done.
+pub(super) fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            "; restore a copy of it, or move it away: then a new one begins, without champions, evidence and open ids"
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            "; it is damaged: restore a copy of it, or put what `sqlite3 ledger.sqlite .recover` can read in its place"
+        }
+        Some(ErrorCode::DiskFull) => NO_ROOM,
+        _ => "",
+    }
+}
+
+/// What to do about an error of the system, where it is want of room.
+pub(super) fn room(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(error.kind(), StorageFull | QuotaExceeded) {
+        NO_ROOM
+    } else {
+        ""
+    }
+}
+
+const NO_ROOM: &str = "; make room on the disk of the state directory, or move that to another";
+
 impl LedgerError {
     /// True when the system failed to read, write or sync: what the log holds may not be on the disk.
     fn doubts_the_log(&self) -> bool {

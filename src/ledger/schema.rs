@@ -13,6 +13,7 @@
 //! | `lineups` | a set of challengers (`3,4,7`) that rows are offered to | when it is new |
 //! | `outcomes` | what one challenger made of one row: a score, or why there is none | when it reports, or at the offer if it refuses |
 //! | `labels`, `corrections` | the first label of a row, and later ones that differ | when they arrive |
+//! | `rewards`, `reward_totals` | what the answer to a row earned, or what each label would have: the first report of a row, and count and sum per version that answered; no evidence | when they arrive |
 //! | `folded`, `pairs` | a row that became evidence: loss of the champion, difference per version; no id, no features, no label | when the row closes |
 //! | `cursors` | how far a model's rows have been folded, with counts of labels per class | with each fold |
 //! | `journal` | what happened to the judge between two rows: versions coming and going, swaps, policies, holds | when it happens |
@@ -102,6 +103,16 @@ FROM folded f JOIN models m ON m.model_no = f.key >> 40 JOIN pairs p USING (key)
   JOIN versions v ON v.version_no = p.version_no;
 ";
 
+/// Tables that came later, without a new format: an older program passes them by.
+const ADDED: &str = "
+CREATE TABLE IF NOT EXISTS rewards (
+  id INTEGER PRIMARY KEY, received INTEGER NOT NULL, reward REAL, weight REAL NOT NULL, late INTEGER NOT NULL,
+  extra TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reward_totals (
+  model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
+  PRIMARY KEY (model_no, version_no)) WITHOUT ROWID;
+";
+
 /// Sets the connection up and creates or checks the tables.
 pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -109,13 +120,11 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
-        FORMAT => Ok(()),
-        0 => {
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT"
-            ))?;
-            Ok(())
-        }
-        found => Err(LedgerError::Newer { found, known: FORMAT }),
+        FORMAT => connection.execute_batch(ADDED)?,
+        0 => connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} {ADDED} PRAGMA user_version = {FORMAT}; COMMIT"
+        ))?,
+        found => return Err(LedgerError::Newer { found, known: FORMAT }),
     }
+    Ok(())
 }

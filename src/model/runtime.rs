@@ -67,7 +67,7 @@ fn load() -> Result<Runtime, RuntimeError> {
         match attempt(&candidate.path) {
             Ok(runtime) => return Ok(runtime),
             // What the user chose is not passed over in silence.
-            Err(why) if candidate.chosen => return Err(RuntimeError(format!("ORT_DYLIB_PATH: {why}"))),
+            Err(why) if candidate.chosen => return Err(RuntimeError(search::chosen_in_vain(&why))),
             Err(why) => tried.push(why),
         }
     }
@@ -75,6 +75,9 @@ fn load() -> Result<Runtime, RuntimeError> {
 }
 
 fn attempt(path: &std::path::Path) -> Result<Runtime, String> {
+    if !path.exists() {
+        return Err(format!("{} does not exist", path.display()));
+    }
     let stamp = pinned::check(path)?;
     open(path, stamp)
 }
@@ -134,5 +137,7 @@ mod tests {
         assert!(why.contains("libonnxruntime.so is not a library"), "{why}");
         let why = attempt(&path).unwrap_err();
         assert!(why.contains("set onnxruntime_sha256"), "it is not even loaded: {why}");
+        let why = attempt(&dir.path().join("nothing.so")).unwrap_err();
+        assert!(why.contains("nothing.so does not exist"), "{why}");
     }
 }

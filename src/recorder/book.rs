@@ -7,11 +7,13 @@
 mod coverage;
 mod fold;
 mod observe;
+mod signs;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+use self::signs::Signs;
 use super::core::Shadow;
 use super::inputs::Columns;
 use super::journal::{self, Event};
@@ -103,6 +105,7 @@ pub struct Book {
     uncounted: u64,
     shown: HashMap<VersionNo, (Call, bool)>,
     columns: Columns,
+    signs: Signs,
 }
 
 impl Book {
@@ -148,6 +151,7 @@ impl Book {
             uncounted: 0,
             shown: HashMap::new(),
             columns: Columns::default(),
+            signs: Signs::default(),
         })
     }
 
@@ -238,6 +242,12 @@ impl Book {
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
         self.judge.as_ref().map(Judge::verdicts).unwrap_or_default()
+    }
+
+    /// What to say beside every verdict: signs that it rests on less than its numbers.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.signs.warnings()
     }
 
     /// True when a row recorded at `clock` takes no more evidence.

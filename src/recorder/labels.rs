@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Core;
-use crate::ledger::{LabelRow, LedgerError, Writer};
+use crate::ledger::{LabelRow, LedgerError, RewardRow, Writer};
 use crate::score::{ModelNo, Truth};
 use crate::span::Clock;
 
@@ -83,11 +83,13 @@ pub struct LabelItem {
     pub key: LabelKey,
     /// The label as JSON, as sent.
     pub label: String,
-    /// Its meaning, or why it has none.
-    pub truth: Result<Truth, String>,
+    /// Its meaning, or why it has none; `None` where only rewards were reported.
+    pub truth: Result<Option<Truth>, String>,
     /// In (0, 1].
     pub weight: f64,
-    /// What came with it (rewards), as JSON.
+    /// What the answer earned, where one number says it.
+    pub reward: Option<f64>,
+    /// All rewards, as JSON.
     pub extra: Option<String>,
 }
 
@@ -163,30 +165,90 @@ impl Core {
         if book.is_expired(clock, received_ms) {
             return Ok(Status::Expired.into());
         }
+        let place = Place {
+            id,
+            received_ms,
+            late: book.is_closed(clock),
+        };
+        let rewarded = place.reward(writer, item)?;
+        let Some(truth) = truth else {
+            return Ok(rewarded.unwrap_or(Status::Duplicate).into());
+        };
+        let labelled = place.label(writer, item, truth)?;
+        if labelled == Status::Late {
+            book.count_late();
+        }
+        Ok(both(labelled, rewarded).into())
+    }
+}
+
+/// Where and when a report arrives.
+struct Place {
+    id: i64,
+    received_ms: i64,
+    late: bool,
+}
+
+impl Place {
+    fn new_here(&self) -> Status {
+        if self.late { Status::Late } else { Status::Accepted }
+    }
+
+    fn label(&self, writer: &Writer<'_>, item: &LabelItem, truth: Truth) -> Result<Status, LedgerError> {
         let extra = item.extra.as_deref();
-        let late = book.is_closed(clock);
         let label = LabelRow {
             label: item.label.clone(),
             truth,
             weight: item.weight,
-            late,
+            late: self.late,
         };
-        let status = match writer.label(id)? {
+        Ok(match writer.label(self.id)? {
             Some(known) if known.truth == label.truth && known.weight.to_bits() == label.weight.to_bits() => {
                 Status::Duplicate
             }
             Some(_) => {
-                writer.insert_correction(id, received_ms, &label, extra)?;
+                writer.insert_correction(self.id, self.received_ms, &label, extra)?;
                 Status::Conflict
             }
             None => {
-                writer.insert_label(id, received_ms, &label, extra)?;
-                if late { Status::Late } else { Status::Accepted }
+                writer.insert_label(self.id, self.received_ms, &label, extra)?;
+                self.new_here()
             }
-        };
-        if status == Status::Late {
-            book.count_late();
-        }
-        Ok(status.into())
+        })
     }
+
+    /// `None` where the item reports no reward.
+    fn reward(&self, writer: &Writer<'_>, item: &LabelItem) -> Result<Option<Status>, LedgerError> {
+        let Some(extra) = &item.extra else { return Ok(None) };
+        let reward = RewardRow {
+            reward: item.reward,
+            weight: item.weight,
+            late: self.late,
+            extra: extra.clone(),
+        };
+        Ok(Some(match writer.reward(self.id)? {
+            Some(known) if known.extra == reward.extra && known.weight.to_bits() == reward.weight.to_bits() => {
+                Status::Duplicate
+            }
+            Some(_) => {
+                // A label that comes along brings its rewards into the corrections, or among the labels, itself.
+                if matches!(item.truth, Ok(None)) {
+                    writer.insert_reward_correction(self.id, self.received_ms, &reward)?;
+                }
+                Status::Conflict
+            }
+            None => {
+                writer.insert_reward(self.id, self.received_ms, &reward)?;
+                self.new_here()
+            }
+        }))
+    }
+}
+
+/// The word on a label with rewards: what differs is said before what is new, and that before what is known.
+fn both(label: Status, reward: Option<Status>) -> Status {
+    let said = [Some(label), reward];
+    let order = [Status::Conflict, Status::Late, Status::Accepted];
+    let found = order.into_iter().find(|status| said.contains(&Some(*status)));
+    found.unwrap_or(label)
 }

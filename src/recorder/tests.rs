@@ -226,8 +226,9 @@ impl Lab {
             model: self.model,
             key,
             label: class.to_string(),
-            truth: Ok(Truth::Class(class)),
+            truth: Ok(Some(Truth::Class(class))),
             weight,
+            reward: None,
             extra: None,
         }
     }

@@ -30,6 +30,66 @@ fn roles(gateway: &Gateway) -> Vec<(Value, Value)> {
 }
 
 #[test]
+fn a_rollback_that_names_a_challenger_is_listed_as_one() {
+    let site = Site::new("");
+    site.model_toml("elec2", "champion = \"e01_logreg\"\n");
+    for name in ["e01_logreg", "e05_forest"] {
+        site.drop_file("elec2", name, &shipped(name));
+    }
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e05_forest", "challenger");
+    assert_eq!(gateway.act("elec2", "rollback", Some("e05_forest")).0, 200);
+    let listed = client::get(gateway.admin, "/api/models/elec2/decisions").json()["decisions"].clone();
+    let last = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .max_by_key(|d| d["n"].as_i64())
+        .unwrap()
+        .clone();
+    assert_eq!(
+        (&last["kind"], &last["to"]),
+        (&json!("rollback"), &json!("e05_forest")),
+        "{listed}"
+    );
+}
+
+#[test]
+fn the_policy_shows_all_that_is_in_force_whatever_the_settings_leave_out() {
+    let site = Site::new("");
+    let settings = "champion = \"e01_logreg\"\nmetric = \"log_loss\"\nthreshold = 0.4\n[label]\nabsent = 0\n";
+    site.model_toml("elec2", settings)
+        .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    let policy = gateway.view("elec2")["policy"].clone();
+    let label = json!({"maturity": "1d", "horizon": "120d", "absent": 0});
+    assert_eq!(
+        (&policy["label"], &policy["threshold"]),
+        (&label, &json!(0.4)),
+        "{policy}"
+    );
+    assert_eq!(
+        (&policy["sample"], &policy["max_challengers"]),
+        (&json!(1.0), &json!(16)),
+        "{policy}"
+    );
+    assert_eq!(
+        (&policy["metric"]["name"], &policy["clip"]),
+        (&json!("log_loss"), &json!(0.05)),
+        "{policy}"
+    );
+    assert!(
+        (policy["bound"].as_f64().unwrap() - 20f64.ln()).abs() < 1e-9,
+        "{policy}"
+    );
+    assert_eq!(
+        (&policy["alpha"], &policy["min_labels"]),
+        (&json!(0.01), &json!(200)),
+        "{policy}"
+    );
+}
+
+#[test]
 fn a_persons_word_meets_admission_only_shows_at_once_and_survives_kill_9() {
     let site = Site::new("");
     site.model_toml("elec2", "champion = \"e01_logreg\"\n")
@@ -53,6 +113,14 @@ fn a_persons_word_meets_admission_only_shows_at_once_and_survives_kill_9() {
     refused("promote", None, 400, "say which version");
     refused("promote", Some("e99"), 404, "no version 'e99'");
     refused("promote", Some("e00_text"), 409, "is rejected");
+    let pin = |version: &str| gateway.predict(&json!({"instances": [right_answers()[0].0], "version": version}));
+    let (status, answer) = pin("e00_text");
+    assert_eq!((status, &answer["code"]), (409, &json!("wrong_role")), "{answer}");
+    assert!(
+        answer["error"].as_str().unwrap().contains("'e00_text' is rejected"),
+        "{answer}"
+    );
+    assert_eq!(pin("e99").0, 404);
     refused("rollback", None, 409, "no previous champion");
     refused("retire", Some("e01_logreg"), 409, "is champion");
     refused("retire", Some("e00_text"), 409, "only a challenger");

@@ -358,6 +358,24 @@ fn admin_cases() -> Vec<Case> {
             (403, "forbidden", "evil"),
         ),
         case(
+            "a page of another port of this machine",
+            Admin,
+            order("origin: http://127.0.0.1:3000\r\n", fine),
+            (403, "forbidden", "3000"),
+        ),
+        case(
+            "a page of another scheme",
+            Admin,
+            order("origin: https://localhost\r\n", fine),
+            (403, "forbidden", "https"),
+        ),
+        case(
+            "an order from another site",
+            Admin,
+            order("sec-fetch-site: cross-site\r\n", fine),
+            (403, "forbidden", "site"),
+        ),
+        case(
             "no origin",
             Admin,
             order("origin: null\r\n", fine),
@@ -411,6 +429,51 @@ fn admin_cases() -> Vec<Case> {
 fn feedback_cases() -> Vec<Case> {
     let post = |body: &str| request("POST", "/feedback", "", body.as_bytes());
     vec![
+        case(
+            "labels as a number",
+            Data,
+            post("7"),
+            (400, "wrong_type", "an object with 'labels'"),
+        ),
+        case(
+            "labels as an object",
+            Data,
+            post("{\"labels\":{}}"),
+            (400, "wrong_type", "expected a list"),
+        ),
+        case(
+            "an order that is a number",
+            Admin,
+            request(
+                "POST",
+                "/api/models/elec2/hold",
+                "content-type: application/json\r\n",
+                b"7",
+            ),
+            (400, "malformed_json", "an object with 'author'"),
+        ),
+        case(
+            "an input of the protocol that is a number",
+            Data,
+            request("POST", "/v2/models/plain/infer", "", b"{\"inputs\":[7]}"),
+            (400, "wrong_type", "an input as an object"),
+        ),
+        case(
+            "a shape of text",
+            Data,
+            request(
+                "POST",
+                "/v2/models/plain/infer",
+                "",
+                b"{\"inputs\":[{\"name\":\"a\",\"shape\":[{}],\"datatype\":\"FP32\",\"data\":[]}]}",
+            ),
+            (400, "wrong_type", "expected an integer"),
+        ),
+        body(
+            "a body that is a number",
+            "7",
+            (400, "wrong_type", "an object with 'instances'"),
+        ),
         case(
             "labels that are not JSON",
             Data,
@@ -471,6 +534,10 @@ fn bad_input_is_refused_with_status_code_and_a_helping_word_and_never_500() {
                 answer.text()
             ));
         }
+        let of_rust = ["struct ", "enum ", "f64", "f32", "u64", "i64", "RawValue", "visitor"];
+        if let Some(word) = of_rust.into_iter().find(|word| error.contains(word)) {
+            faults.push(format!("{}: '{word}' is no word of ours: {error}", case.name));
+        }
         if !answer.head.contains("content-type: application/json\r\n") && !answer.head.ends_with("application/json") {
             faults.push(format!("{}: not JSON: {}", case.name, answer.head));
         }
@@ -483,6 +550,43 @@ fn bad_input_is_refused_with_status_code_and_a_helping_word_and_never_500() {
     );
     assert_eq!(fine.status, 200, "{}", fine.text());
     assert_eq!(get(gateway.data, "/v2/health/ready").status, 200);
+}
+
+#[test]
+fn a_client_that_sends_all_before_it_reads_gets_to_read_why_it_was_refused() {
+    use std::io::Write as _;
+    let gateway = gateway();
+    // Larger by far than what the sockets hold.
+    let body = vec![b' '; 96 << 20];
+    let mut chunked =
+        b"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for chunk in body.chunks(1 << 20) {
+        write!(chunked, "{:x}\r\n", chunk.len()).unwrap();
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    for (name, bytes, status) in [
+        ("too large", request("POST", "/predict", "", &body), 413),
+        ("too large in chunks", chunked, 413),
+        ("no such path", request("POST", "/nope", "", &body), 404),
+        (
+            "another type",
+            request("POST", "/feedback", "content-type: text/xml\r\n", &body),
+            415,
+        ),
+    ] {
+        let mut stream = std::net::TcpStream::connect(gateway.data).unwrap();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+            .unwrap();
+        stream
+            .write_all(&bytes)
+            .unwrap_or_else(|e| panic!("{name}: sending broke off: {e}"));
+        let answer = crate::support::client::rest(&mut stream).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(answer.status, status, "{name}");
+        assert!(answer.json()["error"].is_string(), "{name}: {}", answer.text());
+    }
 }
 
 #[test]

@@ -187,3 +187,64 @@ fn what_stands_beside_a_file_or_keeps_it_from_the_crown_is_said() {
     let (code, why) = said(&[&div]);
     assert!(code == Some(1) && why.contains("isolation = \"inline\""), "{why}");
 }
+
+#[test]
+fn what_says_nothing_of_the_file_has_another_exit_code_than_a_refusal() {
+    let temporary = tempfile::tempdir().unwrap();
+    let plain = exports().join("sklearn_plain.onnx");
+    let models = elec2().parent().unwrap().to_owned();
+    for (model, says) in [
+        (temporary.path().join("nowhere"), "does not exist"),
+        (plain.clone(), "is a file"),
+        (models, "models are"),
+    ] {
+        let output = check(
+            &[&plain, Path::new("--model"), &model, Path::new("--json")],
+            temporary.path(),
+        );
+        let (code, said) = (output.status.code(), json_of(&output));
+        assert!(code == Some(64) && said["accepted"].is_null(), "{said}");
+        assert!(said["error"].as_str().unwrap().contains(says), "{said}");
+    }
+    for command in [&["check", "x.onnx"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        let mut without = Command::new(env!("CARGO_BIN_EXE_dethrone"));
+        let output = without
+            .args(command)
+            .current_dir(temporary.path())
+            .env("ORT_DYLIB_PATH", "/nonexistent.so");
+        let output = output.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{error}");
+        for piece in ["/nonexistent.so does not exist", "pip install", "unset it"] {
+            assert!(error.contains(piece), "{error}");
+        }
+    }
+}
+
+#[test]
+fn with_several_versions_and_none_named_a_file_is_checked_against_them() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["e01_logreg", "e05_forest"] {
+        std::fs::copy(shipped(name), directory.path().join(format!("{name}.onnx"))).unwrap();
+    }
+    let judge = |file: &Path| {
+        let output = check(
+            &[file, Path::new("--model"), directory.path(), Path::new("--json")],
+            temporary.path(),
+        );
+        (output.status.code(), json_of(&output))
+    };
+    let (code, said) = judge(&shipped("e02_tree"));
+    assert_eq!((code, &said["role"]), (Some(0), &Value::from("challenger")), "{said}");
+    assert!(said["advice"].to_string().contains("e01_logreg"), "{said}");
+    let (code, said) = judge(&elec2().join("stream/rejects/unknown_column.onnx"));
+    assert!(
+        code == Some(1) && said["reason"].as_str().unwrap().contains("fits none"),
+        "{said}"
+    );
+    assert!(
+        said["producer"].as_str().is_some_and(|p| !p.is_empty()),
+        "who made it is said of a refused file too: {said}"
+    );
+}

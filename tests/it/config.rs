@@ -297,6 +297,8 @@ fn flags_and_variables_are_read_by_one_command_line() {
         "2MiB",
         "--poll",
         "1s",
+        "--gone",
+        "2s",
         "--pins",
         "false",
     ])
@@ -306,6 +308,8 @@ fn flags_and_variables_are_read_by_one_command_line() {
         (line.serve.max_body_bytes, line.serve.pins),
         (Some(2 << 20), Some(false))
     );
+    let config = ServerConfig::parse(&line.serve, "dethrone.toml", "gone = \"5s\"").unwrap();
+    assert_eq!(config.gone, Duration::from_secs(2));
     assert!(read(&["--listen", "8080"]).is_err() && read(&["--poll", "3 rows"]).is_err());
     let command = <Line as clap::CommandFactory>::command();
     for argument in command.get_arguments().filter(|a| a.get_id() != "help") {

@@ -130,6 +130,28 @@ fn rows_of_a_request_are_labelled_one_by_one_and_the_first_also_by_the_requests_
 }
 
 #[test]
+fn the_only_model_need_not_be_named_and_is_in_the_answer() {
+    let (_site, gateway) = elec2("");
+    let answer = post(
+        gateway.data,
+        "/feedback",
+        &json!({"labels": [{"id": one(&gateway), "label": 1}]}),
+    )
+    .json();
+    assert_eq!(
+        (&answer["model"], &answer["accepted"]),
+        (&json!("elec2"), &json!(1)),
+        "{answer}"
+    );
+    let answer = post(gateway.data, "/feedback", &json!({"labels": [{"label": 1}]})).json();
+    assert_eq!(
+        (&answer["model"], &answer["accepted"]),
+        (&json!("elec2"), &json!(0)),
+        "{answer}"
+    );
+}
+
+#[test]
 fn the_callers_own_ids_are_labelled_as_they_were_sent() {
     let (_site, gateway) = elec2("");
     let keys = json!({"ids": ["order \"17\""]});
@@ -334,6 +356,73 @@ fn what_was_answered_200_is_on_disk_after_kill_9() {
     let results = said["results"].as_array().unwrap();
     assert!(results.iter().all(|r| r["status"] == "duplicate"), "{said}");
     assert_eq!(gateway.ready().view("elec2")["rows"]["recorded"], 55);
+}
+
+#[test]
+fn a_reward_without_a_label_is_recorded_and_shown_and_never_evidence() {
+    let (site, gateway) = elec2("[label]\nmaturity = \"3 rows\"\nhorizon = \"100 rows\"\n[policy]\nmode = \"off\"\n");
+    site.drop_file("elec2", "e02_tree", &shipped("e02_tree"));
+    gateway.until_role("elec2", "e02_tree", "challenger");
+    let (old, id, other) = (one(&gateway), one(&gateway), one(&gateway));
+    let send = |gateway: &Gateway, items: Value| {
+        let said = post(gateway.data, "/feedback", &json!({"model": "elec2", "labels": items})).json();
+        let results = said["results"].as_array().cloned().unwrap_or_default();
+        results
+            .iter()
+            .map(|r| r["status"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let items = json!([{"id": id, "reward": 0.3}, {"id": id, "reward": 0.3}, {"id": id, "reward": 0.4},
+        {"id": other, "rewards": {"0": -1.0, "1": 0.5}, "weight": 0.5}, {"id": "nobody", "reward": 1},
+        {"id": other, "reward": "much"}]);
+    let expected = ["accepted", "duplicate", "conflict", "accepted", "unknown", "invalid"];
+    assert_eq!(send(&gateway, items), expected);
+    assert_eq!(
+        send(&gateway, json!([{"id": one(&gateway), "reward": 0.9}])),
+        ["accepted"]
+    );
+    one(&gateway);
+    assert_eq!(send(&gateway, json!([{"id": old, "reward": 0}])), ["late"]);
+    // The outcome of the same row is another thing.
+    assert_eq!(gateway.label("elec2", &[(&other, json!(1))]), ["accepted"]);
+    predict(&gateway, 8);
+    until("the label as evidence", || {
+        (gateway.version("elec2", "e02_tree")["coverage"]["labelled"] == 1).then_some(())
+    });
+    let warnings = gateway.version("elec2", "e02_tree")["evidence"]["warnings"].clone();
+    let warned = warnings[0]
+        .as_str()
+        .is_some_and(|w| w.contains("have the inputs of an earlier one"));
+    assert!(warned, "all rows were alike: {warnings}");
+    let shown = gateway.version("elec2", "e01_logreg")["rewards"].clone();
+    assert_eq!(shown["count"], 3, "{shown}");
+    assert!((shown["mean"].as_f64().unwrap() - 0.4).abs() < 1e-12, "{shown}");
+    gateway.kill();
+    let gateway = site.start().ready();
+    let items = json!([{"id": id, "reward": 0.3}, {"id": other, "rewards": {"0": -1.0, "1": 0.5}, "weight": 0.5}]);
+    assert_eq!(send(&gateway, items), ["duplicate", "duplicate"]);
+    assert_eq!(gateway.version("elec2", "e01_logreg")["rewards"], shown);
+}
+
+#[test]
+fn a_ledger_from_before_rewards_opens_and_takes_them() {
+    let (site, gateway) = elec2("");
+    let id = one(&gateway);
+    assert_eq!(gateway.label("elec2", &[(&id, json!(1))]), ["accepted"]);
+    gateway.kill();
+    let ledger = rusqlite::Connection::open(site.state().join("ledger.sqlite")).unwrap();
+    ledger
+        .execute_batch("DROP TABLE rewards; DROP TABLE reward_totals")
+        .unwrap();
+    drop(ledger);
+    let gateway = site.start().ready();
+    assert_eq!(gateway.label("elec2", &[(&id, json!(1))]), ["duplicate"]);
+    let answer = post(
+        gateway.data,
+        "/feedback",
+        &json!({"labels": [{"id": id, "reward": 1.5}]}),
+    );
+    assert_eq!(answer.json()["accepted"], 1, "{}", answer.text());
 }
 
 #[test]

@@ -104,3 +104,18 @@ fn while_the_ledger_cannot_be_written_answers_go_on_labels_are_refused_and_it_he
     let dropped = "dethrone_recorder_dropped_total{model=\"elec2\",reason=\"ledger_failed\"}";
     assert!(gateway.metric(dropped).is_some_and(|rows| rows >= 1.0));
 }
+
+#[test]
+fn a_key_of_ids_that_is_gone_is_said_since_open_ids_become_unknown() {
+    let site = Site::new("");
+    site.drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    let id = predict(&gateway);
+    assert_eq!(gateway.label("elec2", &[(&id, json!(1))]), ["accepted"]);
+    gateway.kill();
+    assert!(!site.log().contains("the key of the ids is missing"));
+    std::fs::remove_file(site.state().join("ids.key")).unwrap();
+    let gateway = site.start().ready();
+    assert!(site.log().contains("the key of the ids is missing"), "{}", site.log());
+    assert_eq!(gateway.label("elec2", &[(&id, json!(1))]), ["unknown"]);
+}

@@ -12,6 +12,8 @@ mod check;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod execution;
 #[cfg(test)]
 mod exports;

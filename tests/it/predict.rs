@@ -410,6 +410,7 @@ fn a_row_that_lacks_a_feature_is_answered_by_the_previous_champion_if_that_can()
     let more = json!({"outputs": ["probabilities"]});
     let answer = ask(&gateway, &[elec2_row(), short.clone(), elec2_row()], &more);
     assert_eq!(answer["version"], "e01_logreg");
+    assert_eq!(answer["fallback"], "e02_tree", "{answer}");
     let fallback = |row: usize| answer["predictions"][row]["fallback"].clone();
     assert_eq!(
         (fallback(0), fallback(1), fallback(2)),

@@ -63,6 +63,9 @@ pub struct ServeArgs {
     /// The models directory is read again at least this often [default: 10s]
     #[arg(long, env = "DETHRONE_POLL", value_name = "TIME", value_parser = duration)]
     pub poll: Option<Duration>,
+    /// A file gone for this long, while its directory can be read, retires its version [default: 60s]
+    #[arg(long, env = "DETHRONE_GONE", value_name = "TIME", value_parser = duration)]
+    pub gone: Option<Duration>,
     /// Largest model with its external data [default: 2GiB]
     #[arg(long, env = "DETHRONE_MAX_MODEL_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub max_model_bytes: Option<u64>,

@@ -172,6 +172,58 @@ fn a_challenger_that_covers_too_few_rows_is_not_promoted() {
     assert!(verdict.coverage < 0.96);
 }
 
+/// Every tenth row is one that `B` has not the features for.
+fn tenth_uncovered(row: u64) -> Vec<Entry> {
+    let mut entry = entry(B, 0.5);
+    if row.is_multiple_of(10) {
+        (entry.kind, entry.difference) = (Kind::Uncovered, 0.0);
+    }
+    vec![entry]
+}
+
+#[test]
+fn coverage_is_asked_of_the_last_dwell_however_long_a_challenger_has_been_armed() {
+    let mut judge = judge(&[B]);
+    judge.hold(true);
+    feed(&mut judge, 1..=2_000, |_| vec![entry(B, 0.5)]);
+    feed(&mut judge, 2_001..=2_030, tenth_uncovered);
+    judge.hold(false);
+    assert_eq!(
+        feed(&mut judge, 2_031..=2_040, tenth_uncovered),
+        None,
+        "it lacks features now"
+    );
+    assert!(why(&judge, B).starts_with("covers 8"), "{}", why(&judge, B));
+    let (row, _) = feed(&mut judge, 2_041..=2_100, |_| vec![entry(B, 0.5)]).unwrap();
+    assert!(
+        (2_060..=2_064).contains(&row),
+        "one dwell after the last such row: {row}"
+    );
+
+    let mut late = self::judge(&[B]);
+    assert_eq!(feed(&mut late, 1..=1_000, tenth_uncovered), None);
+    let (row, _) = feed(&mut late, 1_001..=1_100, |_| vec![entry(B, 0.5)]).unwrap();
+    assert!(row <= 1_024, "what it lacked long ago does not count: {row}");
+}
+
+#[test]
+fn a_snapshot_from_before_coverage_had_a_window_reads_back() {
+    let mut judge = judge(&[B]);
+    feed(&mut judge, 1..=40, tenth_uncovered);
+    let mut stored = serde_json::to_value(&judge).unwrap();
+    let evidence = stored["queue"][0]["evidence"].as_object_mut().unwrap();
+    evidence.remove("window").unwrap();
+    evidence["armed"]
+        .as_object_mut()
+        .unwrap()
+        .insert("covered".into(), 9.into());
+    stored["policy"][1].as_array_mut().unwrap().pop();
+    let mut old: Judge = serde_json::from_value(stored).unwrap();
+    assert_eq!(old.policy, judge.policy);
+    assert!((old.verdict(B).unwrap().coverage - 0.9).abs() < 1e-12);
+    assert!(feed(&mut old, 41..=100, |_| vec![entry(B, 0.5)]).is_some());
+}
+
 #[test]
 fn a_loser_is_called_one_and_may_still_win_later() {
     let mut judge = judge(&[B]);

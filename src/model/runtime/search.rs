@@ -56,6 +56,16 @@ fn system_folders() -> Vec<PathBuf> {
     folders
 }
 
+/// The message where the library that the user chose cannot be used.
+pub(super) fn chosen_in_vain(why: &str) -> String {
+    let name = NAMES.first().copied().unwrap_or_default();
+    format!(
+        "ORT_DYLIB_PATH: {why}. set it to {name} of onnx runtime 1.32 or newer (`pip install onnxruntime` brings one, in \
+         onnxruntime/capi), or unset it: then the library beside the executable, the one that the build fetched and \
+         the system's are tried"
+    )
+}
+
 /// The one message for a machine without a usable library.
 pub(super) fn ways_out(tried: &[String]) -> String {
     let name = NAMES.first().copied().unwrap_or_default();

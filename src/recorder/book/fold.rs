@@ -138,6 +138,11 @@ impl Book {
             return Ok(());
         };
         writer.insert_pair(self.row.no, &pair)?;
+        let metric = judge.policy().metric;
+        let others = closed.others.iter().map(|(_, outcome)| outcome);
+        others
+            .chain([&closed.champion])
+            .for_each(|outcome| self.signs.score(outcome, metric));
         if let Some(decision) = judge.fold(&pair) {
             self.pending = Some(decision.clone());
             outbox.push(Verdicted {

@@ -46,12 +46,14 @@ impl Book {
             };
             let caller_id = seen.ids.as_ref().and_then(|ids| ids.get(k)).map(String::as_str);
             if recording.insert(&row, caller_id)? {
+                self.signs.row(&row.inputs, row.entity);
                 self.last.row += 1;
                 self.last.time_ms = self.last.time_ms.max(seen.time_ms);
                 offered_from.get_or_insert(k);
             } else {
                 let why = crate::metrics::RecorderDrop::DuplicateId;
                 self.attached.metrics.recorder_dropped(why, 1);
+                self.signs.duplicate();
                 if let Some(from) = offered_from.take() {
                     self.put_up(seen, from, k, offers);
                 }

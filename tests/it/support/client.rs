@@ -34,6 +34,11 @@ pub(crate) fn raw(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     stream.set_nodelay(true)?;
     // A server that refuses early may stop reading: its answer counts all the same.
     let _ = stream.write_all(request);
+    rest(&mut stream)
+}
+
+/// Reads an answer to the end of its connection.
+pub(crate) fn rest(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     if bytes.is_empty() {
