@@ -17,10 +17,14 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// From `output` for all rows, and its likes for each row alone.
+    /// From `output` for all rows, and its likes for each row alone. Where a row has another shape in company, the first
+    /// axis is no batch: each is met with each, say.
     pub(super) fn of(output: &Tensor, alone: &[&Tensor]) -> Self {
         let follows = output.shape().first() == Some(&alone.len());
-        if follows && alone.iter().all(|alone| alone.shape().first() == Some(&1)) {
+        let is_row = |alone: &&Tensor| {
+            alone.shape().first() == Some(&1) && alone.shape().get(1..) == output.shape().get(1..)
+        };
+        if follows && alone.iter().all(is_row) {
             let mut rows = alone.iter().enumerate();
             let same = rows.all(|(i, alone)| {
                 output
