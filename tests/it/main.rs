@@ -9,6 +9,8 @@ mod arena;
 mod bad_input;
 #[cfg(test)]
 mod check;
+#[cfg(all(test, target_os = "linux"))]
+mod clients;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
@@ -49,3 +51,5 @@ mod served_exports;
 mod shadowing;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wire;
