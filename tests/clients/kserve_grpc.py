@@ -2,11 +2,12 @@
 import asyncio
 
 import numpy as np
-from kserve import InferenceGRPCClient, InferInput, InferRequest
 
 from checks import VALUES, arguments, check, equal, finish, label, probes, refused, same
 
 args = arguments()
+from kserve import InferenceGRPCClient, InferInput, InferRequest  # noqa: E402
+
 X = np.arange(192, dtype=np.float32).reshape(64, 3) / 7
 
 
@@ -34,8 +35,7 @@ async def main():
         with check(f"text, {how}"):
             text = VALUES["bytes"]
             answer = await client.infer(InferRequest("words", [tensor("text", "BYTES", text, binary)]))
-            given = answer.outputs[0].as_numpy()
-            same(np.array([v if isinstance(v, bytes) else v.encode() for v in given.flat], object).reshape(2, 2), text)
+            same(answer.outputs[0].as_numpy(), text)
         with check(f"named features, {how}"):
             columns, scores = probes("e01_logreg")
             inputs = [tensor(n, "BYTES" if n == "day" else "FP32", c, binary) for n, c in columns.items()]
@@ -48,11 +48,7 @@ async def main():
         inputs = [tensor(n, n.upper(), a, True) for n, a in VALUES.items()]
         answer = await client.infer(InferRequest("echo", inputs))
         for output in answer.outputs:
-            array = VALUES[output.name.removesuffix("_out")]
-            given = output.as_numpy()
-            if output.datatype == "BYTES":
-                given = np.array([v if isinstance(v, bytes) else v.encode() for v in given.flat], object).reshape(2, 2)
-            same(given, array, output.name)
+            same(output.as_numpy(), VALUES[output.name.removesuffix("_out")], output.name)
         equal(len(answer.outputs), len(VALUES))
     with check("errors are read"):
         await refused(lambda: client.infer(InferRequest("nobody", [tensor("x", "FP32", X, False)])), "nobody", "NOT_FOUND")

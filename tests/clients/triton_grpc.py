@@ -164,7 +164,10 @@ async def envelope(client):
         columns, scores = probes("e02_tree")
         answer = await got(client.infer("elec2", [tensor(n, c) for n, c in columns.items()], model_version="e02_tree"))
         equal(answer.get_response().model_version, "e02_tree")
-        same(answer.as_numpy("score"), scores)
+        same(answer.as_numpy("probabilities")[:, 1], scores)
+        native = np.concatenate([columns[n] for n in ["period", "nswprice", "nswdemand"]], axis=1)
+        answer = await got(client.infer("elec2", [tensor("features", native)], model_version="e02_tree"))
+        same(answer.as_numpy("probabilities")[:, 1], scores)
     for how in ["gzip", "deflate"]:
         with check(f"{how} both ways"):
             many, means = number(64)
@@ -196,7 +199,7 @@ async def errors(client):
     with check("unknown version"):
         await status(lambda: infer("mean", [tensor("x", x)], model_version="nobody"), "NOT_FOUND", "nobody")
     with check("wrong shape"):
-        await status(lambda: infer("mean", [tensor("x", x.reshape(3, 2))]), "INVALID_ARGUMENT", "x", "[3,2]")
+        await status(lambda: infer("mean", [tensor("x", x.reshape(3, 2))]), "INVALID_ARGUMENT", "x", "[3, 2]")
     with check("wrong datatype"):
         await status(lambda: infer("mean", [tensor("x", x.astype(np.int64))]), "INVALID_ARGUMENT", "INT64", "FP32")
     with check("unknown output"):
@@ -215,7 +218,8 @@ async def errors(client):
 async def statistics(client):
     with check("statistics move"):
         before = (await got(client.get_inference_statistics("mean"))).model_stats[0]
-        equal((before.name, before.version), ("mean", "mean"))
+        equal(before.name, "mean")
+        assert before.version.isdigit(), before
         x, _ = number(8)
         for _ in range(3):
             await got(client.infer("mean", [tensor("x", x)]))

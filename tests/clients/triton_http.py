@@ -202,7 +202,10 @@ async def envelope(client):
         columns, scores = probes("e02_tree")
         answer = await got(client.infer("elec2", [tensor(n, c) for n, c in columns.items()], model_version="e02_tree"))
         equal(answer.get_response()["model_version"], "e02_tree")
-        same(answer.as_numpy("score"), scores)
+        same(answer.as_numpy("probabilities")[:, 1], scores)
+        native = np.concatenate([columns[n] for n in ["period", "nswprice", "nswdemand"]], axis=1)
+        answer = await got(client.infer("elec2", [tensor("features", native)], model_version="e02_tree"))
+        same(answer.as_numpy("probabilities")[:, 1], scores)
     for how in ["gzip", "deflate"]:
         with check(f"{how} both ways"):
             x, mean = number(64)
@@ -242,7 +245,7 @@ async def errors(client):
     with check("unknown version"):
         await refused(lambda: client.infer("mean", [tensor("x", x)], model_version="nobody"), "nobody")
     with check("wrong shape"):
-        await refused(lambda: client.infer("mean", [tensor("x", x.reshape(3, 2))]), "x", "[3,2]")
+        await refused(lambda: client.infer("mean", [tensor("x", x.reshape(3, 2))]), "x", "[3, 2]")
     with check("wrong datatype"):
         await refused(lambda: client.infer("mean", [tensor("x", x.astype(np.int64))]), "x", "INT64", "FP32")
     with check("unknown output"):
@@ -263,7 +266,9 @@ async def errors(client):
 async def statistics(client):
     with check("statistics move"):
         before = (await got(client.get_inference_statistics("mean")))["model_stats"][0]
-        equal((before["name"], before["version"]), ("mean", "mean"))
+        equal((before["name"], before["version_name"]), ("mean", "mean"))
+        assert before["version"].isdigit(), before
+        equal(await got(client.is_model_ready("mean", before["version"])), True)
         equal(sorted(before["inference_stats"]), sorted(DURATIONS))
         x, _ = number(8)
         for _ in range(3):
