@@ -206,7 +206,10 @@ fn a_model_of_any_shape_is_accepted_and_one_without_a_tensor_to_give_is_refused_
         assert_eq!(said["accepted"], Value::Bool(true), "{model}: {said}");
         assert_eq!(said["batched"], Value::Bool(expected), "{model}: {said}");
     }
-    for (model, named) in [("sequence", "pair is a sequence"), ("optional", "perhaps is an optional")] {
+    for (model, named) in [
+        ("sequence", "pair is a sequence"),
+        ("optional", "perhaps is an optional"),
+    ] {
         let output = check(&[&crate::support::data(model), Path::new("--json")], temporary.path());
         let said = json_of(&output);
         assert_eq!(output.status.code(), Some(1), "{model}: {said}");

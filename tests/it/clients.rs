@@ -68,7 +68,10 @@ fn passes(script: &str, layers: &[&str], more: &[&str]) {
 
 fn judge(script: &str, output: &std::process::Output, log: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<Value> = said
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     let checks = lines.iter().filter(|line| line["check"].is_string());
     let failed: Vec<String> = checks
         .clone()

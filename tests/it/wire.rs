@@ -206,7 +206,10 @@ Accept: */*
         text(&line.ask(&head, b""))
     };
     let model = get("/v2/models/m");
-    assert_eq!(model["inputs"], json!([{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]));
+    assert_eq!(
+        model["inputs"],
+        json!([{"name": "x", "datatype": "FP32", "shape": [-1, 3]}])
+    );
     assert_eq!(
         model["outputs"],
         json!([{"name": "score", "datatype": "FP32", "shape": [-1, 1]}])
@@ -363,5 +366,10 @@ Content-Length: {}
         "{index}"
     );
     let unloaded = ask("models/m/unload", r#"{"parameters":{"unload_dependents":false}}"#);
-    assert_eq!((unloaded.status, &unloaded.body[..]), (200, &b""[..]), "{}", unloaded.text());
+    assert_eq!(
+        (unloaded.status, &unloaded.body[..]),
+        (200, &b""[..]),
+        "{}",
+        unloaded.text()
+    );
 }

@@ -10,6 +10,8 @@ pub(super) enum Part {
     Rows,
     /// One row for each of them, but not the same.
     Coupled,
+    /// Something of another form: the first axes are no rows.
+    Crossed,
     /// Nothing: some exporters put the names of the classes among the outputs.
     Constant,
     /// Something that cannot be cut into rows.
@@ -17,14 +19,16 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// From `output` for all rows, and its likes for each row alone. Where a row has another shape in company, the first
-    /// axis is no batch: each is met with each, say.
+    /// From `output` for all rows, and its likes for each row alone.
     pub(super) fn of(output: &Tensor, alone: &[&Tensor]) -> Self {
         let follows = output.shape().first() == Some(&alone.len());
-        let is_row = |alone: &&Tensor| {
-            alone.shape().first() == Some(&1) && alone.shape().get(1..) == output.shape().get(1..)
-        };
-        if follows && alone.iter().all(is_row) {
+        if follows && alone.iter().all(|alone| alone.shape().first() == Some(&1)) {
+            if alone
+                .iter()
+                .any(|alone| alone.shape().get(1..) != output.shape().get(1..))
+            {
+                return Self::Crossed;
+            }
             let mut rows = alone.iter().enumerate();
             let same = rows.all(|(i, alone)| {
                 output

@@ -42,7 +42,10 @@ fn find() -> (&'static str, String) {
             return (name, version);
         }
     }
-    panic!("the tests with real clients need Python {} with pip: put python3 on the path", VERSIONS.join(" or "));
+    panic!(
+        "the tests with real clients need Python {} with pip: put python3 on the path",
+        VERSIONS.join(" or ")
+    );
 }
 
 /// The packages of `tests/clients/requirements/<name>.txt`, installed.
@@ -51,7 +54,12 @@ pub(super) fn environment(name: &str) -> PathBuf {
     let mut hash = Sha256::new();
     hash.update(fs::read(&requirements).unwrap());
     hash.update(python());
-    let tag: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let tag: String = hash
+        .finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let root = root();
     let place = root.join(format!("{name}-{tag}"));
     // Held until the end of this function: others wait, then find it made.
@@ -68,11 +76,24 @@ pub(super) fn environment(name: &str) -> PathBuf {
 }
 
 fn install(name: &str, requirements: &Path, target: &Path) {
-    let options = ["install", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2"];
+    let options = [
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--retries",
+        "2",
+    ];
     let output = Command::new(python())
         .args(["-m", "pip"])
         .args(options)
-        .args(["--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile", "--target"])
+        .args([
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-compile",
+            "--target",
+        ])
         .arg(target)
         .arg("--requirement")
         .arg(requirements)

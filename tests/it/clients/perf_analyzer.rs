@@ -20,7 +20,10 @@ fn program() -> (PathBuf, std::ffi::OsString) {
     if !library.is_file() {
         compile(&scripts().join("base64.c"), &library);
     }
-    (place.join("bin/perf_analyzer"), std::env::join_paths(libraries).unwrap())
+    (
+        place.join("bin/perf_analyzer"),
+        std::env::join_paths(libraries).unwrap(),
+    )
 }
 
 fn compile(source: &Path, library: &Path) {
@@ -37,6 +40,11 @@ fn compile(source: &Path, library: &Path) {
 #[test]
 fn nvidias_load_generator_works_unchanged_and_shows_our_queue_and_compute_times() {
     let (program, libraries) = program();
-    let more = ["--program", program.to_str().unwrap(), "--libraries", libraries.to_str().unwrap()];
+    let more = [
+        "--program",
+        program.to_str().unwrap(),
+        "--libraries",
+        libraries.to_str().unwrap(),
+    ];
     super::passes("perf_analyzer.py", &["tritonclient"], &more);
 }
