@@ -58,7 +58,7 @@ fn passes(script: &str, layers: &[&str], more: &[&str]) {
         .args(["--http", &gateway.data.to_string(), "--grpc", &gateway.grpc.to_string()])
         .args(more)
         .env("PYTHONPATH", path)
-        .env("PYTHONDONTWRITEBYTECODE", "")
+        .env_remove("PYTHONDONTWRITEBYTECODE")
         .env("PYTHONPYCACHEPREFIX", environment::cache())
         .env("NO_PROXY", "*")
         .output()

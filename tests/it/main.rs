@@ -9,7 +9,8 @@ mod arena;
 mod bad_input;
 #[cfg(test)]
 mod check;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod config;
