@@ -79,11 +79,13 @@ fn judge(script: &str, output: &std::process::Output, log: &str) {
         .map(|line| format!("- {}: {} ({})", line["check"], line["error"], line["line"]))
         .collect();
     let errors = String::from_utf8_lossy(&output.stderr);
+    let complaints = log.lines().filter(|line| !line.contains("\"level\":\"INFO\""));
     assert!(
         output.status.success() && failed.is_empty() && checks.count() > 0,
-        "{script} ended with {}; failed checks:\n{}\nthe script said: {errors}\nthe gateway logged: {log}",
+        "{script} ended with {}; failed checks:\n{}\nthe script said: {errors}\nthe gateway complained of: {}",
         output.status,
-        failed.join("\n")
+        failed.join("\n"),
+        complaints.collect::<Vec<_>>().join("\n")
     );
 }
 
