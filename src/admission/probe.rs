@@ -23,8 +23,8 @@ use crate::model::tensor::Tensor;
 
 /// Rows of the probe that shows whether rows may be merged.
 const MANY: usize = 4;
-/// Sizes tried for dynamic dimensions beyond the first.
-const FREE: [usize; 2] = [1, 8];
+/// Sizes tried for dynamic dimensions beyond the first; the last ones are those of pictures, which convolutions shrink.
+const FREE: [usize; 4] = [1, 8, 32, 224];
 const LATENCY_RUNS: usize = 100;
 const LATENCY_TIME: Duration = Duration::from_secs(2);
 
@@ -110,7 +110,8 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
     };
     let trial = subject.first_trial()?;
     subject.check_repeatable(&trial)?;
-    let (trial, batched) = subject.merge(trial)?;
+    let (trial, merged) = subject.merge(trial)?;
+    let batched = merged == Merged::Rows;
     let latency_us = subject.latencies(&trial)?;
     let quantile = |share: usize| latency_us.get(latency_us.len() * share / 100).copied().unwrap_or(0);
     Ok(ProbeReport {
@@ -121,9 +122,23 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
         latency_us_p50: quantile(50),
         latency_us_p99: quantile(99),
         memory_bytes: subject.runner.process().peak_memory_bytes().unwrap_or(0),
-        signature: loaded.signature,
+        signature: Signature {
+            crossed: merged == Merged::Crossed,
+            ..loaded.signature
+        },
         metadata: loaded.metadata,
     })
+}
+
+/// What becomes of rows that share a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Merged {
+    /// Each is as it is alone.
+    Rows,
+    /// They may not share one.
+    Never,
+    /// They are no rows.
+    Crossed,
 }
 
 /// One probe that ran.
@@ -170,7 +185,12 @@ impl Subject<'_> {
             for free in FREE {
                 for flavour in FLAVOURS {
                     let sizes = Sizes { rows, free };
-                    let inputs = generate::inputs(self.signature, flavour, sizes, self.settings.seed)?;
+                    let inputs = match generate::inputs(self.signature, flavour, sizes, self.settings.seed) {
+                        Ok(inputs) => inputs,
+                        // With smaller ones it was tried.
+                        Err(_) if free > 1 => continue,
+                        Err(too_large) => return Err(too_large),
+                    };
                     match self.try_run(&inputs)? {
                         Ok(outputs) if compare::finite(&outputs) => {
                             return Ok(Trial {
@@ -202,9 +222,9 @@ impl Subject<'_> {
     }
 
     /// Whether rows may be merged, with a trial of as many rows as one run may have.
-    fn merge(&mut self, trial: Trial) -> Result<(Trial, bool), String> {
+    fn merge(&mut self, trial: Trial) -> Result<(Trial, Merged), String> {
         if trial.sizes.rows == 1 {
-            return Ok((trial, false));
+            return Ok((trial, Merged::Never));
         }
         let alone = self.rows_alone(&trial)?;
         let part = |(i, output): (usize, &Tensor)| {
@@ -212,15 +232,18 @@ impl Subject<'_> {
             alone.map_or(Part::Other, |alone| Part::of(output, &alone))
         };
         let parts: Vec<Part> = trial.outputs.iter().enumerate().map(part).collect();
+        if parts.contains(&Part::Crossed) {
+            return Ok((self.one_row(&trial)?, Merged::Crossed));
+        }
         if parts.contains(&Part::Other) || parts.iter().all(|part| *part == Part::Constant) {
-            return Ok((self.one_row(&trial)?, false));
+            return Ok((self.one_row(&trial)?, Merged::Never));
         }
         if parts.contains(&Part::Coupled) {
             return Err(
                 "a row's answer depends on its neighbours in the batch: export it so that rows are independent".into(),
             );
         }
-        Ok((trial, true))
+        Ok((trial, Merged::Rows))
     }
 
     /// Each row's outputs when it comes alone.

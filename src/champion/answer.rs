@@ -219,5 +219,9 @@ pub async fn ask_runner(
         .map_err(|fault| Fault::Failed(fault.to_string()).into_error(None))?;
     let mut begun = rows::split(info, results, rows, &outputs);
     begun.compute = asked.elapsed();
+    let (runs, each) = if info.batched { (1, rows) } else { (rows, 1) };
+    for _ in 0..runs {
+        info.counters.ran(each, begun.compute / u32::try_from(runs).unwrap_or(u32::MAX));
+    }
     begun.into_answer()
 }

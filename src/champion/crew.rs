@@ -169,7 +169,9 @@ fn together(run: &mut impl Run, jobs: &[Job]) -> Option<Vec<Begun>> {
     let parts: Vec<_> = jobs.iter().map(|job| (&*job.task.batch, 0..job.rows())).collect();
     let rows: usize = jobs.iter().map(Job::rows).sum();
     let feeds = first.info.layout.feeds(&parts).ok()?;
+    let start = Instant::now();
     let results = run.run(&feeds, &first.outputs.run).ok()?;
+    first.info.counters.ran(rows, start.elapsed());
     if results
         .iter()
         .any(|tensor| tensor.shape().is_empty() || tensor.rows() != rows)

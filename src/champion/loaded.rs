@@ -51,6 +51,18 @@ pub struct VersionInfo {
     pub counters: Arc<Counters>,
 }
 
+impl VersionInfo {
+    /// The version as a whole number, for clients who know no other versions: its name where that is one, else its
+    /// number in the ledger.
+    #[must_use]
+    pub fn number(&self) -> String {
+        if !self.name.is_empty() && self.name.bytes().all(|digit| digit.is_ascii_digit()) {
+            return self.name.clone();
+        }
+        self.no.0.to_string()
+    }
+}
+
 /// A version with its sessions.
 #[derive(Debug)]
 pub struct Loaded {

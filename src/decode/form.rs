@@ -136,6 +136,7 @@ mod tests {
                     shape: vec![-1, 2],
                 }],
                 outputs: vec![],
+                crossed: false,
             })),
         };
         for source in [
@@ -166,6 +167,7 @@ mod tests {
             signature: Arc::new(Signature {
                 inputs: vec![input],
                 outputs: vec![],
+                crossed: false,
             }),
             instead: "do this".into(),
         };

@@ -38,6 +38,7 @@ fn signature() -> Signature {
     Signature {
         inputs: NAMES.map(spec).to_vec(),
         outputs: Vec::new(),
+        crossed: false,
     }
 }
 

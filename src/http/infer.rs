@@ -181,14 +181,15 @@ pub(crate) struct Answered {
     pub(crate) marks: Marks,
 }
 
-/// The loaded version of this name.
+/// The loaded version of this name, or of the number under which its statistics stand.
 ///
 /// # Errors
 /// There is none.
 pub(crate) fn version<M: Model>(model: &M, name: &str) -> Result<Arc<VersionInfo>, Error> {
     asking::interface(model)?;
     let versions = model.versions();
-    if let Some(info) = versions.iter().find(|info| info.name == name) {
+    let named = versions.iter().find(|info| info.name == name);
+    if let Some(info) = named.or_else(|| versions.iter().find(|info| info.number() == name)) {
         return Ok(Arc::clone(info));
     }
     let names: Vec<&str> = versions.iter().map(|info| info.name.as_str()).collect();

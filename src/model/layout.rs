@@ -200,6 +200,9 @@ fn column(name: String, datatype: Datatype, schema: &Schema) -> Result<Column, S
 
 /// Names and the inputs' datatypes, or why there are none.
 fn own_features(signature: &Signature, names: Option<&[String]>) -> Result<Vec<(String, Datatype)>, String> {
+    if signature.crossed {
+        return Err("named features need rows, and one row's answer has another form in company".into());
+    }
     if signature.is_columns() {
         return Ok(signature.inputs.iter().map(|i| (i.name.clone(), i.datatype)).collect());
     }

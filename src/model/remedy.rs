@@ -123,6 +123,7 @@ mod tests {
         let signature = Signature {
             inputs: vec![input],
             outputs: vec![],
+            crossed: false,
         };
         let given = advice(&Scan::default(), &signature, false);
         assert!(

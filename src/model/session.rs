@@ -236,7 +236,7 @@ fn signature(session: &ort::session::Session) -> Result<Signature, LoadError> {
     if signature.outputs.is_empty() {
         let others = others.join(", ");
         return Err(LoadError(format!(
-            "no output is a plain tensor ({others}): export with zipmap=False"
+            "no output is a plain tensor ({others}): export plain tensors (scikit-learn: zipmap=False)"
         )));
     }
     Ok(signature)

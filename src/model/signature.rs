@@ -22,6 +22,10 @@ pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     /// What a run gives.
     pub outputs: Vec<TensorSpec>,
+    /// The first axes are no rows, although they are dynamic: what comes out for one has another form in company (each
+    /// picture met with each text, say). A request is one row then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crossed: bool,
 }
 
 impl Signature {
@@ -30,7 +34,7 @@ impl Signature {
     /// here, and admission compares a row alone with the row in a batch.
     #[must_use]
     pub fn has_dynamic_rows(&self) -> bool {
-        !self.inputs.is_empty() && self.inputs.iter().all(|i| i.shape.first() == Some(&-1))
+        !self.crossed && !self.inputs.is_empty() && self.inputs.iter().all(|i| i.shape.first() == Some(&-1))
     }
 
     /// True when every input is one row, `[1, …]`: several rows are run one by one, and their outputs joined.
@@ -66,6 +70,6 @@ impl Signature {
     /// the form in which pipelines over data frames are exported, whose input names are feature names.
     #[must_use]
     pub fn is_columns(&self) -> bool {
-        self.inputs.len() >= 2 && self.inputs.iter().all(|i| i.shape == [-1, 1])
+        !self.crossed && self.inputs.len() >= 2 && self.inputs.iter().all(|i| i.shape == [-1, 1])
     }
 }

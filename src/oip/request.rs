@@ -289,7 +289,7 @@ impl Input<'_> {
                 Tensor::new(shape, data).ok_or_else(|| {
                     let why = format!(
                         "has {sent} values, and its shape {:?} holds {count}: send as many",
-                        self.shape
+                        self.shape.0
                     );
                     wrong(Kind::WrongShape, why)
                 })

@@ -127,7 +127,7 @@ impl Counters {
 
     /// What has been counted so far.
     #[must_use]
-    pub fn read(&self, name: &str, version: &str) -> Statistics {
+    pub fn read(&self, name: &str, version: &str, version_name: &str) -> Statistics {
         let success = self.total(|own| &own.success);
         let phase = |of: fn(&Counted) -> &AtomicU64| Total {
             count: success.count,
@@ -155,6 +155,7 @@ impl Counters {
         Statistics {
             name: name.to_owned(),
             version: version.to_owned(),
+            version_name: version_name.to_owned(),
             last_inference: self.0.iter().map(|own| own.last_ms.load(Relaxed)).max().unwrap_or(0),
             inference_count: self.sum(|own| &own.rows),
             execution_count: executions,
@@ -180,7 +181,10 @@ impl Counters {
 #[expect(missing_docs, reason = "the names are the protocol's")]
 pub struct Statistics {
     pub name: String,
+    /// A whole number.
     pub version: String,
+    /// Ours.
+    pub version_name: String,
     /// Unix milliseconds.
     pub last_inference: u64,
     /// Rows.
@@ -250,7 +254,7 @@ mod tests {
         };
         counters.answered(64, times, 1_700_000_000_000);
         counters.failed(us(9));
-        let json = serde_json::to_value(counters.read("m", "e01")).unwrap();
+        let json = serde_json::to_value(counters.read("m", "7", "e01")).unwrap();
         assert_eq!(
             (&json["inference_count"], &json["execution_count"]),
             (&64.into(), &4.into())

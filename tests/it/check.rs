@@ -248,3 +248,32 @@ fn with_several_versions_and_none_named_a_file_is_checked_against_them() {
         "who made it is said of a refused file too: {said}"
     );
 }
+
+#[test]
+fn a_model_of_any_shape_is_accepted_and_one_without_a_tensor_to_give_is_refused_by_name() {
+    let temporary = tempfile::tempdir().unwrap();
+    let batched = [
+        ("echo", true),
+        ("words", true),
+        ("image", true),
+        ("photo", true),
+        ("tokens", true),
+        ("scalar", false),
+        ("cross", false),
+    ];
+    for (model, expected) in batched {
+        let output = check(&[&crate::support::data(model), Path::new("--json")], temporary.path());
+        let said = json_of(&output);
+        assert_eq!(said["accepted"], Value::Bool(true), "{model}: {said}");
+        assert_eq!(said["batched"], Value::Bool(expected), "{model}: {said}");
+    }
+    for (model, named) in [
+        ("sequence", "pair is a sequence"),
+        ("optional", "perhaps is an optional"),
+    ] {
+        let output = check(&[&crate::support::data(model), Path::new("--json")], temporary.path());
+        let said = json_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{model}: {said}");
+        assert!(said["reason"].as_str().unwrap().contains(named), "{model}: {said}");
+    }
+}

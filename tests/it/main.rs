@@ -9,6 +9,9 @@ mod arena;
 mod bad_input;
 #[cfg(test)]
 mod check;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod clients;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
@@ -51,3 +54,5 @@ mod served_exports;
 mod shadowing;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wire;

@@ -627,3 +627,16 @@ fn a_burst_for_a_slow_model_is_refused_beyond_a_few_that_wait_and_holds_nothing_
     }
     assert_eq!(gateway.predict(&body).0, 200, "afterwards");
 }
+
+#[test]
+fn a_model_that_meets_each_with_each_takes_a_request_as_one_row_of_any_two_lengths() {
+    let site = Site::new("");
+    site.drop_file("cross", "cross", &data("cross"));
+    let gateway = site.start().ready();
+    let body = json!({"inputs": {"a": [[1, 2], [3, 4]], "b": [[1, 2], [3, 4], [5, 6]]}});
+    let (status, answer) = gateway.predict(&body);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["predictions"].as_array().map(Vec::len), Some(1), "{answer}");
+    let products = json!([[5.0, 11.0, 17.0], [11.0, 25.0, 39.0]]);
+    assert_eq!(answer["predictions"][0]["outputs"]["products"], products);
+}

@@ -153,6 +153,7 @@ mod tests {
                 spec("scale", Datatype::Fp64, &[]),
             ],
             outputs: Vec::new(),
+            crossed: false,
         }
     }
 

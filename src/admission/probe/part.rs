@@ -10,6 +10,8 @@ pub(super) enum Part {
     Rows,
     /// One row for each of them, but not the same.
     Coupled,
+    /// Something of another form: the first axes are no rows.
+    Crossed,
     /// Nothing: some exporters put the names of the classes among the outputs.
     Constant,
     /// Something that cannot be cut into rows.
@@ -21,6 +23,12 @@ impl Part {
     pub(super) fn of(output: &Tensor, alone: &[&Tensor]) -> Self {
         let follows = output.shape().first() == Some(&alone.len());
         if follows && alone.iter().all(|alone| alone.shape().first() == Some(&1)) {
+            if alone
+                .iter()
+                .any(|alone| alone.shape().get(1..) != output.shape().get(1..))
+            {
+                return Self::Crossed;
+            }
             let mut rows = alone.iter().enumerate();
             let same = rows.all(|(i, alone)| {
                 output

@@ -48,6 +48,7 @@ fn reply() -> impl Strategy<Value = Reply> {
             signature: Signature {
                 inputs: specs.collect(),
                 outputs: Vec::new(),
+                crossed: false,
             },
             metadata: BTreeMap::from([(word.clone(), word)]),
         }))

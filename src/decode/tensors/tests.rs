@@ -11,6 +11,7 @@ fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
     Signature {
         inputs: inputs.iter().map(spec).collect(),
         outputs: Vec::new(),
+        crossed: false,
     }
 }
 

@@ -57,6 +57,10 @@ pub(super) fn find(
         ));
     }
     let evidence = Evidence::gather(signature, scan, probe, rows, settings);
+    if signature.crossed {
+        // One number came out for one by one, and more will for more.
+        return Ok(evidence.unknown());
+    }
     match choose::choose(&evidence)? {
         Choice::Unknown => Ok(evidence.unknown()),
         Choice::Hard => evidence.hard(),

@@ -28,6 +28,7 @@ fn find(outputs: &[(&str, Tensor)], classes: Option<Classes>, settings: &HeadSet
             .iter()
             .map(|(name, t)| spec(name, t.datatype(), &[-1]))
             .collect(),
+        crossed: false,
     };
     let scan = Scan {
         classes,

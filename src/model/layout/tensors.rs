@@ -20,6 +20,10 @@ pub(super) fn bind(signature: &Signature, interface: &Signature) -> Result<Vec<u
         // Exporters declare an output's rows as they like; what is returned is probed.
         differs("output", own, known, 1)?;
     }
+    if signature.crossed != interface.crossed {
+        let (own, known) = if signature.crossed { ("no ", "") } else { ("", "no ") };
+        return Err(format!("the first axis is {own}rows here and {known}rows in the model"));
+    }
     let number = |own: &TensorSpec| {
         let at = interface.inputs.iter().position(|known| known.name == own.name);
         let known = at.and_then(|at| Some((at, interface.inputs.get(at)?)));

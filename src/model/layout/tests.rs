@@ -16,6 +16,7 @@ fn signature(inputs: Vec<TensorSpec>) -> Signature {
     Signature {
         inputs,
         outputs: vec![spec("y", Datatype::Fp32, &[-1, 1])],
+        crossed: false,
     }
 }
 
