@@ -1,0 +1,180 @@
+//! The cases: which servers, which load, which figure.
+
+mod recorded;
+mod rest;
+mod shadows;
+mod swaps;
+
+use std::path::Path;
+
+use super::Fallible;
+use super::body::{Form, requests};
+use super::duel::duel;
+use super::load::{Load, Pace};
+use super::models;
+use super::report::Report;
+use super::server::{self, Server};
+use super::settings::Settings;
+
+/// A load that all servers take.
+struct Case {
+    model: &'static str,
+    form: Form,
+    rows: usize,
+    pace: Pace,
+    /// Part of `--quick`.
+    is_quick: bool,
+}
+
+impl Case {
+    fn name(&self) -> String {
+        let form = match self.form {
+            Form::Lists => "json",
+            Form::Named => "named",
+        };
+        let pace = match self.pace {
+            Pace::Closed(connections) => format!("c{connections}"),
+            Pace::Open(rate) => format!("open{rate}"),
+        };
+        format!("{}-{form}-b{}-{pace}", self.model, self.rows)
+    }
+
+    fn what(&self) -> String {
+        format!("{} × {}, {}", self.rows, self.form.name(), self.pace)
+    }
+}
+
+/// Every plain case; the figures' own come first.
+fn plain() -> Vec<Case> {
+    let case = |model, form, rows, pace, is_quick| Case {
+        model,
+        form,
+        rows,
+        pace,
+        is_quick,
+    };
+    use Form::{Lists, Named};
+    use Pace::{Closed, Open};
+    vec![
+        case("logreg", Lists, 1, Closed(16), true),
+        case("logreg", Lists, 1, Closed(64), true),
+        case("logreg", Named, 1, Closed(16), true),
+        case("logreg", Named, 1, Closed(64), false),
+        case("logreg", Lists, 1, Open(2_000), true),
+        case("trees", Lists, 1, Closed(16), true),
+        case("logreg", Lists, 1, Closed(1), false),
+        case("logreg", Lists, 8, Closed(16), false),
+        case("logreg", Lists, 64, Closed(16), false),
+        case("logreg", Named, 64, Closed(16), false),
+        case("trees", Lists, 64, Closed(16), false),
+        case("trees", Lists, 1, Open(5_000), false),
+        case("mlp", Lists, 1, Closed(16), true),
+        case("mlp", Lists, 64, Closed(16), false),
+        case("mlp", Lists, 1, Open(2_000), false),
+        case("slow", Lists, 1, Closed(1), false),
+        case("slow", Lists, 1, Closed(16), true),
+    ]
+}
+
+type Special = fn(&Settings, &mut Report) -> Fallible<()>;
+
+/// The cases that are no plain load.
+const SPECIAL: [(&str, Special); 4] = [
+    ("recorded", recorded::run),
+    ("shadows", shadows::run),
+    ("swaps", swaps::run),
+    ("rest", rest::run),
+];
+
+/// Runs what was asked for.
+pub(crate) fn run(settings: &Settings) -> Fallible<Report> {
+    let mut report = Report::default();
+    let cases: Vec<Case> = plain()
+        .into_iter()
+        .filter(|case| settings.wants(&case.name(), case.is_quick))
+        .collect();
+    let special = SPECIAL.iter().filter(|(name, ..)| settings.wants(name, true));
+    if settings.list {
+        let names = cases.iter().map(Case::name).chain(special.map(|(name, ..)| (*name).to_owned()));
+        names.for_each(|name| println!("{name}"));
+        return Ok(report);
+    }
+    if !cases.is_empty() {
+        let dir = tempfile::tempdir()?;
+        models::lay_down(dir.path(), &models::ALL, 1, "")?;
+        let servers = servers(settings, dir.path())?;
+        let servers: Vec<&Server> = servers.iter().collect();
+        for case in &cases {
+            measure(case, &servers, settings, &mut report)?;
+        }
+    }
+    for (_, case) in special {
+        case(settings, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// All servers on these models; the last one is what the others are compared with.
+fn servers(settings: &Settings, models: &Path) -> Fallible<Vec<Server>> {
+    let probes: Vec<Vec<u8>> = models::ALL
+        .iter()
+        .flat_map(|model| requests(model, Form::Lists, 1).into_iter().take(1))
+        .collect();
+    let mut servers = vec![server::gateway("gateway", &settings.gateway, models, None, &probes)?];
+    if let Some(binary) = &settings.against {
+        servers.push(server::gateway("other gateway", binary, models, None, &probes)?);
+    }
+    if let Some(python) = &settings.python {
+        for name in ["fastapi", "asgi"] {
+            servers.push(server::python(name, python, models, &probes)?);
+        }
+    }
+    servers.push(server::floor(models, &probes)?);
+    Ok(servers)
+}
+
+fn measure(case: &Case, servers: &[&Server], settings: &Settings, report: &mut Report) -> Fallible<()> {
+    let requests = requests(case.model, case.form, case.rows);
+    let load = Load {
+        requests: &requests,
+        pace: case.pace,
+        time: settings.slice,
+        check: None,
+        held: None,
+    };
+    let sides = duel(servers, case.model, &load, settings.pairs)?;
+    let sides: Vec<_> = servers.iter().map(|server| server.name).zip(sides).collect();
+    report.case(&case.name(), &case.what(), &sides);
+    let (Some((_, gateway)), Some((_, floor))) = (sides.first(), sides.last()) else {
+        return Ok(());
+    };
+    let shed = match gateway.shed_share() {
+        Some(share) => format!(
+            "; the recorder took {:.1} µs CPU per request and shed {:.1} % of the rows",
+            gateway.median(|s| s.recorder),
+            share * 100.0
+        ),
+        None => String::new(),
+    };
+    let ratio = gateway.ratio(floor, |s| s.per_second);
+    match (case.model, case.pace) {
+        ("logreg", Pace::Closed(16 | 64)) if case.rows == 1 => {
+            report.figure(&case.name(), &format!("{ratio} × requests/s of the floor{shed}"), "≥ 0.90", ratio.high >= 0.90);
+        }
+        ("logreg", Pace::Open(2_000)) => {
+            let added = gateway.difference(floor, |s| s.p50);
+            let tail = gateway.ratio(floor, |s| s.p99);
+            report.figure(&case.name(), &format!("adds {added} µs at p50"), "≤ 5 µs", added.low <= 5.0);
+            report.figure(&case.name(), &format!("{tail} × p99"), "≤ 1.10 ×", tail.low <= 1.10);
+        }
+        ("trees", Pace::Closed(16)) if case.rows == 1 => {
+            let cpu = gateway.ratio(floor, |s| s.cpu);
+            let own = gateway.median(|s| s.cpu);
+            let measured = format!("{own:.1} µs CPU per request, {cpu} × the floor{shed}");
+            report.figure(&case.name(), &measured, "≤ 17 µs", own <= 17.0);
+        }
+        _ if !shed.is_empty() => report.note(&format!("{}: {}", case.name(), &shed[2..])),
+        _ => {}
+    }
+    Ok(())
+}

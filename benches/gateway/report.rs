@@ -1,0 +1,86 @@
+//! What is printed as it comes, and written down in the end: a table, the figures, a plot.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::Fallible;
+use super::duel::Side;
+use super::plot::{self, Curve};
+
+/// Everything measured.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<String>,
+    figures: Vec<String>,
+    plots: Vec<(String, Vec<Curve>)>,
+}
+
+const HEAD: &str = "| case | server | requests/s | p50 µs | p99 µs | CPU µs/request | × requests/s | × p50 | × p99 | × CPU |\n\
+                    |---|---|---|---|---|---|---|---|---|---|";
+
+impl Report {
+    /// Takes up one case: the ratios are to the last side.
+    pub(crate) fn case(&mut self, name: &str, what: &str, sides: &[(&'static str, Side)]) {
+        if self.rows.is_empty() {
+            println!("{HEAD}");
+        }
+        let Some((_, base)) = sides.last() else { return };
+        for (at, (server, side)) in sides.iter().enumerate() {
+            let mut row = format!(
+                "| {name}: {what} | {server} | {:.0} | {:.0} | {:.0} | {:.1} |",
+                side.median(|s| s.per_second),
+                side.median(|s| s.p50),
+                side.median(|s| s.p99),
+                side.median(|s| s.cpu)
+            );
+            if at + 1 == sides.len() {
+                row += " 1 | 1 | 1 | 1 |";
+            } else {
+                let ratios = [
+                    side.ratio(base, |s| s.per_second),
+                    side.ratio(base, |s| s.p50),
+                    side.ratio(base, |s| s.p99),
+                    side.ratio(base, |s| s.cpu),
+                ];
+                for ratio in ratios {
+                    let _ = write!(row, " {ratio} |");
+                }
+            }
+            println!("{row}");
+            self.rows.push(row);
+        }
+        let curves = sides.iter().map(|(server, side)| Curve::of(server, &side.latencies));
+        self.plots.push((format!("{name}: {what}"), curves.collect()));
+    }
+
+    /// Takes up one figure, and says whether it is reached.
+    pub(crate) fn figure(&mut self, what: &str, measured: &str, target: &str, is_reached: bool) {
+        let verdict = if is_reached { "reached" } else { "missed" };
+        self.note(&format!("{what}: {measured} (target {target}: {verdict})"));
+    }
+
+    /// Takes up what has no target.
+    pub(crate) fn note(&mut self, text: &str) {
+        println!("  {text}");
+        self.figures.push(format!("- {text}"));
+    }
+
+    /// Writes `gateway.md` and `latency.svg`.
+    pub(crate) fn write(&self, dir: &Path) -> Fallible<()> {
+        if self.rows.is_empty() && self.figures.is_empty() {
+            return Ok(());
+        }
+        fs::create_dir_all(dir)?;
+        let mut text = String::from("# The gateway against the floor\n\n");
+        text += "Medians over alternating turns; ratios are within a turn, with the 95 % bootstrap interval of their median.\n\n";
+        if !self.rows.is_empty() {
+            let _ = write!(text, "{HEAD}\n{}\n\n", self.rows.join("\n"));
+        }
+        let _ = writeln!(text, "{}", self.figures.join("\n"));
+        fs::write(dir.join("gateway.md"), text)?;
+        fs::write(dir.join("latency.svg"), plot::svg(&self.plots))?;
+        println!("written: {}", dir.join("{gateway.md,latency.svg}").display());
+        Ok(())
+    }
+}
