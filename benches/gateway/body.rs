@@ -13,6 +13,10 @@ pub(crate) enum Form {
     Lists,
     /// `/predict`, each row an object.
     Named,
+    /// The Open Inference Protocol, numbers as JSON.
+    Oip,
+    /// The same, numbers as they lie in memory.
+    Binary,
 }
 
 impl Form {
@@ -20,6 +24,8 @@ impl Form {
         match self {
             Self::Lists => "JSON lists",
             Self::Named => "JSON objects",
+            Self::Oip => "Open Inference Protocol, JSON",
+            Self::Binary => "Open Inference Protocol, binary",
         }
     }
 }
@@ -30,7 +36,11 @@ pub(crate) fn requests(model: &str, form: Form, rows: usize) -> Vec<Vec<u8>> {
         .map(|variant| {
             let mut random = Random::new(1_000 + variant);
             let numbers: Vec<f32> = (0..rows * FEATURES).map(|_| random.unit()).collect();
-            http("localhost", &format!("/models/{model}/predict"), &json(form, &numbers))
+            match form {
+                Form::Lists | Form::Named => http("localhost", &format!("/models/{model}/predict"), &json(form, &numbers)),
+                Form::Oip => http("localhost", &format!("/v2/models/{model}/infer"), &oip(&numbers)),
+                Form::Binary => binary(&format!("/v2/models/{model}/infer"), &numbers),
+            }
         })
         .collect()
 }
@@ -40,17 +50,45 @@ fn json(form: Form, numbers: &[f32]) -> String {
     let rows: Vec<String> = numbers
         .chunks(FEATURES)
         .map(|row| {
-            let cells: Vec<String> = match form {
-                Form::Lists => row.iter().map(|x| format!("{x:.4}")).collect(),
-                Form::Named => row.iter().zip(&names).map(|(x, name)| format!("\"{name}\":{x:.4}")).collect(),
-            };
-            match form {
-                Form::Lists => format!("[{}]", cells.join(",")),
-                Form::Named => format!("{{{}}}", cells.join(",")),
+            if form == Form::Named {
+                let cells: Vec<String> = row.iter().zip(&names).map(|(x, name)| format!("\"{name}\":{x:.4}")).collect();
+                format!("{{{}}}", cells.join(","))
+            } else {
+                format!("[{}]", list(row))
             }
         })
         .collect();
     format!("{{\"instances\":[{}]}}", rows.join(","))
+}
+
+fn list(numbers: &[f32]) -> String {
+    let cells: Vec<String> = numbers.iter().map(|x| format!("{x:.4}")).collect();
+    cells.join(",")
+}
+
+fn oip(numbers: &[f32]) -> String {
+    let (rows, data) = (numbers.len() / FEATURES, list(numbers));
+    format!(
+        "{{\"inputs\":[{{\"name\":\"x\",\"shape\":[{rows},{FEATURES}],\"datatype\":\"FP32\",\"data\":[{data}]}}],\
+         \"outputs\":[{{\"name\":\"probabilities\"}}]}}"
+    )
+}
+
+/// JSON and the numbers behind it, as Triton's client sends them.
+fn binary(path: &str, numbers: &[f32]) -> Vec<u8> {
+    let (rows, size) = (numbers.len() / FEATURES, size_of_val(numbers));
+    let json = format!(
+        "{{\"inputs\":[{{\"name\":\"x\",\"shape\":[{rows},{FEATURES}],\"datatype\":\"FP32\",\
+         \"parameters\":{{\"binary_data_size\":{size}}}}}],\
+         \"outputs\":[{{\"name\":\"probabilities\",\"parameters\":{{\"binary_data\":true}}}}]}}"
+    );
+    let (head, whole) = (json.len(), json.len() + size);
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: {head}\r\nContent-Length: {whole}\r\n\r\n{json}"
+    )
+    .into_bytes();
+    request.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+    request
 }
 
 /// A `POST` of JSON.

@@ -12,7 +12,7 @@ use super::body::{Form, requests};
 use super::duel::duel;
 use super::load::{Load, Pace};
 use super::models;
-use super::report::Report;
+use super::report::{Report, at_least, at_most};
 use super::server::{self, Server};
 use super::settings::Settings;
 
@@ -31,6 +31,8 @@ impl Case {
         let form = match self.form {
             Form::Lists => "json",
             Form::Named => "named",
+            Form::Oip => "oip",
+            Form::Binary => "binary",
         };
         let pace = match self.pace {
             Pace::Closed(connections) => format!("c{connections}"),
@@ -53,7 +55,7 @@ fn plain() -> Vec<Case> {
         pace,
         is_quick,
     };
-    use Form::{Lists, Named};
+    use Form::{Binary, Lists, Named, Oip};
     use Pace::{Closed, Open};
     vec![
         case("logreg", Lists, 1, Closed(16), true),
@@ -61,6 +63,7 @@ fn plain() -> Vec<Case> {
         case("logreg", Named, 1, Closed(16), true),
         case("logreg", Named, 1, Closed(64), false),
         case("logreg", Lists, 1, Open(2_000), true),
+        case("logreg", Binary, 64, Closed(16), true),
         case("trees", Lists, 1, Closed(16), true),
         case("logreg", Lists, 1, Closed(1), false),
         case("logreg", Lists, 8, Closed(16), false),
@@ -71,6 +74,12 @@ fn plain() -> Vec<Case> {
         case("mlp", Lists, 1, Closed(16), true),
         case("mlp", Lists, 64, Closed(16), false),
         case("mlp", Lists, 1, Open(2_000), false),
+        case("logreg", Oip, 1, Closed(16), false),
+        case("logreg", Oip, 64, Closed(16), false),
+        case("logreg", Binary, 1, Closed(16), false),
+        case("logreg", Binary, 8, Closed(16), false),
+        case("trees", Binary, 64, Closed(16), false),
+        case("mlp", Binary, 64, Closed(16), false),
         case("slow", Lists, 1, Closed(1), false),
         case("slow", Lists, 1, Closed(16), true),
     ]
@@ -125,7 +134,7 @@ fn servers(settings: &Settings, models: &Path) -> Fallible<Vec<Server>> {
         servers.push(server::gateway("other gateway", binary, models, None, &probes)?);
     }
     if let Some(python) = &settings.python {
-        for name in ["fastapi", "asgi"] {
+        for name in server::PYTHON {
             servers.push(server::python(name, python, models, &probes)?);
         }
     }
@@ -134,6 +143,12 @@ fn servers(settings: &Settings, models: &Path) -> Fallible<Vec<Server>> {
 }
 
 fn measure(case: &Case, servers: &[&Server], settings: &Settings, report: &mut Report) -> Fallible<()> {
+    // The servers in Python speak `/predict` alone.
+    let servers: Vec<&Server> = match case.form {
+        Form::Lists | Form::Named => servers.to_vec(),
+        Form::Oip | Form::Binary => servers.iter().copied().filter(|server| !server.is_python()).collect(),
+    };
+    let servers = &servers[..];
     let requests = requests(case.model, case.form, case.rows);
     let load = Load {
         requests: &requests,
@@ -158,20 +173,23 @@ fn measure(case: &Case, servers: &[&Server], settings: &Settings, report: &mut R
     };
     let ratio = gateway.ratio(floor, |s| s.per_second);
     match (case.model, case.pace) {
-        ("logreg", Pace::Closed(16 | 64)) if case.rows == 1 => {
-            report.figure(&case.name(), &format!("{ratio} × requests/s of the floor{shed}"), "≥ 0.90", ratio.high >= 0.90);
+        ("logreg", Pace::Closed(16 | 64)) if case.rows == 1 && matches!(case.form, Form::Lists | Form::Named) => {
+            report.figure(&case.name(), &format!("{ratio} × requests/s of the floor{shed}"), "≥ 0.90", at_least(ratio, 0.90));
+        }
+        ("logreg", Pace::Closed(16)) if case.form == Form::Binary && case.rows == 64 => {
+            report.figure(&case.name(), &format!("{ratio} × rows/s of the floor{shed}"), "≥ 0.90", at_least(ratio, 0.90));
         }
         ("logreg", Pace::Open(2_000)) => {
             let added = gateway.difference(floor, |s| s.p50);
             let tail = gateway.ratio(floor, |s| s.p99);
-            report.figure(&case.name(), &format!("adds {added} µs at p50"), "≤ 5 µs", added.low <= 5.0);
-            report.figure(&case.name(), &format!("{tail} × p99"), "≤ 1.10 ×", tail.low <= 1.10);
+            report.figure(&case.name(), &format!("adds {added} µs at p50"), "≤ 5 µs", at_most(added, 5.0));
+            report.figure(&case.name(), &format!("{tail} × p99"), "≤ 1.10 ×", at_most(tail, 1.10));
         }
         ("trees", Pace::Closed(16)) if case.rows == 1 => {
             let cpu = gateway.ratio(floor, |s| s.cpu);
-            let own = gateway.median(|s| s.cpu);
-            let measured = format!("{own:.1} µs CPU per request, {cpu} × the floor{shed}");
-            report.figure(&case.name(), &measured, "≤ 17 µs", own <= 17.0);
+            let own = gateway.interval(|s| s.cpu);
+            let measured = format!("{own} µs CPU per request, {cpu} × the floor{shed}");
+            report.figure(&case.name(), &measured, "≤ 17 µs", at_most(own, 17.0));
         }
         _ if !shed.is_empty() => report.note(&format!("{}: {}", case.name(), &shed[2..])),
         _ => {}

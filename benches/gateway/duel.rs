@@ -49,6 +49,11 @@ impl Side {
         median(&self.slices.iter().map(measure).collect::<Vec<_>>())
     }
 
+    /// The same with its interval.
+    pub(crate) fn interval(&self, measure: Measure) -> Interval {
+        Interval::of(&self.slices.iter().map(measure).collect::<Vec<_>>())
+    }
+
     /// This side's measure over the other's, turn by turn.
     pub(crate) fn ratio(&self, other: &Side, measure: Measure) -> Interval {
         self.paired(other, |a, b| measure(a) / measure(b))

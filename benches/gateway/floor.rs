@@ -4,6 +4,7 @@
 //! on top is what all of that costs. It runs as a process of its own, with the gateway's runtime, allocator and flags.
 
 mod json;
+mod oip;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -64,21 +65,45 @@ async fn serve() -> Fallible<()> {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+async fn answer(request: Request<Incoming>) -> Fallible<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    // `/models/{model}/predict`
-    let model = head.uri.path().split('/').nth(2).unwrap_or_default();
-    let reply = with_seat(model, |seat| {
-        let rows = json::rows(&body)?;
-        let mut out = Vec::with_capacity(64 + rows.len());
-        compute(seat, &rows, |scores| json::write(&mut out, scores))?;
-        Ok(out)
-    })?;
-    let mut response = Response::new(Full::new(Bytes::from(reply)));
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-    Ok(response)
+    // `/models/{model}/predict` or `/v2/models/{model}/infer`.
+    let (way, is_oip) = match head.uri.path().strip_prefix("/v2") {
+        Some(way) => (way, true),
+        None => (head.uri.path(), false),
+    };
+    let model = way.split('/').nth(2).unwrap_or_default();
+    with_seat(model, |seat| match (is_oip, head.headers.get(oip::LENGTH)) {
+        (false, _) => {
+            let rows = json::rows(&body)?;
+            let mut out = Vec::with_capacity(64 + rows.len());
+            compute(seat, &rows, |scores| json::write(&mut out, scores))?;
+            Ok(response(out, "application/json"))
+        }
+        (true, None) => {
+            let rows = oip::json(&body)?;
+            let mut out = Vec::with_capacity(192 + rows.len());
+            compute(seat, &rows, |scores| oip::write(&mut out, model, scores))?;
+            Ok(response(out, "application/json"))
+        }
+        (true, Some(length)) => {
+            let rows = oip::binary(&body, length.to_str()?.parse()?)?;
+            let mut out = Vec::with_capacity(256 + rows.len());
+            let mut split = 0;
+            compute(seat, &rows, |scores| split = oip::write_binary(&mut out, model, scores))?;
+            let mut response = response(out, "application/octet-stream");
+            response.headers_mut().insert(oip::LENGTH, split.into());
+            Ok(response)
+        }
+    })
+}
+
+fn response(body: Vec<u8>, content: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let content = http::HeaderValue::from_static(content);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content);
+    response
 }
 
 /// One run over `numbers`, `[rows, FEATURES]`; `use_scores` gets `[rows, 2]`.

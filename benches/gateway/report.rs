@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Fallible;
 use super::duel::Side;
+use super::numbers::Interval;
 use super::plot::{self, Curve};
 
 /// Everything measured.
@@ -14,6 +15,39 @@ pub(crate) struct Report {
     rows: Vec<String>,
     figures: Vec<String>,
     plots: Vec<(String, Vec<Curve>)>,
+}
+
+/// What a figure's target and its interval say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The median is as good as the target.
+    Reached,
+    /// It is not, but the better end of its interval is.
+    Open,
+    /// Even the better end is not.
+    Missed,
+}
+
+impl From<bool> for Verdict {
+    fn from(is_reached: bool) -> Self {
+        if is_reached { Self::Reached } else { Self::Missed }
+    }
+}
+
+pub(crate) fn at_least(measured: Interval, target: f64) -> Verdict {
+    match measured {
+        Interval { median, .. } if median >= target => Verdict::Reached,
+        Interval { high, .. } if high >= target => Verdict::Open,
+        _ => Verdict::Missed,
+    }
+}
+
+pub(crate) fn at_most(measured: Interval, target: f64) -> Verdict {
+    match measured {
+        Interval { median, .. } if median <= target => Verdict::Reached,
+        Interval { low, .. } if low <= target => Verdict::Open,
+        _ => Verdict::Missed,
+    }
 }
 
 const HEAD: &str = "| case | server | requests/s | p50 µs | p99 µs | CPU µs/request | × requests/s | × p50 | × p99 | × CPU |\n\
@@ -55,8 +89,12 @@ impl Report {
     }
 
     /// Takes up one figure, and says whether it is reached.
-    pub(crate) fn figure(&mut self, what: &str, measured: &str, target: &str, is_reached: bool) {
-        let verdict = if is_reached { "reached" } else { "missed" };
+    pub(crate) fn figure(&mut self, what: &str, measured: &str, target: &str, verdict: Verdict) {
+        let verdict = match verdict {
+            Verdict::Reached => "reached",
+            Verdict::Open => "within the interval",
+            Verdict::Missed => "missed",
+        };
         self.note(&format!("{what}: {measured} (target {target}: {verdict})"));
     }
 

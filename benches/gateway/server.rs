@@ -16,6 +16,9 @@ use super::settings::Settings;
 /// Longest time from start to the first answer.
 const START: Duration = Duration::from_secs(60);
 
+/// The servers in Python, as their script knows them.
+pub(crate) const PYTHON: [&str; 2] = ["fastapi", "asgi"];
+
 /// A running server. Dropping it ends it.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
@@ -146,7 +149,11 @@ impl Server {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub(crate) fn is_python(&self) -> bool {
+        PYTHON.contains(&self.name)
+    }
+
+    fn pid(&self) -> u32 {
         self.child.id()
     }
 

@@ -4,7 +4,7 @@ use super::super::Fallible;
 use super::super::body::{Form, requests};
 use super::super::duel::{Side, duel};
 use super::super::load::{Load, Pace};
-use super::super::report::Report;
+use super::super::report::{Report, at_least, at_most};
 use super::super::server;
 use super::super::settings::Settings;
 
@@ -41,12 +41,12 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
             Pace::Open(_) => {
                 let ratio = with.ratio(&without, |s| s.p99);
                 report.case(&name, &what, &[("three challengers", with), ("none", without)]);
-                report.figure(&name, &format!("{ratio} × p99; {shadows}"), "≤ 1.05 ×", ratio.low <= 1.05);
+                report.figure(&name, &format!("{ratio} × p99; {shadows}"), "≤ 1.05 ×", at_most(ratio, 1.05));
             }
             Pace::Closed(_) => {
                 let ratio = with.ratio(&without, |s| s.per_second);
                 report.case(&name, &what, &[("three challengers", with), ("none", without)]);
-                report.figure(&name, &format!("{ratio} × requests/s; {shadows}"), "≥ 0.95 ×", ratio.high >= 0.95);
+                report.figure(&name, &format!("{ratio} × requests/s; {shadows}"), "≥ 0.95 ×", at_least(ratio, 0.95));
             }
         }
     }
