@@ -2,6 +2,7 @@
 
 use super::models::{FEATURES, feature_names};
 use super::numbers::Random;
+use super::onnx::Message;
 
 /// Different bodies per case, so that nobody answers from a cache.
 const VARIANTS: u64 = 16;
@@ -17,6 +18,8 @@ pub(crate) enum Form {
     Oip,
     /// The same, numbers as they lie in memory.
     Binary,
+    /// The same over gRPC.
+    Grpc,
 }
 
 impl Form {
@@ -26,20 +29,24 @@ impl Form {
             Self::Named => "JSON objects",
             Self::Oip => "Open Inference Protocol, JSON",
             Self::Binary => "Open Inference Protocol, binary",
+            Self::Grpc => "Open Inference Protocol, gRPC",
         }
     }
 }
 
-/// Whole HTTP/1.1 requests of `rows` rows for a model.
+/// Whole HTTP/1.1 requests (messages of gRPC) of `rows` rows for a model.
 pub(crate) fn requests(model: &str, form: Form, rows: usize) -> Vec<Vec<u8>> {
     (0..VARIANTS)
         .map(|variant| {
             let mut random = Random::new(1_000 + variant);
             let numbers: Vec<f32> = (0..rows * FEATURES).map(|_| random.unit()).collect();
             match form {
-                Form::Lists | Form::Named => http("localhost", &format!("/models/{model}/predict"), &json(form, &numbers)),
+                Form::Lists | Form::Named => {
+                    http("localhost", &format!("/models/{model}/predict"), &json(form, &numbers))
+                }
                 Form::Oip => http("localhost", &format!("/v2/models/{model}/infer"), &oip(&numbers)),
                 Form::Binary => binary(&format!("/v2/models/{model}/infer"), &numbers),
+                Form::Grpc => call(model, &numbers),
             }
         })
         .collect()
@@ -51,7 +58,11 @@ fn json(form: Form, numbers: &[f32]) -> String {
         .chunks(FEATURES)
         .map(|row| {
             if form == Form::Named {
-                let cells: Vec<String> = row.iter().zip(&names).map(|(x, name)| format!("\"{name}\":{x:.4}")).collect();
+                let cells: Vec<String> = row
+                    .iter()
+                    .zip(&names)
+                    .map(|(x, name)| format!("\"{name}\":{x:.4}"))
+                    .collect();
                 format!("{{{}}}", cells.join(","))
             } else {
                 format!("[{}]", list(row))
@@ -89,6 +100,22 @@ fn binary(path: &str, numbers: &[f32]) -> Vec<u8> {
     .into_bytes();
     request.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
     request
+}
+
+/// A `ModelInferRequest` with raw contents, as Triton's client sends it.
+fn call(model: &str, numbers: &[f32]) -> Vec<u8> {
+    let raw: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let input = Message::default()
+        .text(1, "x")
+        .text(2, "FP32")
+        .int(3, (numbers.len() / FEATURES) as u64)
+        .int(3, FEATURES as u64);
+    Message::default()
+        .text(1, model)
+        .part(5, &input)
+        .part(6, &Message::default().text(1, "probabilities"))
+        .bytes(7, &raw)
+        .grpc()
 }
 
 /// A `POST` of JSON.

@@ -33,9 +33,10 @@ impl Case {
             Form::Named => "named",
             Form::Oip => "oip",
             Form::Binary => "binary",
+            Form::Grpc => "grpc",
         };
         let pace = match self.pace {
-            Pace::Closed(connections) => format!("c{connections}"),
+            Pace::Closed(connections) | Pace::Calls(connections) => format!("c{connections}"),
             Pace::Open(rate) => format!("open{rate}"),
         };
         format!("{}-{form}-b{}-{pace}", self.model, self.rows)
@@ -55,8 +56,8 @@ fn plain() -> Vec<Case> {
         pace,
         is_quick,
     };
-    use Form::{Binary, Lists, Named, Oip};
-    use Pace::{Closed, Open};
+    use Form::{Binary, Grpc, Lists, Named, Oip};
+    use Pace::{Calls, Closed, Open};
     vec![
         case("logreg", Lists, 1, Closed(16), true),
         case("logreg", Lists, 1, Closed(64), true),
@@ -79,6 +80,9 @@ fn plain() -> Vec<Case> {
         case("logreg", Binary, 1, Closed(16), false),
         case("logreg", Binary, 8, Closed(16), false),
         case("trees", Binary, 64, Closed(16), false),
+        case("logreg", Grpc, 1, Calls(16), false),
+        case("logreg", Grpc, 64, Calls(16), true),
+        case("mlp", Grpc, 8, Calls(16), false),
         case("mlp", Binary, 64, Closed(16), false),
         case("slow", Lists, 1, Closed(1), false),
         case("slow", Lists, 1, Closed(16), true),
@@ -104,7 +108,10 @@ pub(crate) fn run(settings: &Settings) -> Fallible<Report> {
         .collect();
     let special = SPECIAL.iter().filter(|(name, ..)| settings.wants(name, true));
     if settings.list {
-        let names = cases.iter().map(Case::name).chain(special.map(|(name, ..)| (*name).to_owned()));
+        let names = cases
+            .iter()
+            .map(Case::name)
+            .chain(special.map(|(name, ..)| (*name).to_owned()));
         names.for_each(|name| println!("{name}"));
         return Ok(report);
     }
@@ -146,9 +153,13 @@ fn measure(case: &Case, servers: &[&Server], settings: &Settings, report: &mut R
     // The servers in Python speak `/predict` alone.
     let servers: Vec<&Server> = match case.form {
         Form::Lists | Form::Named => servers.to_vec(),
-        Form::Oip | Form::Binary => servers.iter().copied().filter(|server| !server.is_python()).collect(),
+        Form::Oip | Form::Binary | Form::Grpc => servers.iter().copied().filter(|server| !server.is_python()).collect(),
     };
     let servers = &servers[..];
+    if case.form == Form::Grpc && servers.iter().any(|server| server.grpc.is_none()) {
+        report.note(&format!("{}: not measured, a server does not speak gRPC", case.name()));
+        return Ok(());
+    }
     let requests = requests(case.model, case.form, case.rows);
     let load = Load {
         requests: &requests,
@@ -174,15 +185,30 @@ fn measure(case: &Case, servers: &[&Server], settings: &Settings, report: &mut R
     let ratio = gateway.ratio(floor, |s| s.per_second);
     match (case.model, case.pace) {
         ("logreg", Pace::Closed(16 | 64)) if case.rows == 1 && matches!(case.form, Form::Lists | Form::Named) => {
-            report.figure(&case.name(), &format!("{ratio} × requests/s of the floor{shed}"), "≥ 0.90", at_least(ratio, 0.90));
+            report.figure(
+                &case.name(),
+                &format!("{ratio} × requests/s of the floor{shed}"),
+                "≥ 0.90",
+                at_least(ratio, 0.90),
+            );
         }
-        ("logreg", Pace::Closed(16)) if case.form == Form::Binary && case.rows == 64 => {
-            report.figure(&case.name(), &format!("{ratio} × rows/s of the floor{shed}"), "≥ 0.90", at_least(ratio, 0.90));
+        ("logreg", _) if matches!(case.form, Form::Binary | Form::Grpc) && case.rows == 64 => {
+            report.figure(
+                &case.name(),
+                &format!("{ratio} × rows/s of the floor{shed}"),
+                "≥ 0.90",
+                at_least(ratio, 0.90),
+            );
         }
         ("logreg", Pace::Open(2_000)) => {
             let added = gateway.difference(floor, |s| s.p50);
             let tail = gateway.ratio(floor, |s| s.p99);
-            report.figure(&case.name(), &format!("adds {added} µs at p50"), "≤ 5 µs", at_most(added, 5.0));
+            report.figure(
+                &case.name(),
+                &format!("adds {added} µs at p50"),
+                "≤ 5 µs",
+                at_most(added, 5.0),
+            );
             report.figure(&case.name(), &format!("{tail} × p99"), "≤ 1.10 ×", at_most(tail, 1.10));
         }
         ("trees", Pace::Closed(16)) if case.rows == 1 => {

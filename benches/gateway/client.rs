@@ -60,7 +60,10 @@ impl Answer {
             return Ok(None);
         };
         let digits = |bytes: &[u8]| -> usize {
-            let digits = bytes.iter().skip_while(|b| **b == b' ').take_while(|b| b.is_ascii_digit());
+            let digits = bytes
+                .iter()
+                .skip_while(|b| **b == b' ')
+                .take_while(|b| b.is_ascii_digit());
             digits.fold(0, |n, digit| n * 10 + usize::from(digit - b'0'))
         };
         let mut length = None;

@@ -102,7 +102,9 @@ pub(crate) fn duel(servers: &[&Server], model: &str, load: &Load<'_>, turns: usi
     for side in &mut sides {
         side.latencies.sort_unstable();
     }
-    for (side, ((shed, recorded), (shed_before, recorded_before))) in sides.iter_mut().zip(after.into_iter().zip(before)) {
+    for (side, ((shed, recorded), (shed_before, recorded_before))) in
+        sides.iter_mut().zip(after.into_iter().zip(before))
+    {
         side.shed = shed - shed_before;
         side.recorded = recorded - recorded_before;
     }
@@ -128,6 +130,7 @@ pub(crate) fn one(server: &Server, load: &Load<'_>, seed: u64) -> Fallible<(Outc
     let (before, recorder_before) = (server.cpu(), server.cpu_of(RECORDER));
     let outcome = match load.pace {
         Pace::Closed(connections) => load::closed(server.data, connections, load)?,
+        Pace::Calls(connections) => load::calls(server.grpc.ok_or("no gRPC listener")?, connections, load)?,
         Pace::Open(rate) => load::open(server.data, rate, seed, load)?,
     };
     // What was only put off is work too, and must not disturb the next.
@@ -137,9 +140,16 @@ pub(crate) fn one(server: &Server, load: &Load<'_>, seed: u64) -> Fallible<(Outc
     let recorder = per_request(server.cpu_of(RECORDER).saturating_sub(recorder_before));
     if outcome.failed + outcome.wrong > 0 || outcome.answered == 0 {
         let Outcome {
-            answered, failed, wrong, ..
+            answered,
+            failed,
+            wrong,
+            ..
         } = outcome;
-        return Err(format!("{}: of {answered} answers {failed} failed and {wrong} were wrong", server.name).into());
+        return Err(format!(
+            "{}: of {answered} answers {failed} failed and {wrong} were wrong",
+            server.name
+        )
+        .into());
     }
     let slice = Slice {
         per_second: outcome.per_second(),

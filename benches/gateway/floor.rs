@@ -3,6 +3,7 @@
 //! It knows no versions, ids, metrics, limits or errors (a bad request closes the connection): what the gateway costs
 //! on top is what all of that costs. It runs as a process of its own, with the gateway's runtime, allocator and flags.
 
+mod grpc;
 mod json;
 mod oip;
 
@@ -16,12 +17,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use ort::environment::Environment;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session};
 use ort::value::TensorRef;
+use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::Fallible;
@@ -54,14 +56,26 @@ pub(crate) fn run(models: &Path) -> Fallible<()> {
 }
 
 async fn serve() -> Fallible<()> {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("{{\"listener\":\"data\",\"address\":\"{}\"}}", listener.local_addr()?);
+    let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    for (name, listener) in [("grpc", &grpc), ("data", &http)] {
+        println!("{{\"listener\":\"{name}\",\"address\":\"{}\"}}", listener.local_addr()?);
+    }
     let tracker = TaskTracker::new();
     loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
-        tracker.spawn(connection);
+        tokio::select! {
+            accepted = http.accept() => {
+                let (stream, _) = accepted?;
+                stream.set_nodelay(true)?;
+                tracker.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)));
+            }
+            accepted = grpc.accept() => {
+                let (stream, _) = accepted?;
+                stream.set_nodelay(true)?;
+                let builder = http2::Builder::new(TokioExecutor::new());
+                tracker.spawn(builder.serve_connection(TokioIo::new(stream), service_fn(grpc::answer)));
+            }
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 //! Always holds: latencies of a closed loop are of the request alone; those of an open loop count from the moment at
 //! which the request was *meant* to be sent, so that a server that stalls pays for everyone who waits behind.
 
+mod calls;
 mod closed;
 mod open;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub(crate) use calls::calls;
 pub(crate) use closed::closed;
 pub(crate) use open::open;
 
@@ -19,6 +21,8 @@ use super::numbers::quantile;
 pub(crate) enum Pace {
     /// So many connections, each asking again as soon as it is answered.
     Closed(usize),
+    /// The same over gRPC: one call at a time per connection.
+    Calls(usize),
     /// So many requests per second, at random times.
     Open(u32),
 }
@@ -26,7 +30,7 @@ pub(crate) enum Pace {
 impl std::fmt::Display for Pace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Closed(connections) => write!(f, "{connections} connections"),
+            Self::Closed(connections) | Self::Calls(connections) => write!(f, "{connections} connections"),
             Self::Open(rate) => write!(f, "{rate}/s"),
         }
     }
@@ -67,7 +71,8 @@ impl Outcome {
         } else if check.is_some_and(|check| !check(body)) {
             self.wrong += 1;
         }
-        self.latencies.push(u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX));
+        self.latencies
+            .push(u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX));
     }
 
     pub(crate) fn per_second(&self) -> f64 {

@@ -61,7 +61,9 @@ pub(crate) fn lay_down(dir: &Path, models: &[&str], versions: u64, settings: &st
 fn weights(random: &mut Random, inputs: usize, outputs: usize) -> Vec<f32> {
     // Keeps the variance from layer to layer (He, 2015), so that nothing overflows or dies.
     let most = (6.0 / inputs as f32).sqrt();
-    (0..inputs * outputs).map(|_| most * (2.0 * random.unit() - 1.0)).collect()
+    (0..inputs * outputs)
+        .map(|_| most * (2.0 * random.unit() - 1.0))
+        .collect()
 }
 
 /// As scikit-learn's exporter writes it.
@@ -81,7 +83,12 @@ fn logistic(mut random: Random) -> Graph {
                 ("post_transform", Value::Text("LOGISTIC")),
             ],
         )
-        .node((ML, "Normalizer"), &["raw"], &["probabilities"], &[("norm", Value::Text("L1"))])
+        .node(
+            (ML, "Normalizer"),
+            &["raw"],
+            &["probabilities"],
+            &[("norm", Value::Text("L1"))],
+        )
         .output("label", INT64, &[None])
         .output("probabilities", FLOAT, &[None, Some(2)])
 }
@@ -157,7 +164,8 @@ fn classes(graph: Graph, from: &str) -> Graph {
 
 /// One million weights in three layers.
 fn perceptron(mut random: Random) -> Graph {
-    let graph = layer(Graph::new(FEATURES), &mut random, "x", "a", (FEATURES, WIDTH)).node(("", "Relu"), &["a"], &["b"], &[]);
+    let graph =
+        layer(Graph::new(FEATURES), &mut random, "x", "a", (FEATURES, WIDTH)).node(("", "Relu"), &["a"], &["b"], &[]);
     let graph = layer(graph, &mut random, "b", "c", (WIDTH, WIDTH)).node(("", "Relu"), &["c"], &["d"], &[]);
     classes(layer(graph, &mut random, "d", "e", (WIDTH, 2)), "e")
 }

@@ -1,6 +1,6 @@
-//! ONNX files, written byte by byte: the few messages of the format that the measured models need.
+//! Protocol buffers, written byte by byte: ONNX files with what the measured models need, and messages of gRPC.
 //!
-//! Leaves to others: which models (`models`).
+//! Leaves to others: which models (`models`), which calls (`body`).
 
 /// `TensorProto.DataType`.
 pub(crate) const FLOAT: u64 = 1;
@@ -39,6 +39,12 @@ impl Message {
 
     pub(crate) fn part(self, field: u64, part: &Message) -> Self {
         self.bytes(field, &part.0)
+    }
+
+    /// Behind the five bytes that precede each message of a gRPC stream.
+    pub(crate) fn grpc(self) -> Vec<u8> {
+        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        [&[0][..], &length.to_be_bytes(), &self.0].concat()
     }
 
     fn float(mut self, field: u64, x: f32) -> Self {
@@ -113,9 +119,7 @@ impl Graph {
 
     fn initializer(mut self, name: &str, dims: &[usize], kind: u64, raw: &[u8]) -> Self {
         let tensor = dims.iter().fold(Message::default(), |m, d| m.int(1, *d as u64));
-        self.message = self
-            .message
-            .part(5, &tensor.int(2, kind).text(8, name).bytes(9, raw));
+        self.message = self.message.part(5, &tensor.int(2, kind).text(8, name).bytes(9, raw));
         self
     }
 

@@ -10,7 +10,14 @@ const MARGIN: f64 = 52.0;
 const COLUMNS: usize = 2;
 const COLOURS: [&str; 6] = ["#1b6ca8", "#d1495b", "#2e933c", "#8a5cb8", "#c98b00", "#5b6770"];
 /// Shares of the axis, spread by how few requests are slower.
-const TICKS: [(f64, &str); 6] = [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99")];
+const TICKS: [(f64, &str); 6] = [
+    (0.0, "0"),
+    (0.5, "50"),
+    (0.9, "90"),
+    (0.99, "99"),
+    (0.999, "99.9"),
+    (0.9999, "99.99"),
+];
 
 /// Quantiles of one server.
 pub(crate) struct Curve {
@@ -51,7 +58,9 @@ pub(crate) fn svg(panels: &[(String, Vec<Curve>)]) -> String {
 }
 
 fn panel(out: &mut String, title: &str, curves: &[Curve]) {
-    let values = curves.iter().flat_map(|curve| curve.points.iter().map(|(_, us)| us.max(1.0).log10()));
+    let values = curves
+        .iter()
+        .flat_map(|curve| curve.points.iter().map(|(_, us)| us.max(1.0).log10()));
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         return;
@@ -81,7 +90,11 @@ fn panel(out: &mut String, title: &str, curves: &[Curve]) {
         );
         power += 1.0;
     }
-    let _ = writeln!(out, "<text x=\"{right:.1}\" y=\"{:.1}\" text-anchor=\"end\">% of requests</text>", bottom + 28.0);
+    let _ = writeln!(
+        out,
+        "<text x=\"{right:.1}\" y=\"{:.1}\" text-anchor=\"end\">% of requests</text>",
+        bottom + 28.0
+    );
     for (k, curve) in curves.iter().enumerate() {
         let colour = COLOURS[k % COLOURS.len()];
         let line: Vec<String> = curve

@@ -1,5 +1,6 @@
 //! Servers as child processes: started, watched from outside, ended.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -24,7 +25,9 @@ pub(crate) struct Server {
     pub(crate) name: &'static str,
     child: Child,
     pub(crate) data: SocketAddr,
-    /// The gateway's second listener.
+    /// Where it speaks gRPC.
+    pub(crate) grpc: Option<SocketAddr>,
+    /// The gateway's listener for people.
     pub(crate) admin: Option<SocketAddr>,
     /// From the start of the process to the first answer with status 200.
     pub(crate) started_in: Duration,
@@ -67,13 +70,17 @@ pub(crate) fn gateway(
         .arg(state.unwrap_or(own.path()))
         .env("DETHRONE_LOG", "error")
         .current_dir(own.path());
-    let mut server = start(name, command, &["data", "admin"], probes)?;
+    let mut server = start(name, command, true, probes)?;
     server._state = Some(own);
     Ok(server)
 }
 
 /// A gateway of its own for these versions of the logistic model.
-pub(crate) fn fresh_gateway(name: &'static str, settings: &Settings, versions: u64) -> Fallible<(Server, tempfile::TempDir)> {
+pub(crate) fn fresh_gateway(
+    name: &'static str,
+    settings: &Settings,
+    versions: u64,
+) -> Fallible<(Server, tempfile::TempDir)> {
     let models = tempfile::tempdir()?;
     models::lay_down(models.path(), &["logreg"], versions, "")?;
     let probes = body::requests("logreg", Form::Lists, 1);
@@ -85,7 +92,7 @@ pub(crate) fn fresh_gateway(name: &'static str, settings: &Settings, versions: u
 pub(crate) fn floor(models: &Path, probes: &[Vec<u8>]) -> Fallible<Server> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("floor").arg(models);
-    start("floor", command, &["data"], probes)
+    start("floor", command, false, probes)
 }
 
 /// A server in Python, where there is a Python for it.
@@ -93,10 +100,10 @@ pub(crate) fn python(name: &'static str, python: &Path, models: &Path, probes: &
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/python/serve.py");
     let mut command = Command::new(python);
     command.arg(script).arg(name).arg(models);
-    start(name, command, &["data"], probes)
+    start(name, command, false, probes)
 }
 
-fn start(name: &'static str, mut command: Command, listeners: &[&str], probes: &[Vec<u8>]) -> Fallible<Server> {
+fn start(name: &'static str, mut command: Command, is_gateway: bool, probes: &[Vec<u8>]) -> Fallible<Server> {
     let begun = Instant::now();
     let mut child = command
         .env("ORT_DYLIB_PATH", library()?)
@@ -106,23 +113,26 @@ fn start(name: &'static str, mut command: Command, listeners: &[&str], probes: &
         .spawn()
         .map_err(|e| format!("{name}: {}: {e}", command.get_program().display()))?;
     let out = child.stdout.take().ok_or("no standard output")?;
-    let mut addresses = vec![None; listeners.len()];
+    let mut addresses = HashMap::new();
+    // Each listener has a line; the last one ends the start.
+    let last = if is_gateway { "admin" } else { "data" };
     for line in BufReader::new(out).lines() {
         let line: serde_json::Value = serde_json::from_str(&line?)?;
-        let which = line["listener"].as_str().unwrap_or_default();
-        if let Some(at) = listeners.iter().position(|l| *l == which) {
-            addresses[at] = Some(line["address"].as_str().unwrap_or_default().parse()?);
-        }
-        if addresses.iter().all(Option::is_some) {
+        let which = line["listener"].as_str().unwrap_or_default().to_owned();
+        let address: SocketAddr = line["address"].as_str().unwrap_or_default().parse()?;
+        let is_last = which == last;
+        addresses.insert(which, address);
+        if is_last {
             break;
         }
     }
-    let data = addresses[0].ok_or_else(|| format!("{name} did not start"))?;
+    let data = *addresses.get("data").ok_or_else(|| format!("{name} did not start"))?;
     let mut server = Server {
         name,
         child,
         data,
-        admin: addresses.get(1).copied().flatten(),
+        grpc: addresses.get("grpc").copied(),
+        admin: addresses.get("admin").copied(),
         started_in: Duration::ZERO,
         _state: None,
     };
@@ -170,7 +180,10 @@ impl Server {
 
     /// Resident bytes, of the process and of its children.
     pub(crate) fn memory(&self) -> (u64, Vec<u64>) {
-        (resident(self.pid()), children(self.pid()).into_iter().map(resident).collect())
+        (
+            resident(self.pid()),
+            children(self.pid()).into_iter().map(resident).collect(),
+        )
     }
 
     /// A number of `/metrics`, summed over the series of this name.
@@ -218,7 +231,12 @@ impl Server {
         loop {
             let view = self.model(model)?;
             let versions = view["versions"].as_array().map_or(&[][..], Vec::as_slice);
-            if versions.iter().filter(|version| version["role"] == "challenger").count() == wanted {
+            if versions
+                .iter()
+                .filter(|version| version["role"] == "challenger")
+                .count()
+                == wanted
+            {
                 return Ok(());
             }
             if begun.elapsed() > START {
@@ -230,7 +248,10 @@ impl Server {
 }
 
 fn threads(pid: u32) -> Vec<(String, Duration)> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     tasks
         .filter_map(|task| {
             let name = fs::read_to_string(task.path().join("comm")).ok()?;
@@ -242,10 +263,17 @@ fn threads(pid: u32) -> Vec<(String, Duration)> {
 }
 
 fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     tasks
         .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 

@@ -103,7 +103,9 @@ pub(crate) fn print() {
     println!("allocations per whole /predict of one row over a kept connection, by thread");
     let body = &rig.lists;
     let length = body.len();
-    let request = format!("POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+    let request = format!(
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     let mut stream = TcpStream::connect(rig.address).unwrap();
     let mut reply = [0; 4096];
     let mut ask = || {

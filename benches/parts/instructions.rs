@@ -63,7 +63,14 @@ pub(crate) fn print(against: Option<&Path>) {
     for (name, _) in COUNTED {
         let function = format!("::instructions::{name} [");
         let line = costs.lines().find(|line| line.contains(&function));
-        let cost = line.and_then(|line| line.trim_start().split(' ').next()?.replace(',', "").parse::<u64>().ok());
+        let cost = line.and_then(|line| {
+            line.trim_start()
+                .split(' ')
+                .next()?
+                .replace(',', "")
+                .parse::<u64>()
+                .ok()
+        });
         let cost = cost.unwrap() / TIMES;
         match before.as_ref().and_then(|before| before.get(*name)) {
             Some(old) => {

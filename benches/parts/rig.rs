@@ -73,7 +73,11 @@ impl Rig {
         let mut random = Random::new(3);
         let numbers: Vec<String> = (0..models::FEATURES).map(|_| format!("{:.4}", random.unit())).collect();
         let names = models::feature_names();
-        let cells: Vec<String> = names.iter().zip(&numbers).map(|(name, x)| format!("\"{name}\":{x}")).collect();
+        let cells: Vec<String> = names
+            .iter()
+            .zip(&numbers)
+            .map(|(name, x)| format!("\"{name}\":{x}"))
+            .collect();
         Self {
             address: running.listeners[0].1,
             running: Some(running),
@@ -88,7 +92,11 @@ impl Rig {
 
     fn decode(&self, body: &str) -> Ask {
         let mut body = PredictBody::parse(body.as_bytes()).unwrap();
-        let batch = self.interface.form.read(body.source().unwrap(), self.interface.rules).unwrap();
+        let batch = self
+            .interface
+            .form
+            .read(body.source().unwrap(), self.interface.rules)
+            .unwrap();
         Ask {
             keys: body.keys(batch.rows()).unwrap(),
             batch,

@@ -30,14 +30,24 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
             check: None,
             held: Some(&held),
         };
-        let sides = watched(&gateway, &held, || duel(&[&gateway, &floor], "logreg", &load, settings.pairs))?;
+        let sides = watched(&gateway, &held, || {
+            duel(&[&gateway, &floor], "logreg", &load, settings.pairs)
+        })?;
         let [gateway, floor] = <[Side; 2]>::try_from(sides).map_err(|_| "two servers, two sides")?;
         let ratio = gateway.ratio(&floor, |s| s.per_second);
         let shed = gateway.shed_share().unwrap_or(0.0) * 100.0;
         let measured = format!("{ratio} × requests/s of the floor, {shed:.2} % shed");
-        let verdict = if gateway.shed > 0.0 { Verdict::Missed } else { at_least(ratio, 0.75) };
+        let verdict = if gateway.shed > 0.0 {
+            Verdict::Missed
+        } else {
+            at_least(ratio, 0.75)
+        };
         let name = format!("recorded-c{connections}");
-        report.case(&name, &format!("all rows recorded, {}", load.pace), &[("gateway", gateway), ("floor", floor)]);
+        report.case(
+            &name,
+            &format!("all rows recorded, {}", load.pace),
+            &[("gateway", gateway), ("floor", floor)],
+        );
         report.figure(&name, &measured, "≥ 0.75, 0 % shed", verdict);
     }
     drop(models);

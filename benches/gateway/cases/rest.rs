@@ -28,7 +28,12 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
         let time = Interval::of(times);
         let measured = format!("{time} ms to the first answer; the floor, which only loads the model: {floor} ms");
         let target = "≤ 1 s + the model's own load";
-        report.figure(&format!("start with {name}"), &measured, target, at_most(time, 1_000.0 + floor.median));
+        report.figure(
+            &format!("start with {name}"),
+            &measured,
+            target,
+            at_most(time, 1_000.0 + floor.median),
+        );
     }
     let (server, floor) = (gateway(None)?, server::floor(dir.path(), probes)?);
     server.settle()?;

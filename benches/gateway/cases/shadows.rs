@@ -24,14 +24,23 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
             held: None,
         };
         let count = |name| shadowed.metric(name);
-        let before = (count("dethrone_shadow_executed_total")?, count("dethrone_shadow_dropped_total")?);
+        let before = (
+            count("dethrone_shadow_executed_total")?,
+            count("dethrone_shadow_dropped_total")?,
+        );
         let sides = duel(&[&shadowed, &alone], "logreg", &load, settings.pairs)?;
         let executed = count("dethrone_shadow_executed_total")? - before.0;
         let dropped = count("dethrone_shadow_dropped_total")? - before.1;
         let [with, without] = <[Side; 2]>::try_from(sides).map_err(|_| "two servers, two sides")?;
         let (name, what) = match pace {
-            Pace::Open(rate) => (format!("shadows-open{rate}"), format!("{CHALLENGERS} challengers, {pace}")),
-            Pace::Closed(connections) => (format!("shadows-c{connections}"), format!("{CHALLENGERS} challengers, {pace}")),
+            Pace::Open(rate) => (
+                format!("shadows-open{rate}"),
+                format!("{CHALLENGERS} challengers, {pace}"),
+            ),
+            Pace::Closed(connections) | Pace::Calls(connections) => (
+                format!("shadows-c{connections}"),
+                format!("{CHALLENGERS} challengers, {pace}"),
+            ),
         };
         let shadows = format!(
             "{executed:.0} shadow rows scored, {dropped:.0} shed by challengers, {:.1} % of rows shed by the recorder",
@@ -41,18 +50,32 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
             Pace::Open(_) => {
                 let ratio = with.ratio(&without, |s| s.p99);
                 report.case(&name, &what, &[("three challengers", with), ("none", without)]);
-                report.figure(&name, &format!("{ratio} × p99; {shadows}"), "≤ 1.05 ×", at_most(ratio, 1.05));
+                report.figure(
+                    &name,
+                    &format!("{ratio} × p99; {shadows}"),
+                    "≤ 1.05 ×",
+                    at_most(ratio, 1.05),
+                );
             }
-            Pace::Closed(_) => {
+            Pace::Closed(_) | Pace::Calls(_) => {
                 let ratio = with.ratio(&without, |s| s.per_second);
                 report.case(&name, &what, &[("three challengers", with), ("none", without)]);
-                report.figure(&name, &format!("{ratio} × requests/s; {shadows}"), "≥ 0.95 ×", at_least(ratio, 0.95));
+                report.figure(
+                    &name,
+                    &format!("{ratio} × requests/s; {shadows}"),
+                    "≥ 0.95 ×",
+                    at_least(ratio, 0.95),
+                );
             }
         }
     }
     let (gateway, runners) = shadowed.memory();
     let runners: Vec<String> = runners.into_iter().map(mb).collect();
-    report.note(&format!("memory with {CHALLENGERS} challengers: gateway {}, runners {}", mb(gateway), runners.join(", ")));
+    report.note(&format!(
+        "memory with {CHALLENGERS} challengers: gateway {}, runners {}",
+        mb(gateway),
+        runners.join(", ")
+    ));
     Ok(())
 }
 

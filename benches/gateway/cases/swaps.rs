@@ -20,7 +20,10 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
     gateway.wait_for_challengers("logreg", 1)?;
     let requests = &requests("logreg", Form::Lists, 1)[..1];
     // What each version says to this one body; an answer of one in the other's name is mixed.
-    let known = [pinned(&gateway, &requests[0], "v1")?, pinned(&gateway, &requests[0], "v2")?];
+    let known = [
+        pinned(&gateway, &requests[0], "v1")?,
+        pinned(&gateway, &requests[0], "v2")?,
+    ];
     if known[0].1 == known[1].1 {
         return Err("the two versions agree: no mixture would show".into());
     }
@@ -65,7 +68,11 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Fallible<()> {
     );
     // A failed or mixed answer would have ended the run.
     let measured = format!("{swapped} swaps, 0 failed, 0 mixed, {lost:.0} dropped by a swap, {ratio} × p99");
-    let verdict = if lost > 0.0 { Verdict::Missed } else { at_most(ratio, 1.10) };
+    let verdict = if lost > 0.0 {
+        Verdict::Missed
+    } else {
+        at_most(ratio, 1.10)
+    };
     report.figure("swaps", &measured, "0 failed, 0 mixed, p99 ≤ 1.10 ×", verdict);
     Ok(())
 }
