@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::Fallible;
 use super::body::{Form, requests};
+use super::client::Connection;
 use super::duel::duel;
 use super::load::{Load, Pace};
 use super::models;
@@ -146,7 +147,28 @@ fn servers(settings: &Settings, models: &Path) -> Fallible<Vec<Server>> {
         }
     }
     servers.push(server::floor(models, &probes)?);
+    agree(&servers, &probes)?;
     Ok(servers)
+}
+
+/// Who computes something else is not measured.
+fn agree(servers: &[Server], probes: &[Vec<u8>]) -> Fallible<()> {
+    for probe in probes {
+        let scores = servers
+            .iter()
+            .map(|server| Ok((server.name, score(&Connection::open(server.data)?.ask(probe)?.1)?)))
+            .collect::<Fallible<Vec<(&str, f64)>>>()?;
+        if scores.windows(2).any(|pair| (pair[0].1 - pair[1].1).abs() > 1e-5) {
+            return Err(format!("the servers do not agree: {scores:?}").into());
+        }
+    }
+    Ok(())
+}
+
+fn score(answer: &[u8]) -> Fallible<f64> {
+    let answer: serde_json::Value = serde_json::from_slice(answer)?;
+    let score = answer["predictions"][0]["score"].as_f64();
+    score.ok_or_else(|| format!("no score in {answer}").into())
 }
 
 fn measure(case: &Case, servers: &[&Server], settings: &Settings, report: &mut Report) -> Fallible<()> {

@@ -30,6 +30,9 @@ pub(crate) struct Side {
     pub(crate) slices: Vec<Slice>,
     /// All of them, sorted, in nanoseconds.
     pub(crate) latencies: Vec<u32>,
+    /// Requests answered, and refused because too much waited.
+    pub(crate) answered: u64,
+    pub(crate) refused: u64,
     /// Rows that the recorder shed, and rows that it took.
     pub(crate) shed: f64,
     pub(crate) recorded: f64,
@@ -41,6 +44,8 @@ pub(crate) type Measure = fn(&Slice) -> f64;
 impl Side {
     /// Takes up a turn.
     pub(crate) fn take(&mut self, outcome: Outcome, slice: Slice) {
+        self.answered += outcome.answered;
+        self.refused += outcome.refused;
         self.latencies.extend(outcome.latencies);
         self.slices.push(slice);
     }

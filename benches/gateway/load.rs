@@ -54,6 +54,8 @@ pub(crate) struct Load<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) answered: u64,
+    /// Refused because too much waits (429): no answers, no failures.
+    pub(crate) refused: u64,
     /// Other statuses than 200.
     pub(crate) failed: u64,
     /// Answers that the check refused.
@@ -65,6 +67,10 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     fn note(&mut self, status: u16, body: &[u8], latency: Duration, check: Option<Check<'_>>) {
+        if status == 429 {
+            self.refused += 1;
+            return;
+        }
         self.answered += 1;
         if status != 200 {
             self.failed += 1;

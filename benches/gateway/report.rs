@@ -84,6 +84,12 @@ impl Report {
             println!("{row}");
             self.rows.push(row);
         }
+        for (server, side) in sides.iter().filter(|(_, side)| side.refused > 0) {
+            let share = 100.0 * side.refused as f64 / (side.refused + side.answered) as f64;
+            self.note(&format!(
+                "{name}: {server} refused {share:.1} % of the requests with 429"
+            ));
+        }
         let curves = sides.iter().map(|(server, side)| Curve::of(server, &side.latencies));
         self.plots.push((format!("{name}: {what}"), curves.collect()));
     }

@@ -63,7 +63,7 @@ pub(crate) fn gateway(
     let mut command = Command::new(binary);
     command
         .args(["serve", "--listen", port, "--grpc-listen", port, "--admin-listen", port])
-        .args(["--settle-ms", "20", "--poll", "100ms"])
+        .args(["--settle-ms", "20"])
         .arg("--models")
         .arg(models)
         .arg("--state")

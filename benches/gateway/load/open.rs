@@ -39,6 +39,7 @@ pub(crate) fn open(address: SocketAddr, rate: u32, seed: u64, load: &Load<'_>) -
     for part in parts {
         let part = part?;
         all.answered += part.answered;
+        all.refused += part.refused;
         all.failed += part.failed;
         all.wrong += part.wrong;
         all.latencies.extend(part.latencies);
