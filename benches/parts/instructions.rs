@@ -28,8 +28,8 @@ macro_rules! counted {
 counted!(decode, decode_named, slot_load, run, id, offer, encode, judge);
 
 /// What valgrind watches.
-pub(crate) fn repeat() {
-    let rig = Rig::start();
+pub(crate) fn repeat(dir: &Path) {
+    let rig = Rig::start_in(dir);
     for (name, mut part) in rig.parts() {
         (0..BEFORE).for_each(|_| part());
         let (_, repeat) = COUNTED.iter().find(|(known, _)| *known == name).unwrap();
@@ -45,12 +45,15 @@ pub(crate) fn print(against: Option<&Path>) {
     }
     let before = against.map(|file| read(&std::fs::read_to_string(file).unwrap()));
     let dir = tempfile::tempdir().unwrap();
+    // The model is admitted here, at full speed.
+    drop(Rig::start_in(dir.path()));
     let profile = dir.path().join("profile");
     let ran = Command::new("valgrind")
-        .args(["--tool=callgrind", "--quiet", "--separate-threads=no"])
+        .args(["--tool=callgrind", "--quiet", "--fair-sched=yes"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(std::env::current_exe().unwrap())
         .arg("--counted")
+        .arg(dir.path())
         .output()
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

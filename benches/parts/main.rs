@@ -44,8 +44,8 @@ fn main() {
     };
     if after("--instructions").is_some() {
         instructions::print(after("--against").as_deref());
-    } else if after("--counted").is_some() {
-        instructions::repeat();
+    } else if let Some(dir) = after("--counted") {
+        instructions::repeat(&dir);
     } else if after("--allocations").is_some() {
         allocations::print();
     } else {

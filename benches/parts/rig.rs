@@ -1,6 +1,7 @@
 //! What is measured: a gateway in this process, and the steps of a request to it.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 
 use dethrone::config::{ServeArgs, ServerConfig};
@@ -32,7 +33,7 @@ pub(crate) struct Rig {
     /// Bodies of one row: a list, an object.
     pub(crate) lists: String,
     named: String,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Drop for Rig {
@@ -46,8 +47,15 @@ impl Drop for Rig {
 impl Rig {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = |name| Some(dir.path().join(name));
-        models::lay_down(&dir.path().join("models"), &["logreg"], 1, "").unwrap();
+        let mut rig = Self::start_in(dir.path());
+        rig._dir = Some(dir);
+        rig
+    }
+
+    /// Where a rig has been in this directory before, the model is known and not admitted again.
+    pub(crate) fn start_in(dir: &Path) -> Self {
+        let path = |name| Some(dir.join(name));
+        models::lay_down(&dir.join("models"), &["logreg"], 1, "").unwrap();
         let any = Some((std::net::Ipv4Addr::LOCALHOST, 0).into());
         let args = ServeArgs {
             models: path("models"),
@@ -86,7 +94,7 @@ impl Rig {
             interface: interface.1,
             lists: format!("{{\"instances\":[[{}]]}}", numbers.join(",")),
             named: format!("{{\"instances\":[{{{}}}]}}", cells.join(",")),
-            _dir: dir,
+            _dir: None,
         }
     }
 
