@@ -141,10 +141,10 @@ fn seat(model: &str) -> Fallible<Seat> {
     let environment = ENVIRONMENT.get().ok_or("no environment")?;
     let models = MODELS.get().ok_or("no models")?;
     let build = || -> ort::Result<Session> {
-        Ok(Session::builder(environment)?
+        Session::builder(environment)?
             .with_intra_threads(1)?
             .with_inter_threads(1)?
-            .commit_from_file(models.join(model).join("v1.onnx"))?)
+            .commit_from_file(models.join(model).join("v1.onnx"))
     };
     let session = build()?;
     let options = RunOptions::new()?.with_outputs(OutputSelector::no_default().with("probabilities"));

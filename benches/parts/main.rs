@@ -13,6 +13,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a program that measures: it may end with a message"
 )]
 
@@ -24,6 +25,7 @@ mod models;
 #[allow(dead_code, reason = "shared with the bench of the whole gateway")]
 #[path = "../gateway/numbers.rs"]
 mod numbers;
+#[allow(dead_code, reason = "shared with the bench of the whole gateway")]
 #[path = "../gateway/onnx.rs"]
 mod onnx;
 mod rig;

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
+use dethrone::champion::Question;
 use dethrone::config::{ServeArgs, ServerConfig};
 use dethrone::decode::{PredictBody, Wanted};
 use dethrone::gateway::{self, Running};
@@ -138,7 +139,14 @@ impl Rig {
                 "run",
                 Box::new({
                     let batch = Arc::clone(&batch);
-                    move || drop(black_box(champion.answer(&batch, &Wanted::None)))
+                    move || {
+                        let question = Question {
+                            batch: &batch,
+                            wanted: &Wanted::None,
+                            deadline: None,
+                        };
+                        drop(black_box(self.runtime.block_on(champion.answer(question))));
+                    }
                 }),
             ),
             (

@@ -86,7 +86,7 @@ fn swap(gateway: &Server, before: usize, swaps: usize, time: Duration) -> Fallib
         let due = time.mul_f64(k as f64 / swaps as f64);
         std::thread::sleep(due.saturating_sub(begun.elapsed()));
         // The first swap makes v2 the champion.
-        let version = if (before + k) % 2 == 0 { "v2" } else { "v1" };
+        let version = if (before + k).is_multiple_of(2) { "v2" } else { "v1" };
         let order = format!("{{\"version\":\"{version}\",\"author\":\"bench\",\"reason\":\"a swap under load\"}}");
         client::post(&mut connection, admin, "/api/models/logreg/promote", &order)?;
     }

@@ -23,7 +23,7 @@ pub(super) async fn answer(
     let (model, raw) = read(body.get(PREFIX..).ok_or("no message")?)?;
     let (numbers, _) = raw.as_chunks::<4>();
     let rows: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    if rows.is_empty() || rows.len() % FEATURES != 0 {
+    if rows.is_empty() || !rows.len().is_multiple_of(FEATURES) {
         return Err("no whole rows".into());
     }
     let reply = with_seat(model, |seat| {

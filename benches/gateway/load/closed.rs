@@ -70,13 +70,11 @@ fn run(poll: &mut Poll, wires: &mut [Wire], load: &Load<'_>) -> Fallible<Outcome
             if event.is_writable() && wire.is_waiting {
                 wire.write(load)?;
             }
-            if event.is_readable() && wire.receive(load, &mut outcome)? {
-                if Instant::now() < end {
-                    if is_held() {
-                        held.push(event.token().0);
-                    } else {
-                        wire.send(load)?;
-                    }
+            if event.is_readable() && wire.receive(load, &mut outcome)? && Instant::now() < end {
+                if is_held() {
+                    held.push(event.token().0);
+                } else {
+                    wire.send(load)?;
                 }
             }
         }
