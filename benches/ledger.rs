@@ -22,6 +22,10 @@ use dethrone::score::{ModelNo, Outcome, Score, Shed, Truth, VersionNo};
 use dethrone::served::Served;
 use dethrone::span::{Clock, Span};
 
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const FEATURES: usize = 30;
 const CHAMPION: VersionNo = VersionNo(1);
 

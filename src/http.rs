@@ -25,6 +25,16 @@ mod route;
 pub(crate) mod stack;
 pub(crate) mod strict;
 
+/// What is private here and measured alone (`benches/parts`).
+#[doc(hidden)]
+pub mod bench {
+    /// The body of a `/predict` reply.
+    #[must_use]
+    pub fn encode(model: &str, reply: &super::backend::Reply) -> Vec<u8> {
+        super::encode::reply(model, reply)
+    }
+}
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -92,7 +92,3 @@ pub mod served;
 pub mod shard;
 pub mod span;
 pub mod time;
-
-/// Fast for many small blocks from many threads, which is what requests are.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
