@@ -221,7 +221,8 @@ pub async fn ask_runner(
     begun.compute = asked.elapsed();
     let (runs, each) = if info.batched { (1, rows) } else { (rows, 1) };
     for _ in 0..runs {
-        info.counters.ran(each, begun.compute / u32::try_from(runs).unwrap_or(u32::MAX));
+        info.counters
+            .ran(each, begun.compute / u32::try_from(runs).unwrap_or(u32::MAX));
     }
     begun.into_answer()
 }

@@ -42,6 +42,7 @@ fn version() -> Arc<VersionInfo> {
     let signature = Signature {
         inputs: vec![spec("x", 2)],
         outputs: vec![spec("y", 1), spec("z", 3)],
+        ..Signature::default()
     };
     let probe = [tensor(2, 1, vec![0.5; 2]), tensor(2, 3, vec![0.5; 6])];
     let settings = HeadSettings {
