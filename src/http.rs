@@ -7,6 +7,7 @@
 //! Protocol.
 
 mod admin;
+mod aside;
 pub(crate) mod asking;
 pub mod backend;
 pub(crate) mod body;

@@ -80,8 +80,15 @@ pub fn shape(input: &str, sent: &[i64]) -> Result<(Vec<usize>, usize), Error> {
     let dimensions: Option<Vec<usize>> = sent.iter().map(|&d| usize::try_from(d).ok()).collect();
     let dimensions =
         dimensions.ok_or_else(|| wrong("the shape has a negative dimension: send the sizes of the data"))?;
-    let count = dimensions.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
-    let count = count.ok_or_else(|| wrong("the shape's product overflows: send the sizes of the data"))?;
+    // A dimension of 0 makes the others no smaller.
+    let product = |least: usize| {
+        dimensions
+            .iter()
+            .try_fold(1usize, |product, &d| product.checked_mul(d.max(least)))
+    };
+    let (Some(count), Some(_)) = (product(0), product(1)) else {
+        return Err(wrong("the shape's product overflows: send the sizes of the data"));
+    };
     Ok((dimensions, count))
 }
 

@@ -18,7 +18,7 @@ use crate::oip::Reply;
 /// # Errors
 /// No place, a request that does not fit, or nobody who answers it in time.
 pub(super) async fn answer<B: Backend>(app: &App<B>, message: Body, asker: Asker) -> Result<(Vec<u8>, Role), Error> {
-    let read = Instant::now();
+    let read = asking::has_read(app, asker.start);
     // The limit of all listeners; held until the answer is written.
     let _place = app.in_flight.try_acquire().map_err(|_| stack::no_place())?;
     let sent = request::read(&message.bytes);

@@ -35,6 +35,13 @@ pub(crate) fn interface<M: Model>(model: &M) -> Result<Arc<Interface>, Error> {
     })
 }
 
+/// A body is there; gives when. What comes of it is not known yet.
+pub(crate) fn has_read<B: Backend>(app: &App<B>, start: Instant) -> Instant {
+    let read = Instant::now();
+    app.metrics.phases.read.record(read.duration_since(start));
+    read
+}
+
 /// The answer, unless the deadline comes first: the request's own, or that of the settings.
 pub(crate) async fn ask<B: Backend>(
     app: &App<B>,
@@ -61,7 +68,6 @@ pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks
     } = marks;
     let done = Instant::now();
     let phases = &app.metrics.phases;
-    phases.read.record(read.duration_since(start));
     phases.decode.record(decoded.duration_since(read));
     phases.queue.record(reply.queue);
     phases.compute.record(reply.compute);

@@ -90,7 +90,7 @@ pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
 }
 
 async fn infer<B: Backend>(app: &App<B>, call: Call) -> Result<Answer, Error> {
-    let read = Instant::now();
+    let read = asking::has_read(app, call.asker.start);
     let (model, wanted) = (app.backend.resolve(Some(&call.model))?, call.wanted);
     let start = call.asker.start;
     let answered = written(app, &model, call, read).await;

@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::aside::unless;
 use super::connection::{InFlight, Watch, Watched, period};
 use super::edge::Edge;
 use super::{App, Backend, Face, Limits, stack};
@@ -222,29 +223,28 @@ impl<E: Entry> Door<E> {
                 watch: Arc::clone(&watch),
                 write: entry.write_time().clone(),
             });
-            let watched = Arc::clone(&watch);
+            // Both are the connection's own: a request passes on no count that other workers use.
+            let (own, watched) = (Arc::new(entry), Arc::clone(&watch));
             let service = service_fn(move |request| {
-                let (entry, guard) = (Arc::clone(&entry), watched.begin());
+                let (entry, guard) = (Arc::clone(&own), watched.begin());
                 async move { Ok::<_, Infallible>(entry.handle(request, guard).await) }
             });
             let serving = builder.serve_connection(io, service);
             tokio::pin!(serving);
             let mut look = tokio::time::interval(period(&limits));
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut stopping = false;
-            loop {
+            // `None`: it is over. `Some`: the listeners are stopping.
+            let mut over = async |stop: &CancellationToken| loop {
                 tokio::select! {
-                    biased;
-                    _ = serving.as_mut() => return,
-                    _ = look.tick() => if watch.is_over(&limits) { return },
+                    _ = look.tick() => if watch.is_over(&limits) { return None },
                     // A request may have come in between: it is served.
-                    () = watch.evicted.notified() => if watch.idle().is_some() { return },
-                    () = stop.cancelled(), if !stopping => {
-                        stopping = true;
-                        serving.as_mut().graceful_shutdown();
-                    }
-                    () = kill.cancelled(), if stopping => return,
+                    () = watch.evicted.notified() => if watch.idle().is_some() { return None },
+                    () = stop.cancelled() => return Some(()),
                 }
+            };
+            if let Some(Some(())) = unless(serving.as_mut(), over(&stop)).await {
+                serving.as_mut().graceful_shutdown();
+                unless(serving.as_mut(), over(&kill)).await;
             }
         }
     }

@@ -55,7 +55,7 @@ pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
 
 /// The reply's body, and who answered.
 async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Role), Error> {
-    let read = Instant::now();
+    let read = asking::has_read(app, call.start);
     let bytes = call.body.as_ref().map_or(&[][..], |b| &b.bytes);
     let body = PredictBody::parse(bytes)?;
     let model = app.backend.resolve(name(call.model.as_deref(), body.model())?)?;
