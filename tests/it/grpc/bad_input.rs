@@ -10,6 +10,9 @@ use crate::support::{client, gateway, gateway_with};
 
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
+/// What it is, headers, a body, and the status that it gets.
+type Case<'a> = (&'a str, Vec<(&'static str, &'a str)>, Vec<u8>, &'a str);
+
 /// One tensor for the model `plain`.
 fn plain(datatype: &str, shape: &[i64], raw: &[u8]) -> pb::ModelInferRequest {
     request("plain", vec![input("features", datatype, shape)], vec![raw.to_vec()])
@@ -156,7 +159,7 @@ async fn frames_and_messages_that_are_none_are_refused() {
     let gateway = gateway();
     let good = by_feature(1).encode_to_vec();
     let whole = frame(0, &good);
-    let cases: Vec<(&str, Vec<(&'static str, &str)>, Vec<u8>, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("nothing", vec![], vec![], "3"),
         ("a cut head", vec![], whole[..3].to_vec(), "3"),
         ("a cut message", vec![], whole[..whole.len() - 1].to_vec(), "3"),
