@@ -20,6 +20,7 @@ mod health;
 pub(crate) mod infer;
 pub(crate) mod listener;
 pub(crate) mod models;
+mod places;
 mod predict;
 pub(crate) mod reply;
 mod route;
@@ -47,6 +48,7 @@ pub use route::Face;
 
 use crate::config::ServerConfig;
 use crate::metrics::HttpMetrics;
+use places::Places;
 
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
@@ -59,7 +61,7 @@ pub struct Limits {
     pub max_labels: usize,
     /// Connections per listener; at the limit the longest idle one goes.
     pub max_connections: usize,
-    /// Requests being answered at once; more are shed.
+    /// Predictions being answered at once, and as many requests with labels; more are shed.
     pub max_in_flight: usize,
     /// Label streams at once; more are shed.
     pub max_streams: usize,
@@ -120,7 +122,8 @@ pub struct App<B> {
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
     pub(crate) buffered: Arc<Semaphore>,
-    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) places: Places,
+    pub(crate) labelling: Arc<Semaphore>,
     pub(crate) streams: Semaphore,
 }
 
@@ -131,7 +134,8 @@ impl<B: Backend> App<B> {
         Self {
             backend,
             buffered: body::budget(&limits),
-            in_flight: Arc::new(Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            places: Places::new(limits.max_in_flight),
+            labelling: Arc::new(Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS))),
             streams: Semaphore::new(limits.max_streams),
             limits,
             metrics,

@@ -20,7 +20,7 @@ use crate::oip::Reply;
 pub(super) async fn answer<B: Backend>(app: &App<B>, message: Body, asker: Asker) -> Result<(Vec<u8>, Role), Error> {
     let read = asking::has_read(app, asker.start);
     // The limit of all listeners; held until the answer is written.
-    let _place = app.in_flight.try_acquire().map_err(|_| stack::no_place())?;
+    let _place = app.places.take().ok_or_else(stack::no_place)?;
     let sent = request::read(&message.bytes);
     drop(message);
     let sent = sent?;

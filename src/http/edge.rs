@@ -108,7 +108,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Predict(model) => {
                 let mut call = predict::Call::from_head(&parts.headers, model, start)?;
                 call.body = Some(body::read(incoming, &app.limits, &app.buffered).await?);
-                self.work(Call::Predict(call)).await
+                stack::predict(app, Call::Predict(call)).await
             }
             Route::Feedback => {
                 strict::encoding(&parts.headers)?;
@@ -117,7 +117,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 }
                 strict::not_foreign_type(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
-                self.work(Call::Feedback(feedback::Call { body })).await
+                self.label(feedback::Call { body }).await
             }
             Route::Infer(of) => {
                 let mut call = infer::Call::from_head(&parts.headers, of, start)?;
@@ -126,7 +126,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
                     body = coding::unpack(coding, body, &app.limits, &app.buffered).await?;
                 }
                 call.body = Some(body);
-                self.work(Call::Infer(call)).await
+                stack::predict(app, Call::Infer(call)).await
             }
             Route::Server => models::server(),
             Route::ModelNames => models::names(backend),
@@ -172,7 +172,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
         })
     }
 
-    async fn work(&self, call: Call) -> Answer {
+    async fn label(&self, call: feedback::Call) -> Answer {
         self.work.clone().oneshot(call).await.unwrap_or_else(|_| stack::shed())
     }
 }

@@ -1,4 +1,7 @@
-//! The tower stack, built in one place: requests above the limit are shed, none waits in a queue of ours.
+//! Limits of what is done at once: requests above them are shed, none waits in a queue of ours.
+//!
+//! Labels go through a tower stack, built in one place. Predictions keep off it: cloning the stack and giving a permit of
+//! its semaphore back touch memory that all workers touch, once each per request ([`super::places`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,34 +18,42 @@ use crate::error::{Error, Kind};
 pub(crate) enum Call {
     Predict(predict::Call),
     Infer(infer::Call),
-    Feedback(feedback::Call),
 }
 
-/// What answers calls.
+/// Answers a prediction, where there is a place for it.
+pub(crate) async fn predict<B: Backend>(app: &App<B>, call: Call) -> Answer {
+    let Some(_place) = app.places.take() else {
+        return shed();
+    };
+    match call {
+        Call::Predict(call) => predict::answer(app, call).await,
+        Call::Infer(call) => infer::answer(app, call).await,
+    }
+}
+
+/// What takes labels.
 pub(crate) trait Work:
-    Service<Call, Response = Answer, Error = tower::BoxError, Future: Send> + Clone + Send + Sync + 'static
+    Service<feedback::Call, Response = Answer, Error = tower::BoxError, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> Work for S where
-    S: Service<Call, Response = Answer, Error = tower::BoxError, Future: Send> + Clone + Send + Sync + 'static
+    S: Service<feedback::Call, Response = Answer, Error = tower::BoxError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
 {
 }
 
-/// The stack around the routes that do work. All listeners together keep to one limit.
+/// The stack around labels. All listeners together keep to one limit.
 pub(crate) fn work<B: Backend>(app: Arc<App<B>>) -> impl Work {
     ServiceBuilder::new()
         .load_shed()
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&app.in_flight)))
-        .service_fn(move |call: Call| {
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&app.labelling)))
+        .service_fn(move |call: feedback::Call| {
             let app = Arc::clone(&app);
-            async move {
-                Ok::<_, Infallible>(match call {
-                    Call::Predict(call) => predict::answer(&app, call).await,
-                    Call::Infer(call) => infer::answer(&app, call).await,
-                    Call::Feedback(call) => feedback::answer(&app, call).await,
-                })
-            }
+            async move { Ok::<_, Infallible>(feedback::answer(&app, call).await) }
         })
 }
 
