@@ -145,6 +145,11 @@ impl Gateway {
         let role = self.recorder.look(move |_, reader| reader.role_of(no, &named));
         // Nobody waits long for a better word.
         match tokio::time::timeout(Duration::from_secs(1), role).await {
+            // Recorded a moment before it can be asked.
+            Ok(Ok(Some((role, _)))) if matches!(role.as_str(), "champion" | "previous" | "challenger") => {
+                let text = format!("version '{name}' is being loaded: try again");
+                Error::new(Kind::NotReady, text).retry_after(1)
+            }
             Ok(Ok(Some((role, reason)))) => {
                 let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
                 let text = format!("version '{name}' is {role}{reason}: only a loaded version answers");

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
@@ -20,6 +20,8 @@ use notify::{Event, RecursiveMode, Watcher};
 const MAX_PENDING: usize = 1_024;
 /// How often a root that has vanished is looked for.
 const ROOT_AWAY: Duration = Duration::from_millis(250);
+/// How often the root is asked whether it is still the one that is watched: of its loss an event can be missed.
+const ROOT_CHECK: Duration = Duration::from_secs(1);
 
 /// What to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -157,14 +159,15 @@ struct Keeper {
     ended: Receiver<()>,
 }
 
-/// Which directory the root is at the moment.
-type Identity = Option<(PathBuf, u64, u64)>;
+/// Which directory the root is at the moment. One that was made anew may have the old one's number, and not its birth.
+type Identity = Option<(PathBuf, u64, u64, Option<SystemTime>)>;
 
 impl Keeper {
     fn run(self) {
         let (lost, root_lost) = bounded(1);
         let mut known: Option<Identity> = None;
         let mut watcher = None;
+        let mut due = Instant::now();
         loop {
             let now = self.identity();
             let is_news = known.as_ref() != Some(&now);
@@ -174,21 +177,17 @@ impl Keeper {
             }
             // Only after the watch stands: what came before it is found by this look. A root that stays away is
             // told once.
-            if is_news || now.is_some() {
+            if is_news || (now.is_some() && Instant::now() >= due) {
+                due = Instant::now() + self.poll;
                 self.shared.note(|hints| {
                     hints.all = true;
                     hints.models.clear();
                 });
             }
-            let pause = if now.is_some() {
-                self.poll
-            } else {
-                self.poll.min(ROOT_AWAY)
-            };
+            let pause = self.poll.min(if now.is_some() { ROOT_CHECK } else { ROOT_AWAY });
             known = Some(now);
             crossbeam_channel::select! {
                 recv(self.ended) -> _ => return,
-                // A directory made anew may have the old one's inode: only the event tells them apart.
                 recv(root_lost) -> _ => known = None,
                 default(pause) => {}
             }
@@ -198,7 +197,7 @@ impl Keeper {
     fn identity(&self) -> Identity {
         let real = fs::canonicalize(&self.root).ok()?;
         let about = fs::metadata(&real).ok()?;
-        Some((real, about.dev(), about.ino()))
+        Some((real, about.dev(), about.ino(), about.created().ok()))
     }
 
     /// Watches the root; a failure is logged when it `is_news`, not at every poll.

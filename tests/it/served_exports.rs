@@ -232,7 +232,7 @@ fn exports_of_one_problem_meet_as_champion_and_challenger_whatever_their_habit()
             // It is recorded as challenger a moment before it can be asked.
             let answer = until(&format!("{file} to answer"), || {
                 let (status, answer) = gateway.predict(&body);
-                assert!(status == 200 || answer["code"] == "unknown_version", "{file}: {answer}");
+                assert!(status == 200 || answer["code"] == "not_ready", "{file}: {answer}");
                 (status == 200).then_some(answer)
             });
             for (prediction, expected) in answer["predictions"]
