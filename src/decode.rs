@@ -14,6 +14,7 @@ mod number;
 mod predict;
 #[cfg(test)]
 mod property;
+mod quick;
 mod rows;
 mod tensors;
 mod top;

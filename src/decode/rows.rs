@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json::{clip, located, nearest, stop};
-use super::number;
 use super::value::{Scalar, Sink, Value};
 use super::{Missing, Rules, Unknown};
+use super::{number, quick};
 use crate::batch::{Cell, Presence, Rows, Schema};
 use crate::error::{Error, Kind};
 use crate::model::tensor::Datatype;
@@ -18,6 +18,16 @@ use crate::model::tensor::Datatype;
 /// # Errors
 /// The first thing that does not fit, with its row, its feature and the remedy.
 pub fn instances(raw: &str, schema: &Arc<Schema>, columns: &[u32], rules: Rules) -> Result<Rows, Error> {
+    if quick::is_usual(schema)
+        && let Some(rows) = quick::rows(raw, schema, columns, rules)
+    {
+        return Ok(rows);
+    }
+    careful(raw, schema, columns, rules)
+}
+
+/// The same for any text.
+pub(super) fn careful(raw: &str, schema: &Arc<Schema>, columns: &[u32], rules: Rules) -> Result<Rows, Error> {
     let mut reader = Reader::new(schema, columns, rules);
     let mut d = serde_json::Deserializer::from_str(raw);
     let done = List(&mut reader).deserialize(&mut d).and_then(|()| d.end());

@@ -119,6 +119,17 @@ impl Layout {
         lacking.map(|column| column.name.as_str())
     }
 
+    /// True when every row carries what the version needs.
+    #[must_use]
+    pub fn covers(&self, batch: &Batch) -> bool {
+        if let (Kind::Columns(columns) | Kind::Matrix(columns), Batch::Features(rows)) = (&self.0, batch)
+            && is_whole(rows, columns)
+        {
+            return true;
+        }
+        (0..batch.rows()).all(|row| self.uncovered(batch, row).is_none())
+    }
+
     /// The version's inputs for these rows, one part after the other. All rows must be covered.
     ///
     /// # Errors
@@ -145,6 +156,16 @@ impl Layout {
             }
         }
     }
+}
+
+/// A table of floats lacks nothing: every column that is a float and lies in it is covered in each of its rows.
+fn is_whole(rows: &Rows, columns: &[Column]) -> bool {
+    rows.as_table().is_some_and(|table| {
+        let width = table.row_len();
+        columns
+            .iter()
+            .all(|column| column.datatype.is_float() && (column.number as usize) < width)
+    })
 }
 
 /// Rows that came as a table of just these columns need not be looked at cell by cell.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::batch::{Batch, Cell, Presence, Rows, Schema};
+use crate::model::tensor::Datatype;
 
 /// Writes rows of one schema, one after the other, into one buffer.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ impl Columns {
     }
 
     fn features(&mut self, rows: &Rows, row: usize) {
+        let is_single = rows.as_table().is_some_and(|table| table.datatype() == Datatype::Fp32);
         let buffer = &mut self.buffer;
         buffer.push(b'{');
         for (number, key) in (0_u32..).zip(&self.keys) {
@@ -71,6 +73,8 @@ impl Columns {
             buffer.extend_from_slice(key);
             // Writing to memory does not fail.
             let _ = match rows.get(row, number) {
+                // With the digits that make it the same single again, not those of the double beside it.
+                Some(Cell::Float(x)) if is_single => serde_json::to_writer(&mut *buffer, &single(x)),
                 Some(Cell::Float(x)) => serde_json::to_writer(&mut *buffer, &x),
                 Some(Cell::Int(x)) => serde_json::to_writer(&mut *buffer, &x),
                 Some(Cell::Text(x)) => serde_json::to_writer(&mut *buffer, x),
@@ -81,11 +85,32 @@ impl Columns {
     }
 }
 
+/// The value of a cell of single precision.
+#[expect(clippy::cast_possible_truncation, reason = "it was one before")]
+fn single(x: f64) -> f32 {
+    x as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::batch::Feature;
-    use crate::model::tensor::{Data, Datatype, Tensor};
+    use crate::model::tensor::{Data, Tensor};
+
+    #[test]
+    fn a_table_of_singles_is_recorded_with_their_own_digits() {
+        let feature = |name: &str| Feature {
+            name: name.into(),
+            datatype: Datatype::Fp32,
+        };
+        let schema = Arc::new(Schema::new([feature("a"), feature("b")]));
+        let tensor = Tensor::new(vec![1, 2], Data::Fp32(vec![0.1, f32::INFINITY])).unwrap();
+        let batch = Batch::Features(Rows::table(schema, tensor).unwrap());
+        assert_eq!(
+            text(&Columns::default().encode(&batch, 0, &[])),
+            "{\"a\":0.1,\"b\":null}"
+        );
+    }
 
     fn text(output: &ToSqlOutput<'_>) -> String {
         match output {

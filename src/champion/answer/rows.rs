@@ -62,7 +62,7 @@ pub(super) type Rows = Vec<Result<RowAnswer, Fault>>;
 
 /// True when the rows of the batch may share a run, with those of other requests too.
 pub(in crate::champion) fn may_share(info: &VersionInfo, batch: &Batch) -> bool {
-    info.batched && (0..batch.rows()).all(|row| info.layout.uncovered(batch, row).is_none())
+    info.batched && info.layout.covers(batch)
 }
 
 /// Answers these rows of the batch: all of them in one run where the version is batched and no row stands in the way.
