@@ -1,10 +1,9 @@
-//! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port, three faces, one tower stack.
+//! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port, three faces.
 //!
 //! Always holds: a body, a head, an idle connection and a queue have limits; what is refused is refused with JSON and
 //! a code; a body and its head leave in one write; health and scrapes are never shed; nothing on the way of
 //! `/predict` is boxed by us; shutting down stops accepting, finishes what is in flight, and ends after the grace.
-//! Leaves to others: what the answers are ([`Backend`]), what rows look like (`decode`), gRPC and the Open Inference
-//! Protocol.
+//! Leaves to others: what the answers are ([`Backend`]), what rows and tensors look like (`decode`, `oip`), gRPC.
 
 mod admin;
 mod aside;

@@ -23,6 +23,7 @@
 //! | [`config`] | settings, all faults of a file reported together | using them |
 //! | [`gateway`] | the parts joined; what the routes ask of them | bytes, roles, disk |
 //! | [`http`], [`protocol`] | listeners, limits, routes, wire forms | models, statistics, disk |
+//! | [`oip`] | the Open Inference Protocol without its transport: tensors in, what a model takes and gives, tensors out | bodies, sockets |
 //! | [`grpc`] | the same protocol over gRPC, on the listeners of [`http`] | what a request means (`oip`) |
 //! | [`decode`] | bytes to typed rows, checked against the interface | sockets |
 //! | [`batch`], [`score`], [`span`], [`id`] | rows; scores and outcomes; spans and the judge's clock; prediction ids | each other |
@@ -46,7 +47,8 @@
 //! - A swap prepares everything that can fail, records it durably, then stores one pointer, which cannot fail
 //!   (`control::promote`). What clients send does not change ([`model::interface`]).
 //! - Nothing of the shadow side runs on the request's path: the offer is one bounded, lock-free push; when it is full
-//!   the row is dropped and counted ([`mirror`]).
+//!   the row is dropped and counted ([`mirror`]). Recording takes its share of the processors and no more: when requests
+//!   want them all, it sheds first (`recorder::pace`).
 //! - Every row that is offered to a challenger gets exactly one outcome, if only `shed`; so folding never waits for ever
 //!   ([`arena`]).
 //! - A label is acknowledged after it and its row are on disk; a promotion is on disk before it is visible
@@ -58,7 +60,7 @@
 //!
 //! # Threads
 //!
-//! Async workers serve requests and run fast models in place. `recorder` owns the ledger and the judges. `control` owns
+//! Async workers serve requests and run fast models in place; a slow version has threads of its own. `recorder` owns the ledger and the judges. `control` owns
 //! roles and slots. `admission` examines files one at a time. `spawner` starts child processes (they die with the thread
 //! that started them, so it must be one that lives). Each challenger has a driver thread and a process. Control may
 //! call the recorder and wait; the recorder never waits for anybody: decisions that find no room stay with it.

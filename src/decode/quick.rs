@@ -245,6 +245,7 @@ mod tests {
                 false => format!("[{:?},{:e},{}]", row[0], row[1], row[2]),
             };
             let text = format!("[{}]", table.iter().map(row).collect::<Vec<_>>().join(","));
+            #[expect(clippy::cast_possible_truncation, reason = "single precision is the feature's")]
             let fits = table.iter().flatten().all(|x| (*x as f32).is_finite());
             prop_assert_eq!(agree(&text), fits, "{}", text);
         }

@@ -28,7 +28,8 @@ def run(protocol, model, *options):
     sections = [[int(number) for number in found] for found in SERVER.findall(said)]
     assert sections, said
     for rows, executions, requests, latency, _, _, _, infer, _ in sections:
-        assert 0 < requests and 0 < executions <= rows and 0 < infer <= latency, said
+        # A run counts when it ends, its rows a moment later when they are answered: the look may fall between.
+        assert 0 < requests and 0 < executions <= rows + 4 and 0 < infer <= latency, said
     return sections
 
 

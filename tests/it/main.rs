@@ -39,6 +39,8 @@ mod metrics;
 #[cfg(test)]
 mod oip;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod promotion;

@@ -278,7 +278,7 @@ fn several_classes_give_a_score_each_and_a_value_has_no_label() {
 }
 
 #[test]
-fn the_openapi_document_names_every_route_of_the_data_listener_and_no_other() {
+fn the_openapi_document_tells_the_data_listeners_routes_from_the_admin_listeners() {
     let gateway = gateway();
     let answer = get(gateway.data, "/openapi.json");
     let document = answer.json();
@@ -288,11 +288,13 @@ fn the_openapi_document_names_every_route_of_the_data_listener_and_no_other() {
         assert!(paths.contains_key(route), "{route}");
     }
     for (path, methods) in paths {
-        for method in methods.as_object().unwrap().keys() {
-            let path = path.replace("{model}", "elec2");
+        for (method, operation) in methods.as_object().unwrap() {
+            let path = path.replace("{model}", "elec2").replace("{version}", "e01_logreg");
             let answer = raw(gateway.data, &request(&method.to_uppercase(), &path, "", b"")).unwrap();
-            assert!(
-                ![404, 405].contains(&answer.status),
+            let is_admin = operation["tags"].as_array().unwrap().contains(&json!("admin"));
+            assert_eq!(
+                is_admin,
+                [404, 405].contains(&answer.status),
                 "{method} {path}: {}",
                 answer.text()
             );
