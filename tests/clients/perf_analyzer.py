@@ -46,7 +46,9 @@ for protocol in ["http", "grpc"]:
         assert len(run(protocol, "mean", "--request-rate-range", "100:200:100")) == 2
     with check(f"{protocol}, batches of eight"):
         for rows, _, requests, *_ in run(protocol, "mean", "-b", "8", "--concurrency-range", "2"):
-            assert rows == 8 * requests, (rows, requests)
+            # Rows and requests are counted one after the other, and the look may fall between for both connections, at
+            # the beginning and at the end.
+            assert rows % 8 == 0 and abs(rows - 8 * requests) <= 8 * 4, (rows, requests)
     with check(f"{protocol}, named features"):
         run(protocol, "elec2", "-b", "8", "--string-data", "2", "--concurrency-range", "1")
     with check(f"{protocol}, a version and its own tensors"):

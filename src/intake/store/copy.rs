@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::super::scan::beneath;
@@ -15,29 +17,35 @@ const CHUNK: usize = 1 << 18;
 
 /// Opens a part of a model without blocking and without leaving `root`.
 ///
-/// The path is resolved again after the file is open and must lead to the same inode, so that a symlink exchanged
-/// in between gains nothing.
+/// The way from `root` to where the path leads is walked folder by folder, each opened in the one before and none
+/// through a symlink, so that one exchanged in between gains nothing: resolving a path twice proves nothing, since it can
+/// be exchanged twice.
 pub(in crate::intake) fn open_part(path: &Path, root: &Path) -> Result<File, IntakeError> {
-    let gone = |e: io::Error| IntakeError::Changed(format!("cannot be opened ({e}): check its permissions"));
+    let gone = |e: Errno| match e {
+        Errno::LOOP | Errno::NOTDIR => IntakeError::Changed("was exchanged while it was opened".into()),
+        e => IntakeError::Changed(format!("cannot be opened ({e}): check its permissions")),
+    };
     if !path.exists() {
         return Err(IntakeError::Changed("is not there".into()));
     }
     let real = beneath(path, root).map_err(IntakeError::Refused)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(&real)
-        .map_err(gone)?;
-    let about = file.metadata().map_err(gone)?;
+    let mut steps = real.strip_prefix(root).unwrap_or(&real).components().peekable();
+    let always = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = always | OFlags::DIRECTORY | OFlags::PATH;
+    let mut at = openat(CWD, root, folder, Mode::empty()).map_err(gone)?;
+    while let Some(step) = steps.next() {
+        let flags = match steps.peek() {
+            Some(_) => folder,
+            None => always | OFlags::RDONLY | OFlags::NONBLOCK,
+        };
+        at = openat(&at, step.as_os_str(), flags, Mode::empty()).map_err(gone)?;
+    }
+    let file = File::from(at);
+    let about = file.metadata().map_err(|e| IntakeError::Changed(e.to_string()))?;
     if !about.is_file() {
         return Err(IntakeError::Refused(
             "is not a regular file: put an ONNX file in its place".into(),
         ));
-    }
-    let again = beneath(path, root).map_err(IntakeError::Refused)?;
-    let there = fs::symlink_metadata(again).map_err(gone)?;
-    if (there.dev(), there.ino()) != (about.dev(), about.ino()) {
-        return Err(IntakeError::Changed("was exchanged while it was opened".into()));
     }
     Ok(file)
 }
