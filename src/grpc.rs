@@ -7,7 +7,7 @@
 //!
 //! Always holds: an answer or a status for every call; no message larger than `max_body_bytes`, packed or not; one limit
 //! of requests at once over all listeners; answers carry raw tensors; what cannot be had says UNIMPLEMENTED.
-//! Leaves to others: what a request means and what is answered (`oip`, [`Backend`](crate::http::Backend)).
+//! Leaves to others: what a request means and what is answered (`oip`, [`Backend`]).
 
 mod about;
 mod answer;

@@ -18,7 +18,7 @@ pub enum Misread {
     TooMuchText,
 }
 
-/// How many bytes [`write`] appends.
+/// How many bytes [`write()`] appends.
 #[must_use]
 pub fn len(data: &Data) -> usize {
     match data {
