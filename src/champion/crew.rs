@@ -48,7 +48,8 @@ struct Job {
 
 impl Waiting for Job {
     fn rows(&self) -> usize {
-        self.task.which.rows(&self.task.batch)
+        // An empty tensor has no rows, and takes a place all the same.
+        self.task.which.rows(&self.task.batch).max(1)
     }
 
     fn is_over(&self) -> bool {

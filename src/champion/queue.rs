@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Something that waits.
 pub(super) trait Waiting {
-    /// Its rows.
+    /// Its rows; at least one, for what has none would wait in any number.
     fn rows(&self) -> usize;
     /// Nobody waits for it any more.
     fn is_over(&self) -> bool;

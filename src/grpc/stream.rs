@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, Incoming};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::edge::{Edge, Head};
@@ -42,6 +42,7 @@ impl Messages {
     async fn next<B>(&mut self, app: &App<B>, head: Head) -> Result<Option<Body>, Error> {
         let max = app.limits.max_body_bytes;
         let mut share = None;
+        let mut whole_by = None;
         loop {
             if let Some((packed, length)) = frame::head(&self.buffer, max)?
                 && self.buffer.len() - PREFIX >= length
@@ -54,11 +55,15 @@ impl Messages {
                     .map(Some);
             }
             body::grow(&mut share, self.buffer.len(), &app.buffered)?;
-            let patience = match self.buffer.is_empty() {
-                true => app.limits.idle_timeout,
-                false => app.limits.body_timeout,
+            let (by, patience) = match self.buffer.is_empty() {
+                true => (Instant::now() + app.limits.idle_timeout, app.limits.idle_timeout),
+                // Of the message as a whole: a byte now and then must not hold its memory for ever.
+                false => {
+                    let patience = app.limits.body_timeout;
+                    (*whole_by.get_or_insert_with(|| Instant::now() + patience), patience)
+                }
             };
-            let chunk = timeout(patience, body::next(&mut self.incoming)).await;
+            let chunk = timeout_at(by, body::next(&mut self.incoming)).await;
             match chunk.map_err(|_| silent(patience))?? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None if self.buffer.is_empty() => return Ok(None),
@@ -71,7 +76,7 @@ impl Messages {
 fn silent(patience: Duration) -> Error {
     Error::new(
         Kind::Timeout,
-        format!("no message came, or none was taken, for {patience:?}: open a new stream"),
+        format!("no whole message came, or none was taken, for {patience:?}: open a new stream"),
     )
 }
 

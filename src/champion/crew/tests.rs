@@ -306,6 +306,24 @@ async fn a_deadline_that_passes_in_the_queue_is_504_and_a_full_queue_429_at_once
 }
 
 #[test]
+fn requests_without_rows_take_places_too() {
+    let info = version();
+    let Held { crew, begun, leave, .. } = held(1);
+    let _first = put(&crew, task(&info, &[1.0, 1.0], &Wanted::None));
+    begun.recv().unwrap();
+    let _waiting: Vec<_> = (0..4).map(|_| put(&crew, task(&info, &[], &Wanted::None))).collect();
+    let (reply, _answer) = oneshot::channel();
+    let job = Job {
+        shares: true,
+        asked: Instant::now(),
+        task: task(&info, &[], &Wanted::None),
+        reply,
+    };
+    assert!(crew.queue.push(job).is_err());
+    drop(leave);
+}
+
+#[test]
 fn a_thread_that_waits_runs_the_first_request_without_another_to_join_it() {
     let info = version();
     let seen = Seen::default();

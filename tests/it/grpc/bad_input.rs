@@ -1,11 +1,16 @@
 //! Hostile messages: a status that says what was wrong, and a gateway that goes on.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
 use dethrone::grpc::pb::inference as pb;
 use prost::Message as _;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::{as_raw, by_feature};
-use crate::support::grpc::{Client, codes, fp32, frame, input, output, post, request};
+use crate::support::grpc::{Client, codes, fp32, frame, input, output, post, request, send};
 use crate::support::{client, gateway, gateway_with};
 
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -152,6 +157,20 @@ async fn a_message_over_the_limit_is_refused_and_the_connection_goes_on() {
     let ended = answers.message().await.unwrap_err();
     assert_eq!(ended.code(), Code::ResourceExhausted, "{ended}");
     client.infer(as_raw(by_feature(1))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_drips_into_a_stream_is_cut_although_bytes_keep_coming() {
+    let gateway = gateway_with("body_timeout = \"1s\"\n");
+    let message = frame(0, &by_feature(1).encode_to_vec());
+    assert!(message.len() > 50, "whole only long after the limit");
+    let slowly = tokio_stream::iter(message).throttle(Duration::from_millis(150));
+    let drops = slowly.map(|byte| Ok::<_, Infallible>(hyper::body::Frame::data(Bytes::from(vec![byte]))));
+    let path = "/inference.GRPCInferenceService/ModelStreamInfer";
+    let body = http_body_util::StreamBody::new(Box::pin(drops));
+    let answer = send(gateway.grpc, path, &[], body).await;
+    let told = answer.trailers["grpc-message"].to_str().unwrap();
+    assert!(told.contains("no whole message"), "{answer:?}");
 }
 
 #[tokio::test]

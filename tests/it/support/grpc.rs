@@ -1,6 +1,7 @@
 //! A client of gRPC that is not ours (tonic's), and one that sends exactly the bytes it is given.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -187,6 +188,14 @@ impl Answer {
 
 /// A POST over HTTP/2 with this body, and these headers beside the usual ones.
 pub(crate) async fn post(to: SocketAddr, path: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> Answer {
+    send(to, path, headers, Full::new(Bytes::from(body))).await
+}
+
+/// The same with a body that comes as it likes.
+pub(crate) async fn send<B>(to: SocketAddr, path: &str, headers: &[(&'static str, &str)], body: B) -> Answer
+where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
     let mut request = Request::post(format!("http://{to}{path}"));
     if headers.iter().all(|(name, _)| *name != "content-type") {
         request = request.header("content-type", "application/grpc");
@@ -194,10 +203,7 @@ pub(crate) async fn post(to: SocketAddr, path: &str, headers: &[(&'static str, &
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request
-        .header("te", "trailers")
-        .body(Full::new(Bytes::from(body)))
-        .unwrap();
+    let request = request.header("te", "trailers").body(body).unwrap();
     let stream = tokio::net::TcpStream::connect(to).await.unwrap();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.unwrap();
