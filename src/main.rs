@@ -1,6 +1,6 @@
 //! The `dethrone` binary.
 
-/// Fast for many small blocks from many threads, which is what requests are.
+/// Fast for many small blocks from many threads, which is what requests are; ONNX Runtime's and SQLite's come from it too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::pace::Pace;
 use crate::config::{ExecutionConfig, ExecutionMode};
+use crate::model::session::Memory;
 
 /// Where a version's runs take place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub struct Execution {
     pub sharing: Sharing,
     /// Most rows of requests that share a run.
     pub max_batch: usize,
+    /// Of its runs.
+    pub memory: Memory,
     pub(super) pace: Pace,
     pub(super) config: ExecutionConfig,
 }
@@ -91,6 +94,7 @@ impl Execution {
             "sessions": self.sessions,
             "sharing": self.sharing.name(),
             "max_batch": self.max_batch,
+            "memory": self.memory.name(),
             "run_us_p50": us(self.pace.median),
             "run_us_p99": us(self.pace.slow),
             "row_us": us(self.pace.row),

@@ -20,13 +20,16 @@ use crate::config::ExecutionConfig;
 use crate::error::{Error, Kind};
 use crate::model::head::Head;
 use crate::model::layout::Layout;
-use crate::model::session::{self, Holding, LoadError, Session};
+use crate::model::session::{self, Holding, LoadError, Memory, Session};
 use crate::model::signature::Signature;
 use crate::oip::Counters;
 use crate::score::VersionNo;
 
 /// Longer runs leave the threads that serve requests: below, the hand-over costs more than it frees.
 const INLINE: Duration = Duration::from_micros(300);
+
+/// Quicker runs have no intermediate results that would be worth keeping memory for.
+const BRIEF: Duration = Duration::from_micros(50);
 
 /// What identifies a version and how it is asked and read.
 #[derive(Debug)]
@@ -111,11 +114,21 @@ impl Loaded {
             Holding::Own | Holding::Shared(_) => workers.max(1),
         });
         let is_fewer = sessions < workers && config.sessions.is_none();
-        let mut first = Session::load_with(path, &config.options, shared)?;
-        let pace = match probe {
-            Some(probe) => Pace::measure(&mut first, probe, info.batched, wanted)?,
-            None => Pace::default(),
+        let load = |memory| -> Result<(Session, Pace), LoadError> {
+            let mut session = Session::load_with(path, &config.options, memory, shared)?;
+            let pace = match probe {
+                Some(probe) => Pace::measure(&mut session, probe, info.batched, wanted)?,
+                None => Pace::default(),
+            };
+            Ok((session, pace))
         };
+        let mut memory = if large || probe.is_none() { Memory::Kept } else { Memory::Fresh };
+        let (mut first, mut pace) = load(memory)?;
+        if memory == Memory::Fresh && pace.median > BRIEF {
+            memory = Memory::Kept;
+            drop(first);
+            (first, pace) = load(memory)?;
+        }
         let mode = Mode::decide(config, info.batched, pace.slow > INLINE || is_fewer);
         let aside = match mode {
             Mode::Inline if config.mode == crate::config::ExecutionMode::Inline => 0,
@@ -125,7 +138,7 @@ impl Loaded {
         let seats = if mode == Mode::Inline { sessions } else { 0 };
         let mut all = vec![first];
         while all.len() < seats + aside {
-            all.push(Session::load_with(path, &config.options, shared)?);
+            all.push(Session::load_with(path, &config.options, memory, shared)?);
         }
         if large {
             session::give_back();
@@ -157,6 +170,7 @@ impl Loaded {
                     Holding::Own | Holding::Large => Sharing::None,
                 },
                 max_batch,
+                memory,
                 pace,
                 config: config.clone(),
             }),

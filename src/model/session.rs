@@ -12,7 +12,7 @@ mod options;
 mod shared;
 mod words;
 
-pub use options::{Optimization, Provider, SessionOptions};
+pub use options::{Memory, Optimization, Provider, SessionOptions};
 pub use shared::{Holding, SharedWeights, give_back, holding, is_large};
 
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
-        Self::load_with(path, &SessionOptions::threads(threads), None)
+        Self::load_with(path, &SessionOptions::threads(threads), Memory::Kept, None)
     }
 
     /// The same, to compute as these options say, with weights that other sessions of the file have too.
@@ -75,9 +75,10 @@ impl Session {
     pub fn load_with(
         path: &Path,
         options: &SessionOptions,
+        memory: Memory,
         shared: Option<&Arc<SharedWeights>>,
     ) -> Result<Self, LoadError> {
-        let mut builder = builder(options)?;
+        let mut builder = builder(options, memory)?;
         if let Some(shared) = shared {
             builder = shared.hand_to(builder).map_err(|e| refused(&e))?;
         }
@@ -92,7 +93,7 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn load_bytes(bytes: &[u8], threads: usize) -> Result<Self, LoadError> {
-        let mut builder = builder(&SessionOptions::threads(threads))?;
+        let mut builder = builder(&SessionOptions::threads(threads), Memory::Kept)?;
         let inner = guarded(|| builder.commit_from_memory(bytes))?;
         Self::of(inner)
     }
@@ -186,15 +187,16 @@ fn select(
 
 /// One thread by default, no parallel branches: the workers are the parallelism (ONNX Runtime's own pool would spin
 /// on the cores that serve requests).
-fn builder(options: &SessionOptions) -> Result<SessionBuilder, LoadError> {
+fn builder(options: &SessionOptions, memory: Memory) -> Result<SessionBuilder, LoadError> {
     runtime::start().map_err(|e| LoadError(e.0))?;
     let environment = library::environment().ok_or_else(|| LoadError("onnx runtime has no environment".into()))?;
-    let providers = options.dispatches()?;
+    let providers = options.dispatches(memory)?;
     let build = || -> Result<SessionBuilder, ort::Error> {
         Ok(ort::session::Session::builder(environment)?
             .with_intra_threads(options.threads.max(1))?
             .with_inter_threads(1)?
             .with_parallel_execution(false)?
+            .with_memory_pattern(memory == Memory::Kept)?
             .with_optimization_level(options.optimization.level())?
             .with_execution_providers(providers)?
             .with_log_level(ort::logging::LogLevel::Fatal)?)

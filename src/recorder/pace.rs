@@ -1,4 +1,4 @@
-//! When rows are recorded, and how many: they are fetched a few hundred times a second rather than one by one, and
+//! When rows are recorded, and how many: they are fetched a few dozen times a second rather than one by one, and
 //! recording takes no more than its share of a processor.
 //!
 //! A row that wakes the recorder costs the request a system call, and a commit for each costs several times what it
@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 /// Between two fetches while rows come.
-pub(super) const PERIOD: Duration = Duration::from_millis(5);
+pub(super) const PERIOD: Duration = Duration::from_millis(20);
 /// Rows were there so lately that the next are fetched rather than waited for.
 const LIVELY: Duration = Duration::from_millis(100);
 /// Rows a second that are recorded whatever they cost.
@@ -92,11 +92,12 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(share, now);
         let mut total = 0;
-        for _ in 0..2_000 {
+        let periods_a_second = 1_000 / PERIOD.as_millis() as usize;
+        for _ in 0..10 * periods_a_second {
             now += PERIOD;
             pace.tick(now);
             if pace.may_record() {
-                let rows = rate / 200;
+                let rows = rate / periods_a_second;
                 let cpu = cost * u32::try_from(rows).unwrap();
                 pace.spent(rows, cpu, now);
                 total += rows;

@@ -196,14 +196,11 @@ impl SharedWeights {
     }
 }
 
-/// Gives what loading took and left free back to the system. ONNX Runtime loads by the system's allocator, which would
-/// keep a large model's size of it.
+/// Gives what loading took and left free back to the system: the allocator, which ONNX Runtime shares with the gateway,
+/// would keep a large model's size of it for a while.
 pub fn give_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it may be called at any time, by any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 fn hand(bytes: &[u8], dims: &[i64], element: Element) -> Result<Handed, LoadError> {
