@@ -4,6 +4,7 @@
 //! dropped and counted. Leaves to others: everything behind the queue (`recorder`, `arena`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -59,19 +60,21 @@ pub enum Offered {
 #[derive(Debug, Clone)]
 pub struct Mirror {
     queue: Sender<Observation>,
+    /// How many may wait at the moment.
+    room: Arc<AtomicUsize>,
 }
 
 impl Mirror {
-    /// A mirror that offers into `queue`.
+    /// A mirror that offers into `queue`, in which at most `room` wait.
     #[must_use]
-    pub fn new(queue: Sender<Observation>) -> Self {
-        Self { queue }
+    pub fn new(queue: Sender<Observation>, room: Arc<AtomicUsize>) -> Self {
+        Self { queue, room }
     }
 
     /// False while nothing more is taken: an observation need not even be made. True promises nothing.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.queue.is_full()
+        self.queue.len() < self.room.load(Ordering::Relaxed)
     }
 
     /// Hands the observation over, or drops it.

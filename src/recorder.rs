@@ -6,6 +6,7 @@
 //! written again labels and orders are refused, observations are dropped and counted, and no row folds; then the books
 //! are read again from the disk. Leaves to others: carrying decisions out (`control`), scoring (`arena`).
 
+mod backlog;
 mod book;
 mod complaints;
 mod core;
@@ -20,7 +21,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwapOption;
@@ -104,8 +105,9 @@ impl Recorder {
         let (looks, look_queue) = bounded(COMMANDS);
         let (reports, report_queue) = bounded(REPORTS);
         let (wake, woken) = bounded(1);
+        let room = Arc::new(AtomicUsize::new(OBSERVATIONS));
         let recorder = Self {
-            mirror: Mirror::new(observe),
+            mirror: Mirror::new(observe, Arc::clone(&room)),
             labels,
             commands,
             looks,
@@ -124,7 +126,7 @@ impl Recorder {
             woken,
         };
         let (fault, stopping) = (Arc::clone(&recorder.fault), Arc::clone(&recorder.stopping));
-        let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, share);
+        let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, (room, share));
         let join = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || thread.run())

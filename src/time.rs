@@ -52,6 +52,13 @@ pub fn now_ms() -> i64 {
     clock.now_ms(start.elapsed())
 }
 
+/// The same for a moment that was read before.
+#[must_use]
+pub fn ms_at(moment: Instant) -> i64 {
+    let (clock, start) = &*CLOCK;
+    clock.now_ms(moment.saturating_duration_since(*start))
+}
+
 /// Has the clock go on from `ms` where that lies in the future: what is recorded happened before now. True when it does.
 pub fn not_before(ms: i64) -> bool {
     let (clock, start) = &*CLOCK;

@@ -170,7 +170,7 @@ impl Rig {
 /// The offer, and its other end.
 fn offer(batch: Arc<dethrone::batch::Batch>) -> Part<'static> {
     let (queue, other_end) = crossbeam_channel::bounded(64);
-    let mirror = Mirror::new(queue);
+    let mirror = Mirror::new(queue, Arc::new(usize::MAX.into()));
     Box::new(move || {
         mirror.offer(Observation {
             model: ModelNo(1),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::answer::outputs::Outputs;
 use super::answer::{Begun, Which, rows};
@@ -122,7 +122,11 @@ impl Loaded {
             };
             Ok((session, pace))
         };
-        let mut memory = if large || probe.is_none() { Memory::Kept } else { Memory::Fresh };
+        let mut memory = if large || probe.is_none() {
+            Memory::Kept
+        } else {
+            Memory::Fresh
+        };
         let (mut first, mut pace) = load(memory)?;
         if memory == Memory::Fresh && pace.median > BRIEF {
             memory = Memory::Kept;
@@ -221,12 +225,9 @@ impl Loaded {
     }
 
     fn here(&self, batch: &Batch, which: &Which, outputs: &Outputs) -> Result<Begun, Error> {
-        let start = Instant::now();
         let gone = || Error::new(Kind::NotReady, format!("version '{}' has no session", self.info.name));
         let mut session = self.session().ok_or_else(gone)?;
-        let mut begun = rows::answer(&self.info, &mut *session, batch, which, outputs);
-        begun.compute = start.elapsed();
-        Ok(begun)
+        Ok(rows::answer(&self.info, &mut *session, batch, which, outputs))
     }
 
     /// A free session, this thread's own if possible.

@@ -175,7 +175,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         max_model_bytes: size(s, args.max_model_bytes, "max_model_bytes", 2 * GIB, 1_024..=1_024 * GIB),
         pins: plain(s, args.pins, "pins", true),
         repository_control: plain(s, args.repository_control, "repository_control", false),
-        recorder_percent: number(s, args.recorder_percent, "recorder_percent", 5, 1..=100),
+        recorder_percent: number(s, args.recorder_percent, "recorder_percent", 3, 1..=100),
         runner_path: s
             .opt("runner_path")
             .filter(|_| args.runner_path.is_none())

@@ -10,7 +10,7 @@ use super::backend::{Ask, Backend, Interface, Model, Reply};
 use crate::error::{Error, Kind};
 use crate::metrics::Role;
 use crate::oip::statistics::Times;
-use crate::time::now_ms;
+use crate::time::ms_at;
 
 /// When a request reached each point of its way.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,8 @@ pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks
         infer: reply.compute,
         output: done.duration_since(answered),
     };
-    reply.version.counters.answered(reply.rows.len(), times, now_ms());
+    let now_ms = ms_at(done.into_std());
+    reply.version.counters.answered(reply.rows.len(), times, now_ms);
     match pinned {
         true => Role::Pinned,
         false if reply.rows.iter().any(|row| row.fallback.is_some()) => Role::Previous,

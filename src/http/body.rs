@@ -1,6 +1,7 @@
 //! Reading a body within its limits: of one request, of its time, and of all requests together.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -44,7 +45,12 @@ pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
 
 /// The whole body.
 pub(crate) async fn read(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) -> Result<Body, Error> {
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits, budget)).await {
+    let mut collecting = std::pin::pin!(collect(body, limits, budget));
+    // Most bodies came with their heads: then no timer is made.
+    if let Poll::Ready(read) = std::future::poll_fn(|context| Poll::Ready(collecting.as_mut().poll(context))).await {
+        return read;
+    }
+    match tokio::time::timeout(limits.body_timeout, collecting).await {
         Ok(read) => read,
         Err(_) => Err(Error::new(
             Kind::Timeout,

@@ -49,14 +49,21 @@ impl Watch {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// A request has arrived; it is done when the guard goes.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.head_since.store(0, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight {
+            watch: Arc::clone(self),
+            end: None,
+        }
     }
 
     fn has_read(&self, bytes: &[u8]) {
@@ -93,22 +100,29 @@ pub(crate) fn period(limits: &Limits) -> Duration {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Watch>);
+pub(crate) struct InFlight {
+    watch: Arc<Watch>,
+    /// When it was done, on the connection's clock; `None`: when this goes.
+    end: Option<u64>,
+}
 
 impl InFlight {
-    /// The request is done; a prediction's writing is timed from here. Answers of HTTP/2 leave interleaved: there no
-    /// single one can be timed.
-    pub(crate) fn answered(self, timed: bool) {
-        if timed && !self.0.is_h2.load(Relaxed) {
-            self.0.answered_at.store(self.0.now() + 1, Relaxed);
+    /// The request was done at `end`; a prediction's writing is timed from there. Answers of HTTP/2 leave interleaved:
+    /// there no single one can be timed.
+    pub(crate) fn answered(mut self, timed: bool, end: Instant) {
+        let end = self.watch.at(end);
+        if timed && !self.watch.is_h2.load(Relaxed) {
+            self.watch.answered_at.store(end + 1, Relaxed);
         }
+        self.end = Some(end);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now().max(1), Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        let end = self.end.unwrap_or_else(|| self.watch.now());
+        self.watch.idle_since.store(end.max(1), Relaxed);
+        self.watch.in_flight.fetch_sub(1, Relaxed);
     }
 }
 

@@ -58,13 +58,13 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
             Err(answer) => (RouteName::None, *answer),
         };
         let role = answer.extensions().get::<Role>().copied().unwrap_or_default();
-        self.app
-            .metrics
-            .answered(name, answer.status().as_u16(), role, start.elapsed());
+        let end = Instant::now();
+        let took = end.duration_since(start);
+        self.app.metrics.answered(name, answer.status().as_u16(), role, took);
         // A client that asks before it sends is told not to; one that was too slow has had its time.
         let waits = parts.headers.contains_key(EXPECT) || answer.status() == StatusCode::REQUEST_TIMEOUT;
         if waits || incoming.is_end_stream() {
-            guard.answered(matches!(name, RouteName::Predict | RouteName::Infer));
+            guard.answered(matches!(name, RouteName::Predict | RouteName::Infer), end);
         } else {
             self.drain(incoming, guard);
         }

@@ -155,9 +155,25 @@ fn not_offered(what: &'static str) -> (Route, &'static str) {
     (Route::NotOffered(what), "")
 }
 
-fn segments(path: &str) -> Box<[&str]> {
-    // No route is longer; a path of ten thousand slashes is not worth a list.
-    path.strip_prefix('/').unwrap_or(path).splitn(7, '/').collect()
+/// The parts of a path. No route has more than six; what a path of ten thousand slashes has beyond is the seventh.
+struct Segments<'a>([&'a str; 7], usize);
+
+impl<'a> std::ops::Deref for Segments<'a> {
+    type Target = [&'a str];
+
+    fn deref(&self) -> &[&'a str] {
+        self.0.get(..self.1).unwrap_or_default()
+    }
+}
+
+fn segments(path: &str) -> Segments<'_> {
+    let mut segments = Segments([""; 7], 0);
+    let parts = path.strip_prefix('/').unwrap_or(path).splitn(7, '/');
+    for (place, part) in segments.0.iter_mut().zip(parts) {
+        *place = part;
+        segments.1 += 1;
+    }
+    segments
 }
 
 fn not_found(path: &str) -> Error {

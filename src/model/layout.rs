@@ -130,11 +130,34 @@ impl Layout {
         (0..batch.rows()).all(|row| self.uncovered(batch, row).is_none())
     }
 
-    /// The version's inputs for these rows, one part after the other. All rows must be covered.
+    /// The version's inputs for these rows, one part after the other. All rows must be covered. Tensors that came as the
+    /// version takes them are lent, not copied.
     ///
     /// # Errors
     /// A row that is not covered, or tensors that cannot be joined.
-    pub fn feeds(&self, parts: &[(&Batch, Range<usize>)]) -> Result<Vec<Tensor>, String> {
+    pub fn feeds<'a>(&self, parts: &[(&'a Batch, Range<usize>)]) -> Result<Cow<'a, [Tensor]>, String> {
+        if let [(batch, range)] = parts
+            && *range == (0..batch.rows())
+            && let Some(lent) = self.as_it_is(batch)
+        {
+            return Ok(Cow::Borrowed(lent));
+        }
+        self.laid_out(parts).map(Cow::Owned)
+    }
+
+    /// The version's inputs, where the request came as just these.
+    fn as_it_is<'a>(&self, batch: &'a Batch) -> Option<&'a [Tensor]> {
+        match (&self.0, batch) {
+            (Kind::Tensors { order, .. }, Batch::Tensors { inputs, .. }) => {
+                let is_own = order.len() == inputs.len() && order.iter().copied().eq(0..inputs.len());
+                is_own.then_some(inputs.as_slice())
+            }
+            (Kind::Matrix(columns), Batch::Features(rows)) => own_table(rows, columns).map(std::slice::from_ref),
+            _ => None,
+        }
+    }
+
+    fn laid_out(&self, parts: &[(&Batch, Range<usize>)]) -> Result<Vec<Tensor>, String> {
         match &self.0 {
             Kind::Tensors { order, batched } => tensors::feeds(order, *batched, parts),
             Kind::Columns(columns) => {
@@ -147,9 +170,10 @@ impl Layout {
             }
             Kind::Matrix(columns) => {
                 if let [(Batch::Features(rows), range)] = parts
-                    && let Some(table) = as_it_is(rows, range, columns)
+                    && let Some(table) = own_table(rows, columns)
+                    && let Some(some) = table.slice_rows(range.start, range.end)
                 {
-                    return Ok(vec![table]);
+                    return Ok(vec![some]);
                 }
                 let held = named(parts)?;
                 Ok(vec![cells::block(&stretches(&held, parts), columns)?])
@@ -168,16 +192,12 @@ fn is_whole(rows: &Rows, columns: &[Column]) -> bool {
     })
 }
 
-/// Rows that came as a table of just these columns need not be looked at cell by cell.
-fn as_it_is(rows: &Rows, range: &Range<usize>, columns: &[Column]) -> Option<Tensor> {
+/// The table of rows that came as one of just these columns: they need not be looked at cell by cell.
+fn own_table<'a>(rows: &'a Rows, columns: &[Column]) -> Option<&'a Tensor> {
     let table = rows.as_table()?;
     let is_own = |(k, column): (u32, &Column)| column.number == k && column.datatype == table.datatype();
     let fits = table.row_len() == columns.len() && (0_u32..).zip(columns).all(is_own);
-    match (fits, *range == (0..rows.len())) {
-        (false, _) => None,
-        (true, true) => Some(table.clone()),
-        (true, false) => table.slice_rows(range.start, range.end),
-    }
+    fits.then_some(table)
 }
 
 /// The parts' rows of features. A request that was decoded while the model took plain tensors holds its first

@@ -133,7 +133,14 @@ impl Lab {
     ) -> (Thread, Receiver<Verdicted>, ModelNo) {
         let ledger = Ledger::open(dir.path()).unwrap();
         let (decide, decisions) = bounded(64);
-        let mut thread = Thread::new(ledger, queues(), decide, Fault::default(), Arc::default(), 1.0);
+        let mut thread = Thread::new(
+            ledger,
+            queues(),
+            decide,
+            Fault::default(),
+            Arc::default(),
+            (Arc::default(), 1.0),
+        );
         let model = Arc::new(Mutex::new(None));
         let (found, closing, lineup) = (Arc::clone(&model), closing.clone(), challengers.to_vec());
         let open: Command = Box::new(move |core, writer| {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
 use tokio::sync::oneshot;
 
+use super::backlog::{Backlog, Limit};
 use super::complaints::Complaints;
 use super::labels::{ItemStatus, LabelItem};
 use super::pace::Pace;
@@ -18,7 +19,7 @@ use crate::time::cpu;
 use crate::time::now_ms;
 
 /// Observations in one transaction: long enough to pay for a commit, short enough for a label to wait behind.
-const DRAIN: usize = 4_096;
+const DRAIN: usize = 1_024;
 /// Closed rows folded in one transaction.
 const FOLD: usize = 8_192;
 /// Between two looks whether the ledger can be written again.
@@ -104,6 +105,7 @@ pub(super) struct Thread {
     complaints: Complaints,
     stopping: Arc<AtomicBool>,
     pace: Pace,
+    backlog: Backlog,
 }
 
 impl Thread {
@@ -113,7 +115,7 @@ impl Thread {
         decisions: Sender<Verdicted>,
         fault: Fault,
         stopping: Arc<AtomicBool>,
-        share: f64,
+        (room, share): (Limit, f64),
     ) -> Self {
         Self {
             queues,
@@ -124,6 +126,7 @@ impl Thread {
             complaints: Complaints::default(),
             stopping,
             pace: Pace::new(share, Instant::now()),
+            backlog: Backlog::new(room),
         }
     }
 
@@ -145,7 +148,9 @@ impl Thread {
                     self.stopping.store(true, Ordering::Release);
                 }
             }
-            self.pace.tick(Instant::now());
+            let now = Instant::now();
+            self.backlog.see(self.queues.observations.len(), now);
+            self.pace.tick(now);
             self.queues.drain(&mut drained, self.pace.may_record());
             let (rows, before) = (drained.observations.len(), cpu::of_this_thread());
             backlog = self.step(drained, backlog);

@@ -2,7 +2,7 @@
 //!
 //! Always holds: a guilty row costs only itself: where a run of several fails, they are run one by one; the rows of a request share a run where the version is batched.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::outputs::Outputs;
 use super::{Begun, RowAnswer};
@@ -74,20 +74,24 @@ pub(in crate::champion) fn answer(
     outputs: &Outputs,
 ) -> Begun {
     let rows = batch.rows();
+    let mut compute = Duration::ZERO;
     match which {
         Which::These(some) => return apart(info, run, batch, some.iter().copied(), outputs),
         Which::All if may_share(info, batch) => {
-            let begun = match together(info, run, batch, (0, rows), outputs) {
+            let mut begun = match together(info, run, batch, (0, rows), outputs, &mut compute) {
                 Ok(results) => split(info, results, rows, outputs),
                 Err(fault) => Begun::failed(&fault, rows),
             };
+            begun.compute = compute;
             if rows == 1 || begun.missing() == 0 {
                 return begun;
             }
         }
         Which::All => {}
     }
-    apart(info, run, batch, 0..rows, outputs)
+    let mut begun = apart(info, run, batch, 0..rows, outputs);
+    begun.compute += compute;
+    begun
 }
 
 /// Answers some rows of the batch one by one; what is given has a result for each of them, in their order.
@@ -102,7 +106,7 @@ fn apart(
     for row in rows {
         let answered = match info.layout.uncovered(batch, row) {
             Some(feature) => Err(Fault::Uncovered(feature.to_owned())),
-            None => together(info, run, batch, (row, row + 1), outputs).and_then(|results| {
+            None => together(info, run, batch, (row, row + 1), outputs, &mut begun.compute).and_then(|results| {
                 let answer = read(info, &results, 1, outputs).pop();
                 let answer = answer.unwrap_or_else(|| Err(Fault::Failed("no output".into())))?;
                 begun.raw.take(row, 1, results, outputs);
@@ -126,18 +130,22 @@ pub(in crate::champion) fn split(info: &VersionInfo, results: Vec<Tensor>, rows:
     begun
 }
 
-/// One run over covered rows `from..to`.
+/// One run over covered rows `from..to`; its time is added to `compute`.
 fn together(
     info: &VersionInfo,
     run: &mut impl Run,
     batch: &Batch,
     (from, to): (usize, usize),
     outputs: &Outputs,
+    compute: &mut Duration,
 ) -> Result<Vec<Tensor>, Fault> {
     let feeds = info.layout.feeds(&[(batch, from..to)]).map_err(Fault::Failed)?;
     let start = Instant::now();
-    let results = run.run(&feeds, &outputs.run).map_err(|error| Fault::Failed(error.0))?;
-    info.counters.ran(to - from, start.elapsed());
+    let results = run.run(&feeds, &outputs.run);
+    let took = start.elapsed();
+    *compute += took;
+    let results = results.map_err(|error| Fault::Failed(error.0))?;
+    info.counters.ran(to - from, took);
     Ok(results)
 }
 

@@ -75,7 +75,7 @@ pub struct ServeArgs {
     /// Repository load and unload on a data listener that is not on loopback [default: false]
     #[arg(long, env = "DETHRONE_REPOSITORY_CONTROL", value_name = "BOOL")]
     pub repository_control: Option<bool>,
-    /// How much of all processors recording rows may take before it sheds, in percent; 100: no limit [default: 5]
+    /// How much of all processors recording rows may take before it sheds, in percent; 100: no limit [default: 3]
     #[arg(long, env = "DETHRONE_RECORDER_PERCENT", value_name = "N")]
     pub recorder_percent: Option<u64>,
     /// The binary that runners are started from [default: this one]

@@ -81,7 +81,8 @@ fn a_matrix_takes_its_columns_in_the_declared_order_and_null_as_nan() {
         unreachable!()
     };
     assert!(rows.set(1, 1, Cell::Float(1.0)));
-    let feeds = layout.feeds(&[(&Batch::Features(rows), 0..2)]).unwrap();
+    let batch = Batch::Features(rows);
+    let feeds = layout.feeds(&[(&batch, 0..2)]).unwrap();
     let Data::Fp32(cells) = feeds[0].data() else {
         panic!("{feeds:?}")
     };
