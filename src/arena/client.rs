@@ -8,6 +8,7 @@ mod watch;
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use self::watch::Watch;
 use super::channel::{Channel, ChannelError};
+use super::confine::Confinement;
+use super::parcel::{PackError, Parcel};
 use super::process::{Ending, RunnerProcess};
 use super::wire::{self, Loaded, Reply, Request};
 use crate::model::tensor::Tensor;
@@ -106,13 +109,13 @@ impl RunnerClient {
         &self.process
     }
 
-    /// Asks whether the child serves.
+    /// Asks whether the child serves, and what keeps it in.
     ///
     /// # Errors
     /// The fault, within `wall`.
-    pub fn ping(&mut self, wall: Duration) -> Result<(), RunnerFault> {
-        match self.exchange(|out| Request::Ping.encode(out), wall, wall)? {
-            Reply::Pong => Ok(()),
+    pub fn ping(&mut self, wall: Duration) -> Result<Confinement, RunnerFault> {
+        match self.exchange(|out| Request::Ping.encode(out), None, wall, wall)? {
+            Reply::Pong { confinement } => Ok(confinement),
             other => Err(self.unasked(&other)),
         }
     }
@@ -132,7 +135,7 @@ impl RunnerClient {
         Err(self.bury(fault))
     }
 
-    /// Loads a file.
+    /// Loads a file. The child never sees its path: it gets the bytes, and those of the external data beside it.
     ///
     /// # Errors
     /// [`RunnerFault::Model`] in the runtime's words, or the runner's fault.
@@ -144,11 +147,16 @@ impl RunnerClient {
         wall_limit: Duration,
     ) -> Result<Loaded, RunnerFault> {
         self.threads = threads.max(1);
+        let parcel = Parcel::pack(path).map_err(|error| match error {
+            PackError::Model(reason) => RunnerFault::Model(reason),
+            PackError::System(_) => RunnerFault::Down(error.to_string()),
+        })?;
         let request = Request::Load {
-            path: path.to_owned(),
+            slips: parcel.slips().to_vec(),
             threads: self.threads,
         };
-        match self.exchange(|out| request.encode(out), cpu_limit, wall_limit)? {
+        let file = Some(parcel.file().as_fd());
+        match self.exchange(|out| request.encode(out), file, cpu_limit, wall_limit)? {
             Reply::Loaded(loaded) => Ok(*loaded),
             Reply::LoadFailed { reason } => Err(RunnerFault::Model(reason)),
             other => Err(self.unasked(&other)),
@@ -169,7 +177,7 @@ impl RunnerClient {
         self.seq += 1;
         let seq = self.seq;
         let encode = |out: &mut Vec<u8>| wire::encode_run(out, seq, outputs, inputs);
-        match self.exchange(encode, cpu_limit, wall_limit)? {
+        match self.exchange(encode, None, cpu_limit, wall_limit)? {
             Reply::Ran {
                 seq: of, outputs: got, ..
             } if of == seq && got.len() == outputs.len() => Ok(got),
@@ -181,6 +189,7 @@ impl RunnerClient {
     fn exchange(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>),
+        descriptor: Option<BorrowedFd<'_>>,
         cpu_limit: Duration,
         wall_limit: Duration,
     ) -> Result<Reply, RunnerFault> {
@@ -188,7 +197,9 @@ impl RunnerClient {
             return Err(RunnerFault::Down("it has ended".into()));
         }
         let mut watch = Watch::start(&self.process, self.threads, cpu_limit, wall_limit);
-        let asked = self.channel.send(encode, &mut || watch.wait(&self.process));
+        let asked = self
+            .channel
+            .send_with(encode, descriptor, &mut || watch.wait(&self.process));
         if let Err(ChannelError::TooLarge(bytes)) = asked {
             return Err(RunnerFault::Model(format!(
                 "its inputs are {bytes} bytes, more than one run may carry"
@@ -219,7 +230,7 @@ impl RunnerClient {
 
     fn unasked(&mut self, reply: &Reply) -> RunnerFault {
         let what = match reply {
-            Reply::Pong => "a pong",
+            Reply::Pong { .. } => "a pong",
             Reply::Loaded(_) | Reply::LoadFailed { .. } => "an answer to a load",
             Reply::Ran { .. } | Reply::RunFailed { .. } => "an answer to another run, or with other outputs",
         };

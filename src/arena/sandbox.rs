@@ -18,6 +18,8 @@ pub struct RunnerLimits {
     pub address_space_bytes: Option<u64>,
     /// Data segment and private mappings, in bytes; `None`: as the parent.
     pub data_bytes: Option<u64>,
+    /// CPU time of its whole life, in seconds: for one that is to vet a file and no more. `None`: as the parent.
+    pub cpu_seconds: Option<u64>,
     /// Runs only when nothing else wants the processor.
     pub idle: bool,
 }
@@ -27,6 +29,7 @@ impl Default for RunnerLimits {
         Self {
             address_space_bytes: None,
             data_bytes: None,
+            cpu_seconds: None,
             idle: true,
         }
     }
@@ -52,7 +55,21 @@ pub(super) fn close_inherited() {
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
 }
 
-/// No core files, and no more memory than given.
+/// Gains no privileges any more, whatever program it starts: what filters and rules ask for.
+pub(super) fn no_new_privs() -> io::Result<()> {
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers and touches no memory.
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Has the C library read the locale that ONNX Runtime's operators on text go by, where the system has it: later there
+/// is no file to read it from.
+pub(super) fn read_locale() {
+    // SAFETY: a name that lives across the call. The locale is never freed, and never used but by the C library, which
+    // knows it by its name.
+    let _ = unsafe { libc::newlocale(libc::LC_ALL_MASK, c"en_US.UTF-8".as_ptr(), std::ptr::null_mut()) };
+}
+
+/// No core files, and no more memory and time than given.
 pub(super) fn limit(limits: &RunnerLimits) -> io::Result<()> {
     set_limit(libc::RLIMIT_CORE, 0)?;
     if let Some(bytes) = limits.address_space_bytes {
@@ -60,6 +77,9 @@ pub(super) fn limit(limits: &RunnerLimits) -> io::Result<()> {
     }
     if let Some(bytes) = limits.data_bytes {
         set_limit(libc::RLIMIT_DATA, bytes)?;
+    }
+    if let Some(seconds) = limits.cpu_seconds {
+        set_limit(libc::RLIMIT_CPU, seconds)?;
     }
     Ok(())
 }

@@ -8,14 +8,17 @@
 mod booleans;
 mod convert;
 pub(in crate::model) mod library;
+mod mapped;
 mod options;
 mod shared;
 mod words;
 
+pub use mapped::Mapped;
 pub use options::{Optimization, Provider, SessionOptions};
 pub use shared::{Holding, SharedWeights, give_back, holding, is_large};
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +97,21 @@ impl Session {
     pub fn load_bytes(bytes: &[u8], threads: usize) -> Result<Self, LoadError> {
         let mut builder = builder(&SessionOptions::threads(threads))?;
         let inner = guarded(|| builder.commit_from_memory(bytes))?;
+        Self::of(inner)
+    }
+
+    /// The same with external data, by the names in the model: nothing is read from files.
+    ///
+    /// # Errors
+    /// The runtime's own words.
+    pub fn load_parts(model: &[u8], external: &[(CString, &[u8])], threads: usize) -> Result<Self, LoadError> {
+        let mut builder = builder(&SessionOptions::threads(threads))?;
+        for (name, bytes) in external {
+            mapped::stand_in(&mut builder, name, bytes).map_err(|e| refused(&e))?;
+        }
+        let inner = guarded(|| builder.commit_from_memory(model))?;
+        // It points to the bytes.
+        drop(builder);
         Self::of(inner)
     }
 
