@@ -6,6 +6,7 @@
 //! deciding (`judge`), and everything on a request's path.
 
 mod act;
+mod budget;
 mod bytes;
 mod candidates;
 mod keeper;
@@ -20,6 +21,7 @@ mod roles;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -38,6 +40,7 @@ use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
 use crate::champion::Released;
 use crate::config::ServerConfig;
+use crate::container::{Container, Pressure};
 use crate::error::Error;
 use crate::intake::settle::Settler;
 use crate::intake::store::{IntakeError, Store};
@@ -46,6 +49,7 @@ use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
 use crate::served::Served;
+use budget::Budget;
 use keeper::Keeper;
 use pulse::Beat;
 
@@ -186,6 +190,9 @@ struct Thread {
     stop: Receiver<()>,
     pulse: Pulse,
     spawner: Spawner,
+    budget: Budget,
+    /// Whether shadows should rest.
+    pressure: Arc<Pressure>,
     metrics: Arc<Metrics>,
     runner_events: Receiver<RunnerEvent>,
     runner_events_in: Sender<RunnerEvent>,
@@ -244,9 +251,14 @@ impl Thread {
         let (runner_events_in, runner_events) = bounded(1_024);
         let (found, findings) = bounded(1_024);
         let store = Arc::new(Store::open(&config.state, config.max_model_bytes)?);
+        let container = Container::find(Path::new("/"));
+        let budget = Budget::of(&config.runner, container.limits());
+        let mut settings = ProbeSettings::default();
+        // What its runner will have later.
+        settings.limits.data_bytes = Some(budget.of_one(&config.runner));
         let examiner = Examiner {
             spawner: spawner.clone(),
-            settings: ProbeSettings::default(),
+            settings,
         };
         Ok(Self {
             admission: Admission::start(store, examiner, found)?,
@@ -261,6 +273,8 @@ impl Thread {
             stop,
             pulse: Pulse::default(),
             spawner,
+            budget,
+            pressure: Pressure::watch(container),
             metrics,
             runner_events,
             runner_events_in,

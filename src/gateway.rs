@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 pub use parts::{Running, StartError, start};
 
+use crate::arena::confine::Sandbox;
 use crate::batch::Batch;
 use crate::champion::{Answer, Champion, Question, RowAnswer, VersionInfo};
 use crate::control::{self, Act, Models, Pulse};
@@ -48,6 +49,8 @@ pub struct Gateway {
     repository: Sender<control::Repository>,
     pulse: Pulse,
     pins: bool,
+    /// What holds the runners; `None` where none could be asked.
+    sandbox: Option<Sandbox>,
     /// All recorded models are known by name.
     restored: Arc<AtomicBool>,
     started: Instant,

@@ -9,11 +9,17 @@
 mod calls;
 
 use std::io;
+use std::time::Duration;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use serde::Serialize;
 
+use super::client::RunnerClient;
 use super::sandbox;
+use super::spawner::{RunnerSpec, Spawner};
+
+/// How long a runner may take to say what holds it; a busy machine takes a part of a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is done where the kernel lacks a facility.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,6 +98,46 @@ impl Confinement {
             .filter(|(held, _)| !held)
             .map(|(_, name)| name)
             .collect()
+    }
+}
+
+/// What holds the runners of this system, and what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sandbox {
+    /// Its name in the settings.
+    pub setting: &'static str,
+    /// What a runner said of itself.
+    #[serde(flatten)]
+    pub confinement: Confinement,
+    /// See [`Confinement::lacks`].
+    pub lacks: Vec<&'static str>,
+}
+
+impl Sandbox {
+    /// Starts a runner and asks it.
+    ///
+    /// # Errors
+    /// Why there is no runner to ask, or the facilities that are required and lacking, with the way out.
+    pub fn probe(spawner: &Spawner, policy: SandboxPolicy) -> Result<Self, String> {
+        let no_runner = |error: &dyn std::fmt::Display| format!("a runner could not be started: {error}");
+        // One that ends where a facility is lacking could not say which.
+        let spawner = spawner.clone().with_policy(SandboxPolicy::Prefer);
+        let process = spawner.spawn(RunnerSpec::default()).map_err(|e| no_runner(&e))?;
+        let mut runner = RunnerClient::new(process).map_err(|e| no_runner(&e))?;
+        let confinement = runner.ping(PATIENCE).map_err(|e| no_runner(&e))?;
+        let lacks = confinement.lacks();
+        if policy == SandboxPolicy::Require && !lacks.is_empty() {
+            return Err(format!(
+                "sandbox = \"require\", and this system lacks what keeps a model's process in: {}; mend that, or set \
+                 sandbox = \"prefer\" to run models without",
+                lacks.join("; ")
+            ));
+        }
+        Ok(Self {
+            setting: policy.name(),
+            confinement,
+            lacks,
+        })
     }
 }
 

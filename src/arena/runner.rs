@@ -2,7 +2,7 @@
 //!
 //! Always holds: it serves one parent over its standard input, one request at a time, and ends with the parent; it is
 //! confined before it is asked anything, and so before it sees a byte of a model.
-//! Leaves to others: deadlines (the parent kills it) and what the answers mean.
+//! Leaves to others: deadlines (the parent asks it to end a run, and kills it when it does not listen) and what the answers mean.
 
 use std::ffi::OsString;
 use std::io;
@@ -46,6 +46,7 @@ pub fn enter(parent: u32, limits: &RunnerLimits, policy: SandboxPolicy) -> io::R
     // A library that does not start says so at the load.
     let _ = runtime::start();
     sandbox::read_locale();
+    sandbox::take_halts()?;
     let confinement = confine_as(policy)?;
     Ok((channel, confinement))
 }
@@ -117,7 +118,7 @@ fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
 }
 
 fn load(parcel: Option<OwnedFd>, slips: &[Slip], threads: u32, session: &mut Option<Session>) -> Reply {
-    match parcel::load(parcel, slips, threads as usize) {
+    match sandbox::keeping_halts(|| parcel::load(parcel, slips, threads as usize)) {
         Ok(loaded) => {
             let reply = Loaded {
                 signature: loaded.signature().clone(),
@@ -136,7 +137,7 @@ fn run(seq: u64, outputs: &[u32], inputs: &[Tensor], session: Option<&mut Sessio
     let wanted: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
     let before = crate::time::cpu::of_this_process();
     let result = match session {
-        Some(session) => session.run(inputs, &wanted).map_err(|error| error.to_string()),
+        Some(session) => session.run_haltable(inputs, &wanted).map_err(|error| error.to_string()),
         None => Err("no model is loaded".to_owned()),
     };
     let used = crate::time::cpu::of_this_process().saturating_sub(before);

@@ -54,7 +54,7 @@ impl Gateway {
                 "waiting_for": if champion.is_some() { Value::Null } else { json!(**model.waiting_for.load()) },
             })
         };
-        json!({"models": models.values().map(one).collect::<Vec<_>>()})
+        json!({"models": models.values().map(one).collect::<Vec<_>>(), "sandbox": self.sandbox})
     }
 
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {

@@ -7,12 +7,14 @@
 
 mod booleans;
 mod convert;
+mod halt;
 pub(in crate::model) mod library;
 mod mapped;
 mod options;
 mod shared;
 mod words;
 
+pub use halt::halt;
 pub use mapped::Mapped;
 pub use options::{Optimization, Provider, SessionOptions};
 pub use shared::{Holding, SharedWeights, give_back, holding, is_large};
@@ -145,6 +147,18 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        self.run_as(inputs, outputs, false)
+    }
+
+    /// The same, for the one thread of a process that runs: [`halt`] ends it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn run_haltable(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        self.run_as(inputs, outputs, true)
+    }
+
+    fn run_as(&mut self, inputs: &[Tensor], outputs: &[usize], haltable: bool) -> Result<Vec<Tensor>, RunError> {
         let expected = self.signature.inputs.len();
         if inputs.len() != expected {
             return Err(RunError(format!(
@@ -166,6 +180,7 @@ impl Session {
         let Some((_, options)) = self.selections.get(chosen) else {
             return Err(RunError("the outputs could not be selected".into()));
         };
+        let _under_way = haltable.then(|| halt::Haltable::new(options));
         let computed = self
             .inner
             .run_with_options(values.as_slice(), options)

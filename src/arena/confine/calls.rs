@@ -118,7 +118,7 @@ const FATAL: &[c_long] = &[
 
 /// Puts the filter on all threads.
 pub(super) fn filter() -> Result<(), seccompiler::Error> {
-    // Of several filters the sternest answer counts; of two errors, the one of the filter that came last.
+    // Of several filters the sternest answer counts.
     for program in programs()? {
         apply_filter_all_threads(&program)?;
     }
@@ -130,7 +130,6 @@ fn programs() -> Result<[BpfProgram; 3], seccompiler::Error> {
     let mut allowed = any(ALLOWED);
     allowed.extend(checked()?);
     Ok([
-        program(allowed, SeccompAction::Errno(errno(libc::EPERM)), SeccompAction::Allow)?,
         // Its flags lie in memory, where a filter cannot look: without it the C library takes the older call.
         program(
             any(&[libc::SYS_clone3]),
@@ -138,10 +137,12 @@ fn programs() -> Result<[BpfProgram; 3], seccompiler::Error> {
             SeccompAction::Errno(errno(libc::ENOSYS)),
         )?,
         program(any(FATAL), SeccompAction::Allow, SeccompAction::KillProcess)?,
+        // Last: it denies the calls that install a filter.
+        program(allowed, SeccompAction::Errno(errno(libc::EPERM)), SeccompAction::Allow)?,
     ])
 }
 
-/// Allowed with some arguments. `clone3` is here for the filter after the next to answer.
+/// Allowed with some arguments. `clone3` is here because a filter of its own answers it.
 fn checked() -> Result<Vec<(c_long, Vec<SeccompRule>)>, seccompiler::Error> {
     let is = |value: c_long| u64::try_from(value).unwrap_or_default();
     let without_exec = || rule(2, SeccompCmpOp::MaskedEq(is(libc::PROT_EXEC.into())), 0);
