@@ -21,7 +21,6 @@ mod roles;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -40,7 +39,7 @@ use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
 use crate::champion::Released;
 use crate::config::ServerConfig;
-use crate::container::{Container, Pressure};
+use crate::container::{Limits, Pressure};
 use crate::error::Error;
 use crate::intake::settle::Settler;
 use crate::intake::store::{IntakeError, Store};
@@ -104,6 +103,10 @@ pub struct Parts {
     pub decisions: Receiver<Verdicted>,
     /// Starts runners.
     pub spawner: Spawner,
+    /// What the container lets all of this have.
+    pub limits: Limits,
+    /// Whether shadows should rest.
+    pub pressure: Arc<Pressure>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Set when all recorded models are known.
@@ -245,14 +248,15 @@ impl Thread {
             recorder,
             decisions,
             spawner,
+            limits,
+            pressure,
             metrics,
             restored: _,
         } = parts;
         let (runner_events_in, runner_events) = bounded(1_024);
         let (found, findings) = bounded(1_024);
         let store = Arc::new(Store::open(&config.state, config.max_model_bytes)?);
-        let container = Container::find(Path::new("/"));
-        let budget = Budget::of(&config.runner, container.limits());
+        let budget = Budget::of(&config.runner, limits);
         let mut settings = ProbeSettings::default();
         // What its runner will have later.
         settings.limits.data_bytes = Some(budget.of_one(&config.runner));
@@ -274,7 +278,7 @@ impl Thread {
             pulse: Pulse::default(),
             spawner,
             budget,
-            pressure: Pressure::watch(container),
+            pressure,
             metrics,
             runner_events,
             runner_events_in,

@@ -118,6 +118,8 @@ fn spawn(path: &Path, Order { spec, policy, .. }: &Order) -> io::Result<(Child, 
         .arg(runtime::started().map_or("-", |runtime| runtime.stamp.as_str()))
         .env_clear()
         .env("ORT_DISABLE_TELEMETRY", "1")
+        // The allocator would map a GiB at once, used or not, and what is mapped counts towards the limit of memory.
+        .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(if spec.show_stderr {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use super::Gateway;
 use crate::arena::confine::Sandbox;
 use crate::arena::{SandboxPolicy, Spawner};
 use crate::config::ServerConfig;
+use crate::container::{Container, Pressure};
 use crate::control::{self, Control, Parts};
 use crate::grpc;
 use crate::http::{App, Face, Limits, Servers, bind};
@@ -93,6 +95,9 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let (recorder, recorder_thread) = Recorder::start(&config.state, decided, config.recorder_share())?;
     // Before control, which asks for the time: it must not lie before what is recorded.
     let ids = ids(&config, &recorder).await?;
+    let container = Container::find(Path::new("/"));
+    let limits = container.limits();
+    let pressure = Pressure::watch(container);
     let metrics = Arc::new(Metrics::new());
     let models: control::Models = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let restored = Arc::new(AtomicBool::new(false));
@@ -102,6 +107,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         recorder: recorder.clone(),
         decisions,
         spawner,
+        limits,
+        pressure: Arc::clone(&pressure),
         metrics: Arc::clone(&metrics),
         restored: Arc::clone(&restored),
     })?;
@@ -115,6 +122,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         pulse: control.pulse(),
         pins: config.pins,
         sandbox,
+        limits,
+        pressure,
         restored,
         started: Instant::now(),
     });

@@ -5,7 +5,8 @@
 //! does without it; and what only somebody who has taken the process over would try ends it at once.
 //!
 //! Always holds: a call is allowed with harmless arguments only, where arguments can be looked at: no memory that is
-//! written to and run, no process beside the threads, no signal to anybody else, no socket of its own.
+//! written to and run, no process beside the threads, no signal to anybody else (`fcntl` can have the kernel send one),
+//! no hand on another process's scheduling, no socket of its own.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +29,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_close,
     libc::SYS_fstat,
     libc::SYS_lseek,
-    // Reads the seals of the model's bytes.
-    libc::SYS_fcntl,
     // Memory.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -43,11 +42,9 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_set_tid_address,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
-    libc::SYS_sched_setaffinity,
     libc::SYS_sched_getparam,
     libc::SYS_sched_getscheduler,
     libc::SYS_getcpu,
-    libc::SYS_membarrier,
     libc::SYS_gettid,
     libc::SYS_getpid,
     libc::SYS_exit,
@@ -147,13 +144,24 @@ fn checked() -> Result<Vec<(c_long, Vec<SeccompRule>)>, seccompiler::Error> {
     let is = |value: c_long| u64::try_from(value).unwrap_or_default();
     let without_exec = || rule(2, SeccompCmpOp::MaskedEq(is(libc::PROT_EXEC.into())), 0);
     let of_a_thread = is((libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND).into());
+    let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET;
     let itself = u64::from(std::process::id());
     Ok(vec![
         (libc::SYS_mmap, vec![without_exec()?]),
         (libc::SYS_mprotect, vec![without_exec()?]),
         (
             libc::SYS_clone,
-            vec![rule(0, SeccompCmpOp::MaskedEq(of_a_thread), of_a_thread)?],
+            vec![rule(
+                0,
+                SeccompCmpOp::MaskedEq(of_a_thread | is(namespaces.into())),
+                of_a_thread,
+            )?],
         ),
         (libc::SYS_clone3, Vec::new()),
         // `abort` sends one to its own thread.
@@ -164,6 +172,14 @@ fn checked() -> Result<Vec<(c_long, Vec<SeccompRule>)>, seccompiler::Error> {
                 rule(0, SeccompCmpOp::Eq, is(libc::PR_SET_NAME.into()))?,
                 rule(0, SeccompCmpOp::Eq, is(libc::PR_SET_VMA.into()))?,
             ],
+        ),
+        // The seals of the model's bytes, and what the standard library asks of a descriptor.
+        (
+            libc::SYS_fcntl,
+            [libc::F_GET_SEALS, libc::F_GETFD, libc::F_GETFL, libc::F_DUPFD_CLOEXEC]
+                .into_iter()
+                .map(|command| rule(1, SeccompCmpOp::Eq, is(command.into())))
+                .collect::<Result<_, _>>()?,
         ),
         // How the channel waits.
         (

@@ -139,6 +139,38 @@ fn a_runner_ended_from_outside_is_told_apart_from_a_crash() {
 }
 
 #[test]
+fn a_run_beyond_its_memory_fails_and_a_small_limit_leaves_room_for_the_model() {
+    let limit = 96 << 20;
+    let spec = RunnerSpec {
+        limits: RunnerLimits {
+            data_bytes: Some(limit),
+            ..RunnerLimits::default()
+        },
+        show_stderr: false,
+    };
+    let mut runner = RunnerClient::new(spawner().spawn(spec).unwrap()).unwrap();
+    runner.load(&file("mean.onnx"), 1, LONG, LONG).unwrap();
+    assert_eq!(
+        runner.run(&[triples(&[1.5])], &[0], LONG, LONG).unwrap(),
+        [floats(&[1, 1], &[1.5])]
+    );
+    let status = std::fs::read_to_string(format!("/proc/{}/status", runner.process().pid())).unwrap();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    let kib: u64 = data.trim().strip_suffix("kB").unwrap().trim().parse().unwrap();
+    assert!(kib < 64 << 10, "what is reserved and not used counts too: {kib} kB");
+    drop(runner);
+    // 72 MB of rows come in, and twice as many bytes at once do not fit.
+    let mut runner = RunnerClient::new(spawner().spawn(spec).unwrap()).unwrap();
+    runner.load(&file("mean.onnx"), 1, LONG, LONG).unwrap();
+    let rows = triples(&vec![1.0; 6_000_000]);
+    let fault = runner.run(&[rows], &[0], LONG, LONG).unwrap_err();
+    assert!(
+        matches!(fault, RunnerFault::Model(_) | RunnerFault::Crashed(_)),
+        "{fault}"
+    );
+}
+
+#[test]
 fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
     let runner = runner(&spawner(), "mean.onnx");
     let of = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", runner.process().pid())).unwrap();
@@ -160,6 +192,7 @@ fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
     assert!(
         names.iter().all(|n| n.is_empty()
             || n.starts_with("ORT_D")
+            || n.starts_with("MIMALLOC_")
             || ["LD_LIBRARY_PATH", "DETHRONE_ONNXRUNTIME_SHA256"].contains(n)),
         "{names:?}"
     );

@@ -146,6 +146,28 @@ fn attempted(attempt: &str, folder: &Path, mut model: std::fs::File) -> std::io:
             (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).into(),
         ),
         "open itself to tracers" => call(libc::SYS_prctl, libc::PR_SET_DUMPABLE.into(), 1, 0, 0),
+        // The kernel would send it whatever signal is asked for, when bytes come in.
+        "have the kernel signal the parent" => call(
+            libc::SYS_fcntl,
+            0,
+            libc::F_SETOWN.into(),
+            std::os::unix::process::parent_id().into(),
+            0,
+        ),
+        "pin the parent to a processor" => call(
+            libc::SYS_sched_setaffinity,
+            std::os::unix::process::parent_id().into(),
+            0,
+            0,
+            0,
+        ),
+        "make a namespace" => call(
+            libc::SYS_clone,
+            (libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD | libc::CLONE_NEWNET).into(),
+            0,
+            0,
+            0,
+        ),
         "become a program" => Err(Command::new("/bin/true").exec()),
         "connect" => std::net::TcpStream::connect("127.0.0.1:9").map(drop),
         "ask a name server" => std::net::UdpSocket::bind("0.0.0.0:0").map(drop),
@@ -179,6 +201,9 @@ fn what_was_taken_over_gets_at_nothing() {
         "start a process",
         "map memory to run",
         "open itself to tracers",
+        "have the kernel signal the parent",
+        "pin the parent to a processor",
+        "make a namespace",
     ];
     for attempt in denied {
         let outcome = captive(folder.path(), attempt).load(&file("mean.onnx"), 1, LONG, LONG);
