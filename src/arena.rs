@@ -7,12 +7,15 @@
 //!
 //! A runner is the same binary, started as `dethrone runner`. Inside it the order is fixed, because each step narrows
 //! what the next may do: die with the parent, close what was inherited, limits, idle scheduling, the OOM score, no
-//! dumps; then ONNX Runtime and the model; then the file rules of landlock, the model's threads, and the system call
-//! filter, which only works once nothing new has to be opened.
+//! dumps; then ONNX Runtime's library and environment, which are the last that is opened; then no new privileges, the
+//! rules of landlock (no file, no connection), and the filter of system calls. Only then it takes a model, whose bytes
+//! come with the request in sealed memory: neither the model's reader nor its threads ever ran outside.
 
 pub mod challenger;
 pub mod channel;
 pub mod client;
+pub mod confine;
+pub mod parcel;
 pub mod process;
 pub mod runner;
 pub mod sandbox;
@@ -21,5 +24,6 @@ pub mod wire;
 
 pub use challenger::{Challenger, ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork};
 pub use client::{RunnerClient, RunnerFault};
+pub use confine::{Confinement, SandboxPolicy};
 pub use sandbox::RunnerLimits;
 pub use spawner::{RunnerSpec, Spawner};

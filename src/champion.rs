@@ -104,7 +104,12 @@ impl Released {
 
     /// Frees what no request holds any more; gives how many are still held.
     pub fn sweep(&mut self) -> usize {
+        let before = self.waiting.len();
         self.waiting.retain(|champion| Arc::strong_count(champion) > 1);
+        if self.waiting.len() < before {
+            // The library's own allocator would keep what they held.
+            crate::model::session::give_back();
+        }
         self.waiting.len()
     }
 

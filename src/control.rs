@@ -6,6 +6,7 @@
 //! deciding (`judge`), and everything on a request's path.
 
 mod act;
+mod budget;
 mod bytes;
 mod candidates;
 mod keeper;
@@ -38,6 +39,7 @@ use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
 use crate::champion::Released;
 use crate::config::ServerConfig;
+use crate::container::{Limits, Pressure};
 use crate::error::Error;
 use crate::intake::settle::Settler;
 use crate::intake::store::{IntakeError, Store};
@@ -46,6 +48,7 @@ use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
 use crate::served::Served;
+use budget::Budget;
 use keeper::Keeper;
 use pulse::Beat;
 
@@ -100,6 +103,10 @@ pub struct Parts {
     pub decisions: Receiver<Verdicted>,
     /// Starts runners.
     pub spawner: Spawner,
+    /// What the container lets all of this have.
+    pub limits: Limits,
+    /// Whether shadows should rest.
+    pub pressure: Arc<Pressure>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Set when all recorded models are known.
@@ -186,6 +193,9 @@ struct Thread {
     stop: Receiver<()>,
     pulse: Pulse,
     spawner: Spawner,
+    budget: Budget,
+    /// Whether shadows should rest.
+    pressure: Arc<Pressure>,
     metrics: Arc<Metrics>,
     runner_events: Receiver<RunnerEvent>,
     runner_events_in: Sender<RunnerEvent>,
@@ -238,15 +248,21 @@ impl Thread {
             recorder,
             decisions,
             spawner,
+            limits,
+            pressure,
             metrics,
             restored: _,
         } = parts;
         let (runner_events_in, runner_events) = bounded(1_024);
         let (found, findings) = bounded(1_024);
         let store = Arc::new(Store::open(&config.state, config.max_model_bytes)?);
+        let budget = Budget::of(&config.runner, limits);
+        let mut settings = ProbeSettings::default();
+        // What its runner will have later.
+        settings.limits.data_bytes = Some(budget.of_one(&config.runner));
         let examiner = Examiner {
             spawner: spawner.clone(),
-            settings: ProbeSettings::default(),
+            settings,
         };
         Ok(Self {
             admission: Admission::start(store, examiner, found)?,
@@ -261,6 +277,8 @@ impl Thread {
             stop,
             pulse: Pulse::default(),
             spawner,
+            budget,
+            pressure,
             metrics,
             runner_events,
             runner_events_in,

@@ -17,8 +17,10 @@ use tokio::sync::oneshot;
 
 pub use parts::{Running, StartError, start};
 
+use crate::arena::confine::Sandbox;
 use crate::batch::Batch;
 use crate::champion::{Answer, Champion, Question, RowAnswer, VersionInfo};
+use crate::container::{Limits, Pressure};
 use crate::control::{self, Act, Models, Pulse};
 use crate::decode::{Item, Keys, clip};
 use crate::error::{Error, Kind};
@@ -48,6 +50,12 @@ pub struct Gateway {
     repository: Sender<control::Repository>,
     pulse: Pulse,
     pins: bool,
+    /// What holds the runners; `None` where none could be asked.
+    sandbox: Option<Sandbox>,
+    /// What the container lets this process have.
+    limits: Limits,
+    /// Whether shadows rest, because the container is being slowed.
+    pressure: Arc<Pressure>,
     /// All recorded models are known by name.
     restored: Arc<AtomicBool>,
     started: Instant,

@@ -34,6 +34,7 @@
 //! | [`ledger`] | tables and statements | meaning |
 //! | [`judge`] | a pure fold: pairs and events in, decisions and verdicts out | clocks, files, threads |
 //! | [`arena`] | a queue and a runner process per challenger | the gateway's own memory |
+//! | [`container`] | what the container lets this process have, and whether it is being slowed | what follows from it |
 //! | [`intake`], [`admission`] | from directory to content store; from bytes to facts, in a child process | roles |
 //! | [`control`] | one thread: roles of versions, promotions, people's orders | deciding |
 //! | [`shard`] | counters without contention | what is counted |
@@ -72,6 +73,7 @@ pub mod champion;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod container;
 pub mod control;
 pub mod decode;
 pub mod demo;

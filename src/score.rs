@@ -53,6 +53,8 @@ pub enum Shed {
     QueueFull,
     /// Its runner got no CPU time before the wall limit.
     Starved,
+    /// The container had used up its processors' time: shadows rested.
+    Throttled,
     /// Its runner was down.
     RunnerDown,
     /// The gateway was restarted before the outcome was on disk.
@@ -63,9 +65,10 @@ pub enum Shed {
 
 impl Shed {
     /// All reasons, for metrics that exist from the start.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::QueueFull,
         Self::Starved,
+        Self::Throttled,
         Self::RunnerDown,
         Self::Restart,
         Self::Left,
@@ -77,6 +80,7 @@ impl Shed {
         match self {
             Self::QueueFull => "queue_full",
             Self::Starved => "starved",
+            Self::Throttled => "throttled",
             Self::RunnerDown => "runner_down",
             Self::Restart => "restart",
             Self::Left => "left",

@@ -25,6 +25,8 @@ use crate::model::tensor::Tensor;
 const MANY: usize = 4;
 /// Sizes tried for dynamic dimensions beyond the first; the last ones are those of pictures, which convolutions shrink.
 const FREE: [usize; 4] = [1, 8, 32, 224];
+/// A vetting may take the CPU time of so many of the slowest runs; a slow model has about a dozen.
+const COSTLY_RUNS: u32 = 24;
 const LATENCY_RUNS: usize = 100;
 const LATENCY_TIME: Duration = Duration::from_secs(2);
 
@@ -61,6 +63,13 @@ impl Default for ProbeSettings {
     }
 }
 
+impl ProbeSettings {
+    /// CPU time of a whole vetting, whatever the file does between its answers.
+    fn cpu_in_all(&self) -> Duration {
+        self.load_cpu_limit + self.run_cpu_limit * COSTLY_RUNS
+    }
+}
+
 /// What a file turned out to be.
 #[derive(Debug, Clone)]
 pub struct ProbeReport {
@@ -89,8 +98,12 @@ pub struct ProbeReport {
 /// # Errors
 /// One sentence for the engineer whose file it is.
 pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result<ProbeReport, String> {
+    let in_all = settings.cpu_in_all();
     let spec = RunnerSpec {
-        limits: settings.limits,
+        limits: RunnerLimits {
+            cpu_seconds: Some(in_all.as_secs().max(1)),
+            ..settings.limits
+        },
         show_stderr: false,
     };
     let no_runner = |error: std::io::Error| format!("{NO_RUNNER} to try the file: {error}");
@@ -304,6 +317,12 @@ fn sentence(doing: &str, fault: &RunnerFault, cpu_limit: Duration) -> String {
         RunnerFault::Model(reason) => format!("{doing} failed: {reason}"),
         RunnerFault::CpuOverrun => format!("{doing} took more than {cpu_limit:?} of CPU time"),
         RunnerFault::Starved => format!("{doing} did not end in time on this busy machine: {TRY_AGAIN}"),
+        RunnerFault::Crashed(how) if how == "SIGXCPU" => {
+            format!("{doing} used up the CPU time that the vetting of one file may take in all")
+        }
+        RunnerFault::Crashed(how) if how == "SIGSYS" => {
+            format!("{doing} tried something that the sandbox forbids, and was ended for it ({how})")
+        }
         RunnerFault::Crashed(how) => format!("{doing} crashed the process ({how})"),
         RunnerFault::Killed(how) => {
             format!("the process that tried it was ended from outside ({how}): {TRY_AGAIN}")

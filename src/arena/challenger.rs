@@ -19,6 +19,7 @@ pub use self::spec::{ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork};
 use super::client::{Interrupter, RunnerFault};
 use super::spawner::Spawner;
 use crate::batch::Batch;
+use crate::container::Pressure;
 use crate::model::tensor::Tensor;
 use crate::score::Shed;
 
@@ -81,6 +82,7 @@ pub struct Challenger {
     work: Sender<ShadowWork>,
     foreground: Sender<Ask>,
     queue_rows: usize,
+    pressure: Arc<Pressure>,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
 }
@@ -107,7 +109,7 @@ impl Challenger {
         let (alive, stop) = bounded(0);
         let shared = Arc::new(Shared::default());
         let queue_rows = spec.queue_rows.min(CLOSED / 2);
-        let name = spec.name.clone();
+        let (name, pressure) = (spec.name.clone(), Arc::clone(&spec.pressure));
         let driver = driver::Driver::new(
             spec,
             spawner,
@@ -126,6 +128,7 @@ impl Challenger {
             work,
             foreground,
             queue_rows,
+            pressure,
             shared,
             running: Mutex::new(thread.ok().map(|thread| Running { alive, thread })),
         }
@@ -144,6 +147,8 @@ impl Challenger {
         let before = self.shared.rows.fetch_add(count, Ordering::SeqCst);
         let refused = if before & CLOSED != 0 {
             Some(Shed::Left)
+        } else if self.pressure.is_high() {
+            Some(Shed::Throttled)
         } else if before + count > self.queue_rows || self.work.try_send(work).is_err() {
             let up = self.shared.up.load(Ordering::Relaxed);
             Some(if up { Shed::QueueFull } else { Shed::RunnerDown })

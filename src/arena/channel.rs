@@ -2,11 +2,19 @@
 //!
 //! Always holds: memory grows with the bytes that arrive, never with a length that was only claimed; a frame beyond
 //! the limit is neither sent nor read.
+//! A frame may carry a descriptor from the gateway to the runner, never the other way: one that a runner sends goes with
+//! the bytes that are read without it.
 //! Leaves to others: what is in a frame (`wire`), and when to give up (`client`).
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
 
 /// Largest frame: about 64 million FP32 elements, far beyond any request the listeners let through.
 pub const MAX_FRAME_BYTES: usize = 256 << 20;
@@ -49,6 +57,8 @@ pub struct Channel {
     outgoing: Vec<u8>,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    takes_descriptors: bool,
+    descriptor: Option<OwnedFd>,
 }
 
 impl Channel {
@@ -68,7 +78,23 @@ impl Channel {
             outgoing: Vec::new(),
             read_timeout: None,
             write_timeout: None,
+            takes_descriptors: false,
+            descriptor: None,
         }
+    }
+
+    /// The runner's end: a frame may bring a descriptor.
+    #[must_use]
+    pub fn taking_descriptors(stream: UnixStream) -> Self {
+        Self {
+            takes_descriptors: true,
+            ..Self::new(stream)
+        }
+    }
+
+    /// What the last frame brought.
+    pub fn descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptor.take()
     }
 
     /// A [`Wait`] that never gives up.
@@ -81,6 +107,19 @@ impl Channel {
     /// # Errors
     /// After any error but [`ChannelError::TooLarge`] the channel is of no more use.
     pub fn send(&mut self, encode: impl FnOnce(&mut Vec<u8>), wait: Wait<'_>) -> Result<(), ChannelError> {
+        self.send_with(encode, None, wait)
+    }
+
+    /// The same with a descriptor, which the other side gets a copy of.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn send_with(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        descriptor: Option<BorrowedFd<'_>>,
+        wait: Wait<'_>,
+    ) -> Result<(), ChannelError> {
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&[0; HEADER]);
         encode(&mut self.outgoing);
@@ -90,7 +129,7 @@ impl Channel {
                 if let Some(place) = self.outgoing.first_chunk_mut() {
                     *place = header.to_le_bytes();
                 }
-                self.write_all(wait)
+                self.write_all(descriptor, wait)
             }
             _ => Err(ChannelError::TooLarge(length)),
         };
@@ -98,7 +137,7 @@ impl Channel {
         result
     }
 
-    fn write_all(&mut self, wait: Wait<'_>) -> Result<(), ChannelError> {
+    fn write_all(&mut self, mut descriptor: Option<BorrowedFd<'_>>, wait: Wait<'_>) -> Result<(), ChannelError> {
         let mut sent = 0;
         while let Some(rest) = self.outgoing.get(sent..).filter(|rest| !rest.is_empty()) {
             let timeout = timeout(wait().ok_or(ChannelError::GaveUp)?);
@@ -106,7 +145,13 @@ impl Channel {
                 self.stream.set_write_timeout(timeout).map_err(failed)?;
                 self.write_timeout = timeout;
             }
-            sent += retryable(self.stream.write(rest))?;
+            let written = match descriptor {
+                Some(descriptor) => write_with(&self.stream, rest, descriptor),
+                None => (&self.stream).write(rest),
+            };
+            sent += retryable(written)?;
+            // It went with the first bytes.
+            descriptor = descriptor.filter(|_| sent == 0);
         }
         Ok(())
     }
@@ -145,13 +190,44 @@ impl Channel {
         let before = self.incoming.len();
         self.incoming.resize(before + at_most, 0);
         let room = self.incoming.get_mut(before..).unwrap_or_default();
-        let read = match self.stream.read(room) {
+        let read = if self.takes_descriptors {
+            read_with(&self.stream, room, &mut self.descriptor)
+        } else {
+            (&self.stream).read(room)
+        };
+        let read = match read {
             Ok(0) => Err(ChannelError::Closed),
             other => retryable(other),
         };
         self.incoming.truncate(before + read.as_ref().copied().unwrap_or(0));
         read.map(drop)
     }
+}
+
+fn write_with(stream: &UnixStream, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(sent)
+}
+
+fn read_with(stream: &UnixStream, room: &mut [u8], descriptor: &mut Option<OwnedFd>) -> std::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::net::recvmsg(
+        stream,
+        &mut [IoSliceMut::new(room)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            *descriptor = descriptors.last();
+        }
+    }
+    Ok(got.bytes)
 }
 
 fn give_back(buffer: &mut Vec<u8>) {
@@ -218,6 +294,28 @@ mod tests {
             });
             assert_eq!(theirs.receive(&mut Channel::forever).unwrap(), body);
         });
+    }
+
+    #[test]
+    fn a_descriptor_arrives_with_its_frame_and_only_where_it_is_awaited() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut ours, mut theirs) = (Channel::new(ours), Channel::taking_descriptors(theirs));
+        let (mut read, write) = std::io::pipe().unwrap();
+        let frame = |out: &mut Vec<u8>| out.extend_from_slice(b"frame");
+        ours.send_with(frame, Some(std::os::fd::AsFd::as_fd(&write)), &mut Channel::forever)
+            .unwrap();
+        assert_eq!(theirs.receive(&mut Channel::forever).unwrap(), b"frame");
+        let copy = theirs.descriptor().unwrap();
+        assert!(theirs.descriptor().is_none());
+        theirs
+            .send_with(frame, Some(std::os::fd::AsFd::as_fd(&copy)), &mut Channel::forever)
+            .unwrap();
+        drop((write, copy));
+        assert_eq!(ours.receive(&mut Channel::forever).unwrap(), b"frame");
+        assert!(ours.descriptor().is_none());
+        // Nobody holds the writing end any more: what came back was closed.
+        let mut rest = Vec::new();
+        assert_eq!(read.read_to_end(&mut rest).unwrap(), 0);
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! The gateway's side of one runner: ask, wait within bounds, and name what went wrong.
 //!
-//! Always holds: every call ends by its wall limit, and sooner when the child has used its CPU time; after any fault
-//! but the model's own error the child is dead; an answer that does not belong to the question is a fault.
+//! Always holds: every call ends by its wall limit, and sooner when the child has used its CPU time (and a moment, for
+//! the child to end the run itself); after any fault but the model's own error, or a run that ended when it was asked to,
+//! the child is dead; an answer that does not belong to the question is a fault.
 //! Leaves to others: what a fault means for the rows (`challenger`) or the file (`admission::probe`).
 
 mod watch;
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::watch::Watch;
+use self::watch::{Passed, Watch};
 use super::channel::{Channel, ChannelError};
+use super::confine::Confinement;
+use super::parcel::{PackError, Parcel};
 use super::process::{Ending, RunnerProcess};
 use super::wire::{self, Loaded, Reply, Request};
 use crate::model::tensor::Tensor;
@@ -106,15 +110,24 @@ impl RunnerClient {
         &self.process
     }
 
-    /// Asks whether the child serves.
+    /// Asks whether the child serves, and what keeps it in.
     ///
     /// # Errors
     /// The fault, within `wall`.
-    pub fn ping(&mut self, wall: Duration) -> Result<(), RunnerFault> {
-        match self.exchange(|out| Request::Ping.encode(out), wall, wall)? {
-            Reply::Pong => Ok(()),
+    pub fn ping(&mut self, wall: Duration) -> Result<Confinement, RunnerFault> {
+        match self
+            .exchange(|out| Request::Ping.encode(out), None, (wall, wall), false)?
+            .0
+        {
+            Reply::Pong { confinement } => Ok(confinement),
             other => Err(self.unasked(&other)),
         }
+    }
+
+    /// True while it can be asked: also after a run that took too long, where the run ended and the child did not.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.dead
     }
 
     /// Looks whether the child has ended while nothing was asked of it.
@@ -132,7 +145,7 @@ impl RunnerClient {
         Err(self.bury(fault))
     }
 
-    /// Loads a file.
+    /// Loads a file. The child never sees its path: it gets the bytes, and those of the external data beside it.
     ///
     /// # Errors
     /// [`RunnerFault::Model`] in the runtime's words, or the runner's fault.
@@ -144,11 +157,19 @@ impl RunnerClient {
         wall_limit: Duration,
     ) -> Result<Loaded, RunnerFault> {
         self.threads = threads.max(1);
+        let parcel = Parcel::pack(path).map_err(|error| match error {
+            PackError::Model(reason) => RunnerFault::Model(reason),
+            PackError::System(_) => RunnerFault::Down(error.to_string()),
+        })?;
         let request = Request::Load {
-            path: path.to_owned(),
+            slips: parcel.slips().to_vec(),
             threads: self.threads,
         };
-        match self.exchange(|out| request.encode(out), cpu_limit, wall_limit)? {
+        let file = Some(parcel.file().as_fd());
+        match self
+            .exchange(|out| request.encode(out), file, (cpu_limit, wall_limit), false)?
+            .0
+        {
             Reply::Loaded(loaded) => Ok(*loaded),
             Reply::LoadFailed { reason } => Err(RunnerFault::Model(reason)),
             other => Err(self.unasked(&other)),
@@ -169,26 +190,32 @@ impl RunnerClient {
         self.seq += 1;
         let seq = self.seq;
         let encode = |out: &mut Vec<u8>| wire::encode_run(out, seq, outputs, inputs);
-        match self.exchange(encode, cpu_limit, wall_limit)? {
+        let (reply, passed) = self.exchange(encode, None, (cpu_limit, wall_limit), true)?;
+        let answer = match reply {
             Reply::Ran {
                 seq: of, outputs: got, ..
             } if of == seq && got.len() == outputs.len() => Ok(got),
             Reply::RunFailed { seq: of, reason, .. } if of == seq => Err(RunnerFault::Model(reason)),
-            other => Err(self.unasked(&other)),
-        }
+            other => return Err(self.unasked(&other)),
+        };
+        // Ended or not, it took too long.
+        passed.map_or(answer, |which| Err(too_late(which)))
     }
 
     fn exchange(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>),
-        cpu_limit: Duration,
-        wall_limit: Duration,
-    ) -> Result<Reply, RunnerFault> {
+        descriptor: Option<BorrowedFd<'_>>,
+        limits: (Duration, Duration),
+        haltable: bool,
+    ) -> Result<(Reply, Option<Passed>), RunnerFault> {
         if self.dead {
             return Err(RunnerFault::Down("it has ended".into()));
         }
-        let mut watch = Watch::start(&self.process, self.threads, cpu_limit, wall_limit);
-        let asked = self.channel.send(encode, &mut || watch.wait(&self.process));
+        let mut watch = Watch::start(&self.process, self.threads, limits, haltable);
+        let asked = self
+            .channel
+            .send_with(encode, descriptor, &mut || watch.wait(&self.process));
         if let Err(ChannelError::TooLarge(bytes)) = asked {
             return Err(RunnerFault::Model(format!(
                 "its inputs are {bytes} bytes, more than one run may carry"
@@ -196,9 +223,10 @@ impl RunnerClient {
         }
         let answer = asked.and_then(|()| self.channel.receive(&mut || watch.wait(&self.process)));
         let fault = match answer.map(Reply::decode) {
-            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Ok(reply)) => return Ok((reply, watch.passed())),
             Ok(Err(error)) => RunnerFault::Protocol(error.to_string()),
-            Err(ChannelError::GaveUp) if watch.overran => RunnerFault::CpuOverrun,
+            // Also one that ended of being asked to end its run.
+            Err(ChannelError::GaveUp | ChannelError::Closed) if let Some(which) = watch.passed() => too_late(which),
             Err(ChannelError::GaveUp) => RunnerFault::Starved,
             Err(ChannelError::Closed) => self.ended(),
             Err(error) => RunnerFault::Protocol(error.to_string()),
@@ -219,7 +247,7 @@ impl RunnerClient {
 
     fn unasked(&mut self, reply: &Reply) -> RunnerFault {
         let what = match reply {
-            Reply::Pong => "a pong",
+            Reply::Pong { .. } => "a pong",
             Reply::Loaded(_) | Reply::LoadFailed { .. } => "an answer to a load",
             Reply::Ran { .. } | Reply::RunFailed { .. } => "an answer to another run, or with other outputs",
         };
@@ -230,5 +258,12 @@ impl RunnerClient {
         self.dead = true;
         self.process.kill();
         fault
+    }
+}
+
+fn too_late(passed: Passed) -> RunnerFault {
+    match passed {
+        Passed::Cpu => RunnerFault::CpuOverrun,
+        Passed::Wall => RunnerFault::Starved,
     }
 }

@@ -81,6 +81,11 @@ impl RunnerProcess {
         sandbox::wait_exit(self.pid(), Duration::ZERO).unwrap_or(true)
     }
 
+    /// Asks the child to end its run and go on.
+    pub(super) fn ask_to_halt(&self) {
+        sandbox::ask_to_halt(self.pid());
+    }
+
     /// Ends the child and reaps it.
     pub fn kill(&mut self) {
         // Both can only fail when the child is reaped already.

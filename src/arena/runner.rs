@@ -1,31 +1,34 @@
 //! The child's side: `dethrone runner`, a program of its own inside the same binary.
 //!
-//! Always holds: it serves one parent over its standard input, one request at a time, and ends with the parent; the
-//! restrictions are in force before ONNX Runtime and the model are loaded.
-//! Leaves to others: deadlines (the parent kills it) and what the answers mean.
+//! Always holds: it serves one parent over its standard input, one request at a time, and ends with the parent; it is
+//! confined before it is asked anything, and so before it sees a byte of a model.
+//! Leaves to others: deadlines (the parent asks it to end a run, and kills it when it does not listen) and what the answers mean.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use super::channel::{Channel, ChannelError};
+use super::confine::{Confinement, SandboxPolicy, confine_as};
+use super::parcel::{self, Slip};
 use super::sandbox::{self, RunnerLimits};
 use super::wire::{Loaded, Reply, Request};
 use crate::model::runtime;
 use crate::model::session::Session;
+use crate::model::tensor::Tensor;
 
 /// Runs until the parent closes the channel. `args` are those after `runner`.
 #[must_use]
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
-    let Some((parent, limits)) = parse(&args) else {
+    let Some((parent, limits, policy)) = parse(&args) else {
         eprintln!("runner is the gateway's own child process and is not meant to be started by hand");
         return ExitCode::from(64);
     };
-    match restrict(parent, &limits).and_then(|()| standard_input()) {
-        Ok(channel) => serve(Channel::new(channel)),
+    match enter(parent, &limits, policy) {
+        Ok((channel, confinement)) => serve(Channel::taking_descriptors(channel), confinement),
         Err(error) => {
             eprintln!("a runner could not restrict itself: {error}");
             ExitCode::from(71)
@@ -33,8 +36,23 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn parse(args: &[String]) -> Option<(u32, RunnerLimits)> {
-    let [parent, schedule, address_space, data, library] = args else {
+/// All the steps from a bare process to one that serves, in the order of `arena`.
+///
+/// # Errors
+/// A step that failed; the process is of no use.
+pub fn enter(parent: u32, limits: &RunnerLimits, policy: SandboxPolicy) -> io::Result<(UnixStream, Confinement)> {
+    restrict(parent, limits)?;
+    let channel = standard_input()?;
+    // A library that does not start says so at the load.
+    let _ = runtime::start();
+    sandbox::read_locale();
+    sandbox::take_halts()?;
+    let confinement = confine_as(policy)?;
+    Ok((channel, confinement))
+}
+
+fn parse(args: &[String]) -> Option<(u32, RunnerLimits, SandboxPolicy)> {
+    let [parent, schedule, address_space, data, cpu, policy, library] = args else {
         return None;
     };
     let bytes = |text: &String| match text.as_str() {
@@ -44,10 +62,14 @@ fn parse(args: &[String]) -> Option<(u32, RunnerLimits)> {
     let limits = RunnerLimits {
         address_space_bytes: bytes(address_space)?,
         data_bytes: bytes(data)?,
+        cpu_seconds: bytes(cpu)?,
         idle: schedule == "idle",
     };
+    let policy = [SandboxPolicy::Require, SandboxPolicy::Prefer]
+        .into_iter()
+        .find(|known| known.name() == policy)?;
     runtime::trust(library);
-    Some((parent.parse().ok()?, limits))
+    Some((parent.parse().ok()?, limits, policy))
 }
 
 /// The order is `arena`'s.
@@ -73,7 +95,7 @@ fn standard_input() -> io::Result<UnixStream> {
     io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from)
 }
 
-fn serve(mut channel: Channel) -> ExitCode {
+fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
     let mut session = None;
     loop {
         let request = match channel.receive(&mut Channel::forever) {
@@ -84,43 +106,45 @@ fn serve(mut channel: Channel) -> ExitCode {
         let Ok(request) = request else {
             return ExitCode::from(76);
         };
-        let reply = answer(request, &mut session);
+        let reply = match request {
+            Request::Ping => Reply::Pong { confinement },
+            Request::Load { slips, threads } => load(channel.descriptor(), &slips, threads, &mut session),
+            Request::Run { seq, outputs, inputs } => run(seq, &outputs, &inputs, session.as_mut()),
+        };
         if deliver(&mut channel, &reply).is_err() {
             return ExitCode::from(76);
         }
     }
 }
 
-fn answer(request: Request, session: &mut Option<Session>) -> Reply {
-    match request {
-        Request::Ping => Reply::Pong,
-        Request::Load { path, threads } => match Session::load(&path, threads as usize) {
-            Ok(loaded) => {
-                let reply = Loaded {
-                    signature: loaded.signature().clone(),
-                    metadata: loaded.metadata().clone(),
-                };
-                *session = Some(loaded);
-                Reply::Loaded(Box::new(reply))
-            }
-            Err(error) => Reply::LoadFailed {
-                reason: error.to_string(),
-            },
-        },
-        Request::Run { seq, outputs, inputs } => {
-            let wanted: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
-            let before = crate::time::cpu::of_this_process();
-            let result = match session {
-                Some(session) => session.run(&inputs, &wanted).map_err(|error| error.to_string()),
-                None => Err("no model is loaded".to_owned()),
+fn load(parcel: Option<OwnedFd>, slips: &[Slip], threads: u32, session: &mut Option<Session>) -> Reply {
+    match sandbox::keeping_halts(|| parcel::load(parcel, slips, threads as usize)) {
+        Ok(loaded) => {
+            let reply = Loaded {
+                signature: loaded.signature().clone(),
+                metadata: loaded.metadata().clone(),
             };
-            let used = crate::time::cpu::of_this_process().saturating_sub(before);
-            let cpu_ns = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-            match result {
-                Ok(outputs) => Reply::Ran { seq, cpu_ns, outputs },
-                Err(reason) => Reply::RunFailed { seq, cpu_ns, reason },
-            }
+            *session = Some(loaded);
+            Reply::Loaded(Box::new(reply))
         }
+        Err(error) => Reply::LoadFailed {
+            reason: error.to_string(),
+        },
+    }
+}
+
+fn run(seq: u64, outputs: &[u32], inputs: &[Tensor], session: Option<&mut Session>) -> Reply {
+    let wanted: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
+    let before = crate::time::cpu::of_this_process();
+    let result = match session {
+        Some(session) => session.run_haltable(inputs, &wanted).map_err(|error| error.to_string()),
+        None => Err("no model is loaded".to_owned()),
+    };
+    let used = crate::time::cpu::of_this_process().saturating_sub(before);
+    let cpu_ns = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+    match result {
+        Ok(outputs) => Reply::Ran { seq, cpu_ns, outputs },
+        Err(reason) => Reply::RunFailed { seq, cpu_ns, reason },
     }
 }
 

@@ -18,6 +18,8 @@ pub struct RunnerLimits {
     pub address_space_bytes: Option<u64>,
     /// Data segment and private mappings, in bytes; `None`: as the parent.
     pub data_bytes: Option<u64>,
+    /// CPU time of its whole life, in seconds: for one that is to vet a file and no more. `None`: as the parent.
+    pub cpu_seconds: Option<u64>,
     /// Runs only when nothing else wants the processor.
     pub idle: bool,
 }
@@ -27,6 +29,7 @@ impl Default for RunnerLimits {
         Self {
             address_space_bytes: None,
             data_bytes: None,
+            cpu_seconds: None,
             idle: true,
         }
     }
@@ -52,7 +55,21 @@ pub(super) fn close_inherited() {
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
 }
 
-/// No core files, and no more memory than given.
+/// Gains no privileges any more, whatever program it starts: what filters and rules ask for.
+pub(super) fn no_new_privs() -> io::Result<()> {
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers and touches no memory.
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Has the C library read the locale that ONNX Runtime's operators on text go by, where the system has it: later there
+/// is no file to read it from.
+pub(super) fn read_locale() {
+    // SAFETY: a name that lives across the call. The locale is never freed, and never used but by the C library, which
+    // knows it by its name.
+    let _ = unsafe { libc::newlocale(libc::LC_ALL_MASK, c"en_US.UTF-8".as_ptr(), std::ptr::null_mut()) };
+}
+
+/// No core files, and no more memory and time than given.
 pub(super) fn limit(limits: &RunnerLimits) -> io::Result<()> {
     set_limit(libc::RLIMIT_CORE, 0)?;
     if let Some(bytes) = limits.address_space_bytes {
@@ -61,13 +78,21 @@ pub(super) fn limit(limits: &RunnerLimits) -> io::Result<()> {
     if let Some(bytes) = limits.data_bytes {
         set_limit(libc::RLIMIT_DATA, bytes)?;
     }
+    if let Some(seconds) = limits.cpu_seconds {
+        // At the first the kernel sends SIGXCPU, which says what it was; at the second it kills.
+        set_limits(libc::RLIMIT_CPU, seconds, seconds.saturating_add(1))?;
+    }
     Ok(())
 }
 
 fn set_limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    set_limits(resource, value, value)
+}
+
+fn set_limits(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit {
-        rlim_cur: value,
-        rlim_max: value,
+        rlim_cur: soft,
+        rlim_max: hard,
     };
     // SAFETY: `limit` lives across the call, which only reads it.
     checked(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
@@ -84,6 +109,51 @@ pub(super) fn schedule_idle() -> io::Result<()> {
 pub(super) fn undumpable() -> io::Result<()> {
     // SAFETY: PR_SET_DUMPABLE takes one number and touches no memory.
     checked(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }).map(drop)
+}
+
+/// Asks a runner to end its run.
+const HALT: libc::c_int = libc::SIGUSR1;
+
+extern "C" fn halted(_: libc::c_int) {
+    crate::model::session::halt();
+}
+
+/// Lets the parent end a run. Calls that wait go on after it.
+pub(super) fn take_halts() -> io::Result<()> {
+    let handler: extern "C" fn(libc::c_int) = halted;
+    // SAFETY: all zeros are a valid `sigaction`: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: `action` lives across the call, which only reads it; the handler does what a handler may.
+    checked(unsafe { libc::sigaction(HALT, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Does what may start threads: the parent's signal stays with this one.
+pub(super) fn keeping_halts<T>(work: impl FnOnce() -> T) -> T {
+    let mask = |how| {
+        // SAFETY: all zeros are a valid set, which the next calls fill.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` lives across the three calls, which write it and read it.
+        unsafe {
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, HALT);
+            // Fails for an unknown `how` only.
+            libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+        }
+    };
+    mask(libc::SIG_BLOCK);
+    let done = work();
+    mask(libc::SIG_UNBLOCK);
+    done
+}
+
+/// Asks a child that is not reaped yet to end its run.
+pub(super) fn ask_to_halt(pid: u32) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: kill takes two numbers. Fails when the child is dead.
+        let _ = unsafe { libc::kill(pid, HALT) };
+    }
 }
 
 /// Waits until a child that is not reaped yet has ended; false when it still runs after `timeout`.

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::confine::SandboxPolicy;
 use super::process::RunnerProcess;
 use super::sandbox::RunnerLimits;
 use crate::model::runtime;
@@ -31,6 +32,7 @@ pub struct RunnerSpec {
 
 struct Order {
     spec: RunnerSpec,
+    policy: SandboxPolicy,
     reply: Sender<io::Result<(Child, UnixStream)>>,
 }
 
@@ -38,6 +40,7 @@ struct Order {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     orders: Sender<Order>,
+    policy: SandboxPolicy,
 }
 
 impl Spawner {
@@ -49,7 +52,16 @@ impl Spawner {
         let _ = std::thread::Builder::new()
             .name("spawner".into())
             .spawn(move || serve(&runner_path, &queue));
-        Self { orders }
+        Self {
+            orders,
+            policy: SandboxPolicy::default(),
+        }
+    }
+
+    /// Its runners are confined so, or are none.
+    #[must_use]
+    pub fn with_policy(self, policy: SandboxPolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Starts the thread for the running executable.
@@ -72,7 +84,8 @@ impl Spawner {
     pub fn spawn(&self, spec: RunnerSpec) -> io::Result<RunnerProcess> {
         let gone = || io::Error::other("the thread that starts runners is gone");
         let (reply, answer) = bounded(1);
-        self.orders.send(Order { spec, reply }).map_err(|_| gone())?;
+        let policy = self.policy;
+        self.orders.send(Order { spec, policy, reply }).map_err(|_| gone())?;
         let (child, channel) = answer.recv().map_err(|_| gone())??;
         Ok(RunnerProcess::new(child, channel, self.clone()))
     }
@@ -80,7 +93,7 @@ impl Spawner {
 
 fn serve(path: &Path, queue: &Receiver<Order>) {
     for order in queue {
-        let started = spawn(path, &order.spec);
+        let started = spawn(path, &order);
         if let Err(undelivered) = order.reply.send(started)
             && let Ok((mut child, _)) = undelivered.into_inner()
         {
@@ -90,19 +103,23 @@ fn serve(path: &Path, queue: &Receiver<Order>) {
     }
 }
 
-fn spawn(path: &Path, spec: &RunnerSpec) -> io::Result<(Child, UnixStream)> {
+fn spawn(path: &Path, Order { spec, policy, .. }: &Order) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let bytes = |limit: Option<u64>| limit.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+    let number = |limit: Option<u64>| limit.map_or_else(|| "-".to_owned(), |most| most.to_string());
     let mut command = Command::new(path);
     command
         .arg("runner")
         .arg(std::process::id().to_string())
         .arg(if spec.limits.idle { "idle" } else { "normal" })
-        .arg(bytes(spec.limits.address_space_bytes))
-        .arg(bytes(spec.limits.data_bytes))
+        .arg(number(spec.limits.address_space_bytes))
+        .arg(number(spec.limits.data_bytes))
+        .arg(number(spec.limits.cpu_seconds))
+        .arg(policy.name())
         .arg(runtime::started().map_or("-", |runtime| runtime.stamp.as_str()))
         .env_clear()
         .env("ORT_DISABLE_TELEMETRY", "1")
+        // The allocator would map a GiB at once, used or not, and what is mapped counts towards the limit of memory.
+        .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(if spec.show_stderr {

@@ -9,13 +9,12 @@
 //! rank, its dimensions (8 bytes each), its elements.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use self::bytes::{Cursor, put_len, put_tensors};
+use super::confine::Confinement;
+use super::parcel::Slip;
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
 
@@ -31,10 +30,10 @@ pub struct WireError(pub(super) &'static str);
 pub enum Request {
     /// Are you there?
     Ping,
-    /// Load this file.
+    /// Load what lies in the descriptor that comes with this.
     Load {
-        /// Absolute path; external data lies beside it.
-        path: PathBuf,
+        /// Where; the model comes first.
+        slips: Vec<Slip>,
         /// Intra-op threads.
         threads: u32,
     },
@@ -62,7 +61,10 @@ pub struct Loaded {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// To [`Request::Ping`].
-    Pong,
+    Pong {
+        /// What keeps the runner in.
+        confinement: Confinement,
+    },
     /// The file is loaded.
     Loaded(Box<Loaded>),
     /// It is not.
@@ -121,10 +123,15 @@ impl Request {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ping => out.push(1),
-            Self::Load { path, threads } => {
+            Self::Load { slips, threads } => {
                 out.push(2);
                 out.extend_from_slice(&threads.to_le_bytes());
-                put_text(out, path.as_os_str().as_bytes());
+                put_len(out, slips.len());
+                for slip in slips {
+                    put_text(out, slip.name.as_bytes());
+                    out.extend_from_slice(&slip.at.to_le_bytes());
+                    out.extend_from_slice(&slip.length.to_le_bytes());
+                }
             }
             Self::Run { seq, outputs, inputs } => {
                 let outputs: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
@@ -143,7 +150,7 @@ impl Request {
             1 => Self::Ping,
             2 => Self::Load {
                 threads: cursor.u32()?,
-                path: PathBuf::from(OsString::from_vec(cursor.block()?.to_vec())),
+                slips: slips(&mut cursor)?,
             },
             3 => Self::Run {
                 seq: cursor.u64()?,
@@ -160,7 +167,7 @@ impl Reply {
     /// Appends the message.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Pong => out.push(1),
+            Self::Pong { confinement } => out.extend_from_slice(&[1, confinement.bits()]),
             Self::Loaded(loaded) => {
                 out.push(2);
                 // Plain names and numbers: there is nothing in it that JSON cannot hold.
@@ -190,7 +197,9 @@ impl Reply {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut cursor = Cursor(bytes);
         let message = match cursor.u8()? {
-            1 => Self::Pong,
+            1 => Self::Pong {
+                confinement: Confinement::of_bits(cursor.u8()?),
+            },
             2 => {
                 let text = cursor.block()?;
                 Self::Loaded(serde_json::from_slice(text).map_err(|_| WireError("not a signature"))?)
@@ -210,6 +219,20 @@ impl Reply {
         };
         cursor.end(message)
     }
+}
+
+fn slips(cursor: &mut Cursor<'_>) -> Result<Vec<Slip>, WireError> {
+    let count = cursor.u32()?;
+    // Grown as they come: the count is only a claim.
+    let mut slips = Vec::new();
+    for _ in 0..count {
+        slips.push(Slip {
+            name: cursor.text()?,
+            at: cursor.u64()?,
+            length: cursor.u64()?,
+        });
+    }
+    Ok(slips)
 }
 
 fn put_run(out: &mut Vec<u8>, seq: u64, cpu_ns: u64) {

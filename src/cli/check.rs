@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{CheckArgs, Failure};
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Examiner, external};
-use crate::arena::Spawner;
+use crate::arena::confine::Sandbox;
+use crate::arena::{SandboxPolicy, Spawner};
 use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::intake::scan::{ModelDir, VersionFile, scan, scan_dir};
 use crate::intake::store::{Store, Unit};
@@ -115,6 +116,7 @@ fn producer(file: &Path) -> Option<(String, String)> {
 struct Check {
     store: Store,
     examiner: Examiner,
+    sandbox: Sandbox,
     config: ModelConfig,
     scratch: PathBuf,
 }
@@ -136,6 +138,12 @@ struct Found {
     lists_features: bool,
     /// What else an engineer should know.
     notes: Vec<String>,
+    /// What kept it in while it was tried.
+    sandbox: Sandbox,
+}
+
+fn unconfined(facility: &str) -> String {
+    format!("it was tried less confined than it should be: this system lacks {facility}")
 }
 
 /// Which version fixes the interface.
@@ -156,6 +164,7 @@ impl Check {
         let scratch = scratch().map_err(|e| format!("no temporary directory could be made ({e}): set TMPDIR"))?;
         let store = Store::open(&scratch, MAX_BYTES).map_err(|e| e.to_string())?;
         let spawner = Spawner::of_this_program().map_err(|e| e.to_string())?;
+        let sandbox = Sandbox::probe(&spawner, SandboxPolicy::Prefer)?;
         let examiner = Examiner {
             spawner,
             settings: ProbeSettings::default(),
@@ -163,6 +172,7 @@ impl Check {
         Ok(Self {
             store,
             examiner,
+            sandbox,
             config,
             scratch,
         })
@@ -263,7 +273,8 @@ impl Check {
             head,
             role: "first champion",
             lists_features: settings.features.is_some(),
-            notes: Vec::new(),
+            notes: self.sandbox.lacks.iter().map(|facility| unconfined(facility)).collect(),
+            sandbox: self.sandbox.clone(),
         })
     }
 
@@ -359,7 +370,7 @@ impl Found {
             "task": self.head.task, "classes": self.head.classes, "features": f.names, "signature": f.signature,
             "batched": f.batched, "latency_us_p50": f.latency_us_p50, "latency_us_p99": f.latency_us_p99,
             "memory_bytes": f.memory_bytes, "producer": f.scan.producer,
-            "producer_version": f.scan.producer_version, "runtime": f.runtime, "advice": self.advice(),
+            "producer_version": f.scan.producer_version, "runtime": f.runtime, "sandbox": self.sandbox, "advice": self.advice(),
         })
     }
 

@@ -29,6 +29,7 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let running = gateway::start(config).await.map_err(|error| match error {
         gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
+        gateway::StartError::Sandbox(lacking) => Failure::Config(lacking),
         error => Failure::failed(error),
     })?;
     announce(&running.listeners);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::fault::ConfigError;
 use super::reader::{Section, read};
 use super::value::{Bytes, Value};
+use crate::arena::SandboxPolicy;
 use crate::model::runtime::is_sha256;
 
 mod args;
@@ -24,8 +25,10 @@ const GIB: u64 = 1 << 30;
 /// `[runner]`: the limits of each child process that runs a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerConfig {
-    /// Address space.
+    /// Memory of its own: data and private mappings.
     pub memory_bytes: u64,
+    /// Memory of all runners together; `None`: by the container's limit, or the machine's memory.
+    pub total_memory_bytes: Option<u64>,
     /// CPU time for one run.
     pub cpu_timeout: Duration,
     /// Wall time for one run.
@@ -81,6 +84,8 @@ pub struct ServerConfig {
     pub recorder_percent: u64,
     /// The binary that runners are started from; `None`: this one.
     pub runner_path: Option<PathBuf>,
+    /// What is done where the system cannot confine runners.
+    pub sandbox: SandboxPolicy,
     /// SHA-256 of a library of ONNX Runtime that is none of the pinned ones.
     pub onnxruntime_sha256: Option<String>,
     /// `[runner]`.
@@ -180,6 +185,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
             .opt("runner_path")
             .filter(|_| args.runner_path.is_none())
             .or(args.runner_path.clone()),
+        sandbox: plain(s, args.sandbox, "sandbox", SandboxPolicy::Prefer),
         onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         runner: s.table("runner", |s| runner(s, args)),
     }
@@ -200,7 +206,7 @@ fn sha256(s: &mut Section<'_>, flag: Option<String>) -> Option<String> {
 fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {
     let ms = Duration::from_millis;
     let config = RunnerConfig {
-        // Address space, not resident memory: ONNX Runtime and its threads reserve far more than they touch.
+        // What it may map, not what it holds: ONNX Runtime and its threads reserve more than they touch.
         memory_bytes: size(
             s,
             args.runner_memory_bytes,
@@ -208,6 +214,7 @@ fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {
             4 * GIB,
             256 * MIB..=1_024 * GIB,
         ),
+        total_memory_bytes: total_memory(s, args),
         cpu_timeout: ranged(
             s,
             args.runner_cpu_timeout,
@@ -230,6 +237,20 @@ fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {
         );
     }
     config
+}
+
+fn total_memory(s: &mut Section<'_>, args: &ServeArgs) -> Option<u64> {
+    let smallest = 64 * MIB;
+    let rule = format!("must be at least {smallest}: a single runner takes about as much");
+    let file = s.opt_if("total_memory_bytes", |bytes: &Bytes| bytes.0 >= smallest, &rule);
+    let flag = args.runner_total_memory_bytes;
+    if flag.is_some_and(|bytes| bytes < smallest) {
+        s.fault(
+            "total_memory_bytes",
+            format!("flag or variable --runner-total-memory-bytes {rule}"),
+        );
+    }
+    flag.or(file.map(|bytes| bytes.0))
 }
 
 /// What no single key can get wrong.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::arena::SandboxPolicy;
 use crate::span::Span;
 
 /// A type that a TOML value can be read as. The error says what to write.
@@ -164,6 +165,19 @@ impl Value for serde_json::Value {
             ),
         })
     }
+}
+
+const POLICIES: [(&str, SandboxPolicy); 2] = [("require", SandboxPolicy::Require), ("prefer", SandboxPolicy::Prefer)];
+
+impl Value for SandboxPolicy {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        choose(value, &POLICIES)
+    }
+}
+
+/// The same from a flag.
+pub(super) fn policy(text: &str) -> Result<SandboxPolicy, String> {
+    choose(&DeValue::String(text.into()), &POLICIES)
 }
 
 /// A number of bytes: a whole number, or text with a unit.

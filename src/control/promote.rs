@@ -411,7 +411,8 @@ impl Thread {
         spec.batched = info.batched;
         spec.cpu_limit = self.config.runner.cpu_timeout;
         spec.wall_limit = self.config.runner.wall_timeout;
-        spec.limits.data_bytes = Some(self.config.runner.memory_bytes);
+        spec.limits.data_bytes = Some(self.budget.of_one(&self.config.runner));
+        spec.pressure = Arc::clone(&self.pressure);
         Ok(spec)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -11,8 +12,10 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
 
 use super::Gateway;
-use crate::arena::Spawner;
+use crate::arena::confine::Sandbox;
+use crate::arena::{SandboxPolicy, Spawner};
 use crate::config::ServerConfig;
+use crate::container::{Container, Pressure};
 use crate::control::{self, Control, Parts};
 use crate::grpc;
 use crate::http::{App, Face, Limits, Servers, bind};
@@ -35,6 +38,9 @@ pub enum StartError {
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// What keeps runners in is lacking, and required.
+    #[error("{0}")]
+    Sandbox(String),
     /// Control.
     #[error(transparent)]
     Control(#[from] control::StartError),
@@ -84,10 +90,14 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         runtime::allow(sha256);
     }
     runtime::start()?;
+    let (spawner, sandbox) = confined(&config).await?;
     let (decided, decisions) = bounded(256);
     let (recorder, recorder_thread) = Recorder::start(&config.state, decided, config.recorder_share())?;
     // Before control, which asks for the time: it must not lie before what is recorded.
     let ids = ids(&config, &recorder).await?;
+    let container = Container::find(Path::new("/"));
+    let limits = container.limits();
+    let pressure = Pressure::watch(container);
     let metrics = Arc::new(Metrics::new());
     let models: control::Models = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let restored = Arc::new(AtomicBool::new(false));
@@ -96,7 +106,9 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         models: Arc::clone(&models),
         recorder: recorder.clone(),
         decisions,
-        spawner: spawner(&config)?,
+        spawner,
+        limits,
+        pressure: Arc::clone(&pressure),
         metrics: Arc::clone(&metrics),
         restored: Arc::clone(&restored),
     })?;
@@ -109,6 +121,9 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         repository: control.repository(),
         pulse: control.pulse(),
         pins: config.pins,
+        sandbox,
+        limits,
+        pressure,
         restored,
         started: Instant::now(),
     });
@@ -126,6 +141,29 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         grace,
         _lock: lock,
     })
+}
+
+/// The spawner, and what holds its runners, which is said.
+async fn confined(config: &ServerConfig) -> Result<(Spawner, Option<Sandbox>), StartError> {
+    let policy = config.sandbox;
+    let spawner = spawner(config)?.with_policy(policy);
+    let asked = spawner.clone();
+    let answer = tokio::task::spawn_blocking(move || Sandbox::probe(&asked, policy)).await;
+    match answer.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(sandbox) => {
+            for facility in &sandbox.lacks {
+                tracing::warn!(
+                    "models run less confined: this system lacks {facility}; set sandbox = \"require\" to refuse that"
+                );
+            }
+            Ok((spawner, Some(sandbox)))
+        }
+        Err(why) if policy == SandboxPolicy::Require => Err(StartError::Sandbox(why)),
+        Err(why) => {
+            tracing::error!("it is not known what keeps models in: {why}");
+            Ok((spawner, None))
+        }
+    }
 }
 
 fn spawner(config: &ServerConfig) -> Result<Spawner, StartError> {

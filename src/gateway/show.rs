@@ -54,7 +54,13 @@ impl Gateway {
                 "waiting_for": if champion.is_some() { Value::Null } else { json!(**model.waiting_for.load()) },
             })
         };
-        json!({"models": models.values().map(one).collect::<Vec<_>>()})
+        let container = json!({
+            "cpus": self.limits.cpus,
+            "memory_bytes": self.limits.memory_bytes,
+            "slowed": self.pressure.is_high(),
+        });
+        let models: Vec<Value> = models.values().map(one).collect();
+        json!({"models": models, "sandbox": self.sandbox, "container": container})
     }
 
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {

@@ -7,15 +7,20 @@
 
 mod booleans;
 mod convert;
+mod halt;
 pub(in crate::model) mod library;
+mod mapped;
 mod options;
 mod shared;
 mod words;
 
+pub use halt::halt;
+pub use mapped::Mapped;
 pub use options::{Memory, Optimization, Provider, SessionOptions};
 pub use shared::{Holding, SharedWeights, give_back, holding, is_large};
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -98,6 +103,21 @@ impl Session {
         Self::of(inner)
     }
 
+    /// The same with external data, by the names in the model: nothing is read from files.
+    ///
+    /// # Errors
+    /// The runtime's own words.
+    pub fn load_parts(model: &[u8], external: &[(CString, &[u8])], threads: usize) -> Result<Self, LoadError> {
+        let mut builder = builder(&SessionOptions::threads(threads))?;
+        for (name, bytes) in external {
+            mapped::stand_in(&mut builder, name, bytes).map_err(|e| refused(&e))?;
+        }
+        let inner = guarded(|| builder.commit_from_memory(model))?;
+        // It points to the bytes.
+        drop(builder);
+        Self::of(inner)
+    }
+
     fn of(inner: ort::session::Session) -> Result<Self, LoadError> {
         let signature = signature(&inner)?;
         let metadata = metadata(&inner);
@@ -128,6 +148,18 @@ impl Session {
     /// # Errors
     /// The runtime's own words.
     pub fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        self.run_as(inputs, outputs, false)
+    }
+
+    /// The same, for the one thread of a process that runs: [`halt`] ends it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn run_haltable(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        self.run_as(inputs, outputs, true)
+    }
+
+    fn run_as(&mut self, inputs: &[Tensor], outputs: &[usize], haltable: bool) -> Result<Vec<Tensor>, RunError> {
         let expected = self.signature.inputs.len();
         if inputs.len() != expected {
             return Err(RunError(format!(
@@ -149,6 +181,7 @@ impl Session {
         let Some((_, options)) = self.selections.get(chosen) else {
             return Err(RunError("the outputs could not be selected".into()));
         };
+        let _under_way = haltable.then(|| halt::Haltable::new(options));
         let computed = self
             .inner
             .run_with_options(values.as_slice(), options)

@@ -3,6 +3,7 @@
 mod admission;
 mod challenger;
 mod runner;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -18,6 +19,7 @@ use dethrone::arena::{
     Challenger, ChallengerSpec, RunnerClient, RunnerEvent, RunnerFault, RunnerSpec, ShadowReport, ShadowWork, Spawner,
 };
 use dethrone::batch::{Batch, Cell, Rows, Schema};
+use dethrone::container::Pressure;
 use dethrone::model::head::{Head, HeadSettings};
 use dethrone::model::layout::Layout;
 use dethrone::model::onnx::Scan;

@@ -59,6 +59,12 @@ fn every_export_and_every_reject_is_judged_offline_as_it_is_live() {
                     (Some(0), &Value::Bool(true)),
                     "{file}: {said}"
                 );
+                let measured = |key: &str| said[key].as_u64().unwrap_or_default();
+                assert!(
+                    measured("latency_us_p50") > 0 && measured("memory_bytes") > 1 << 20,
+                    "{file}: {said}"
+                );
+                assert_eq!(said["sandbox"]["lacks"], serde_json::json!([]), "{file}: {said}");
                 let unread = case["unread"].as_str().unwrap_or_default();
                 assert!(
                     said["advice"].to_string().replace('\\', "").contains(unread),

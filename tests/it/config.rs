@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dethrone::arena::SandboxPolicy;
 use dethrone::config::{
     ConfigError, MetricSetting, Missing, Mode, ModelConfig, ServeArgs, ServerConfig, VersionConfig,
 };
@@ -254,6 +255,14 @@ fn a_server_without_a_file_has_the_documented_defaults() {
     );
     assert_eq!(config.default_timeout, Duration::from_secs(30));
     assert!(config.workers >= 1 && config.poll == Duration::from_secs(10));
+    assert_eq!(
+        (
+            config.sandbox,
+            config.runner.memory_bytes,
+            config.runner.total_memory_bytes
+        ),
+        (SandboxPolicy::Prefer, 4 << 30, None)
+    );
 }
 
 #[test]
@@ -264,6 +273,12 @@ fn a_flag_wins_over_the_file() {
         models: Some("/m".into()),
         ..ServeArgs::default()
     };
+    let flags = ServeArgs {
+        sandbox: Some(SandboxPolicy::Require),
+        ..ServeArgs::default()
+    };
+    let config = ServerConfig::parse(&flags, "dethrone.toml", "sandbox = \"prefer\"").unwrap();
+    assert_eq!(config.sandbox, SandboxPolicy::Require);
     let file = "listen = \"0.0.0.0:9000\"\nmax_rows = 5\nmax_body_bytes = \"1MiB\"\npoll = \"2s\"\n[runner]\nmemory_bytes = \"512MiB\"";
     let config = ServerConfig::parse(&args, "dethrone.toml", file).unwrap();
     assert_eq!(
@@ -356,6 +371,8 @@ fn each_bad_server_setting_says_what_to_change() {
             "[runner]\ncpu_timeout = \"9s\"\nwall_timeout = \"3s\"",
             "is shorter than cpu_timeout",
         ),
+        ("sandbox = \"required\"", "did you mean \"require\"?"),
+        ("[runner]\ntotal_memory_bytes = \"1MiB\"", "must be at least 67108864"),
         ("[runner]\nmemory = 1", "did you mean \"memory_bytes\"?"),
         ("[record]\nretention = \"90d\"", "not available"),
     ];

@@ -51,6 +51,8 @@ mod recovery;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod served_exports;
 #[cfg(test)]
 mod shadowing;

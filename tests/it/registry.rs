@@ -387,6 +387,26 @@ fn a_newcomer_without_room_waits_and_says_so_and_enters_when_there_is_room() {
 }
 
 #[test]
+fn a_newcomer_without_memory_waits_and_says_so_and_enters_when_there_is_some() {
+    // A runner of these models takes between 32 and 60 MiB, so that there is memory for one, and not for two.
+    let (site, gateway, traffic) =
+        served("settle_ms = 100\npoll = \"100ms\"\n[runner]\ntotal_memory_bytes = \"64MiB\"\n");
+    site.drop_file("m", "e02", &shipped("e02_tree"));
+    let first = gateway.until_role("m", "e02", "challenger");
+    let taken = first["measured"]["memory_bytes"].as_u64().unwrap() >> 20;
+    assert!((32..64).contains(&taken), "{taken} MiB");
+    site.drop_file("m", "e05", &shipped("e05_forest"));
+    let said = until("the newcomer to wait", || {
+        let entry = gateway.version("m", "e05");
+        (entry["role"] == "candidate" && reason(&entry).contains("waits for memory")).then(|| reason(&entry))
+    });
+    assert!(said.contains("may take 64 MiB (runner.total_memory_bytes)"), "{said}");
+    assert_eq!(gateway.act("m", "retire", Some("e02")).0, 200);
+    gateway.until_role("m", "e05", "challenger");
+    traffic.end();
+}
+
+#[test]
 fn a_hundred_files_at_once_are_all_judged_while_answers_go_on() {
     let (site, gateway, traffic) = served(QUICK);
     let tree = fs::read(shipped("e02_tree")).unwrap();

@@ -239,6 +239,11 @@ impl Gateway {
             .collect()
     }
 
+    /// `GET` on the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> Value {
+        client::get(self.admin, path).json()
+    }
+
     /// `GET /api/models/{model}`.
     pub(crate) fn view(&self, model: &str) -> Value {
         client::get(self.admin, &format!("/api/models/{model}")).json()
@@ -356,6 +361,7 @@ pub(crate) fn ids(answer: &Value) -> Vec<String> {
 impl Site {
     /// Starts the gateway where it must refuse to start: exit code, and what it said.
     pub(crate) fn refused(&self) -> (Option<i32>, String) {
+        std::fs::write(self.dir.path().join("dethrone.toml"), &self.settings).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_dethrone"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--grpc-listen", "127.0.0.1:0", "--models"])

@@ -25,6 +25,8 @@ const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// How often a runner without work is looked after.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether shadows may go on.
+const CALM_LOOK: Duration = Duration::from_millis(50);
 /// A model has one thread in its runner: it is to use what is left over, not to be fast.
 const THREADS: u32 = 1;
 
@@ -67,6 +69,8 @@ pub(super) struct Driver {
     rest: Duration,
     /// Why the last runner ended; `None` before the first.
     last: Option<String>,
+    /// The row that the last fault was of, where it was one row's.
+    offender: Option<i64>,
 }
 
 impl Driver {
@@ -82,6 +86,7 @@ impl Driver {
             strikes: 0,
             rest: FIRST_REST,
             last: None,
+            offender: None,
         }
     }
 
@@ -104,6 +109,7 @@ impl Driver {
     }
 
     fn start(&mut self) -> State {
+        self.offender = None;
         if let Some(reason) = self.damage() {
             let version = self.spec.version;
             self.last = Some(reason.clone());
@@ -164,10 +170,20 @@ impl Driver {
                 Job::Stop => return State::Stopped,
                 Job::Ask(ask) => self.answer(&mut runner, ask),
                 Job::Rows(rows) => self.shadow(&mut runner, rows),
-                Job::Look => runner.check().err(),
+                Job::Look => {
+                    self.offender = None;
+                    runner.check().err()
+                }
             };
-            if let Some(fault) = fault {
-                return self.fallen(&fault);
+            match fault {
+                None => {}
+                Some(fault) if runner.is_alive() => {
+                    self.last = Some(fault.to_string());
+                    if self.counts(&fault) {
+                        return State::Quarantined;
+                    }
+                }
+                Some(fault) => return self.fallen(&fault),
             }
             // Together they crash, alone they do not: the version's fault all the same.
             if self.suspects.is_empty() && std::mem::take(&mut self.unblamed) && self.strike() {
@@ -183,6 +199,9 @@ impl Driver {
         }
         if let Ok(ask) = self.lanes.foreground.try_recv() {
             return Job::Ask(ask);
+        }
+        if self.spec.pressure.is_high() {
+            return self.wait_for_calm();
         }
         if let Some(row) = self.suspects.pop_front() {
             return Job::Rows(vec![row]);
@@ -211,6 +230,15 @@ impl Driver {
         Job::Rows(self.take(most))
     }
 
+    /// Runs nothing but pinned requests: rows wait, and new ones are refused at the offer.
+    fn wait_for_calm(&self) -> Job {
+        select_biased! {
+            recv(self.lanes.stop) -> _ => Job::Stop,
+            recv(self.lanes.foreground) -> ask => ask.map_or(Job::Stop, Job::Ask),
+            default(CALM_LOOK) => Job::Look,
+        }
+    }
+
     fn take(&mut self, most: usize) -> Vec<Row> {
         let rows = self.backlog.take(most);
         self.shared.rows.fetch_sub(rows.len(), Ordering::SeqCst);
@@ -235,14 +263,20 @@ impl Driver {
             return State::Stopped;
         }
         self.last = Some(fault.to_string());
-        // While the rows of a merged run are suspects, the crash is not counted twice.
-        if own_fault(fault) && (self.suspects.is_empty() || !self.unblamed) {
-            self.unblamed = false;
-            if self.strike() {
-                return State::Quarantined;
-            }
+        if self.counts(fault) {
+            return State::Quarantined;
         }
         State::Resting
+    }
+
+    /// Counts a fault of the version's own; true when it was one too many.
+    fn counts(&mut self, fault: &RunnerFault) -> bool {
+        // While the rows of a merged run are suspects, the fault is not counted twice.
+        if !own_fault(fault) || !self.suspects.is_empty() && self.unblamed {
+            return false;
+        }
+        self.unblamed = false;
+        self.strike()
     }
 
     fn rest(&mut self) -> State {
@@ -262,7 +296,7 @@ impl Driver {
 
     fn quarantine(&mut self) -> State {
         self.down();
-        let reason = self.last.clone().unwrap_or_default();
+        let reason = self.why_quarantined();
         let version = self.spec.version;
         self.tell(RunnerEvent::Quarantine { version, reason });
         self.shed_taken(Shed::RunnerDown);
@@ -281,6 +315,16 @@ impl Driver {
                     Err(_) => return State::Stopped,
                 },
             }
+        }
+    }
+
+    /// What it did, how often, and on which row the last time.
+    fn why_quarantined(&self) -> String {
+        let last = self.last.clone().unwrap_or_default();
+        let strikes = self.strikes;
+        match self.offender {
+            Some(row) => format!("{last}, on row {row} the last time; faults counted: {strikes}"),
+            None => format!("{last}; faults counted: {strikes}"),
         }
     }
 

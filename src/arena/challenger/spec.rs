@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::arena::sandbox::RunnerLimits;
 use crate::batch::Batch;
+use crate::container::Pressure;
 use crate::model::head::Head;
 use crate::model::layout::Layout;
 use crate::score::{Outcome, VersionNo};
@@ -44,6 +45,8 @@ pub struct ChallengerSpec {
     pub crashes_allowed: u32,
     /// Memory and scheduling of the runner.
     pub limits: RunnerLimits,
+    /// Whether the container is being slowed: shadows rest then.
+    pub pressure: Arc<Pressure>,
 }
 
 impl ChallengerSpec {
@@ -66,6 +69,7 @@ impl ChallengerSpec {
             load_cpu_limit: Duration::from_secs(60),
             crashes_allowed: 3,
             limits: RunnerLimits::default(),
+            pressure: Arc::default(),
         }
     }
 }

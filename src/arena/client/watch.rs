@@ -1,6 +1,7 @@
-//! How long one call is worth waiting for, by two clocks: the child's CPU time and the wall's.
+//! How long one call is worth waiting for, by two clocks: the child's CPU time and the wall's; and what is done then.
 //!
-//! Always holds: the caller looks again before either limit can be passed by much.
+//! Always holds: the caller looks again before either limit can be passed by much; past a limit the child is asked to end
+//! its run, and the call goes on for a grace, after which nobody waits any more.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,19 @@ use crate::arena::process::RunnerProcess;
 /// How often a busy child's CPU clock is read, at least.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_millis(250);
 const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(2);
+/// How long a run that used too much may take to end; one operator of a model may take longer than anybody waits.
+const GRACE: Duration = Duration::from_millis(100);
+/// The same for one that got too little: it needs the processor to listen.
+const STARVED_GRACE: Duration = Duration::from_secs(1);
+
+/// Which limit was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// The child used more CPU time than it may.
+    Cpu,
+    /// Time passed, and the child did not get the processor.
+    Wall,
+}
 
 /// The two clocks of one call.
 pub(super) struct Watch {
@@ -17,35 +31,68 @@ pub(super) struct Watch {
     cpu_limit: Duration,
     wall_limit: Duration,
     threads: u32,
-    /// The child used more CPU time than it may.
-    pub(super) overran: bool,
+    /// The call is a run, which can be ended.
+    haltable: bool,
+    passed: Option<(Passed, Instant)>,
 }
 
 impl Watch {
-    pub(super) fn start(process: &RunnerProcess, threads: u32, cpu_limit: Duration, wall_limit: Duration) -> Self {
+    pub(super) fn start(
+        process: &RunnerProcess,
+        threads: u32,
+        (cpu_limit, wall_limit): (Duration, Duration),
+        haltable: bool,
+    ) -> Self {
         Self {
             started: Instant::now(),
             cpu_before: process.cpu_time().ok(),
             cpu_limit,
             wall_limit,
             threads,
-            overran: false,
+            haltable,
+            passed: None,
         }
+    }
+
+    /// The limit that was passed, if one was: an answer that comes then comes too late.
+    pub(super) fn passed(&self) -> Option<Passed> {
+        self.passed.map(|(which, _)| which)
     }
 
     /// How long to look away: not past the limit of either clock.
     pub(super) fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
+        if self.passed.is_none() {
+            match self.left(process) {
+                Ok(left) => return Some(left.clamp(SHORTEST_LOOK_AWAY, LONGEST_LOOK_AWAY)),
+                Err(which) => self.passed = Some((which, Instant::now())),
+            }
+        }
+        let (which, since) = self.passed?;
+        let grace = match which {
+            _ if !self.haltable => Duration::ZERO,
+            Passed::Cpu => GRACE,
+            Passed::Wall => STARVED_GRACE,
+        };
+        let left = grace.checked_sub(since.elapsed()).filter(|left| !left.is_zero())?;
+        // Each time anew: it may have been about to begin.
+        process.ask_to_halt();
+        Some(left.clamp(SHORTEST_LOOK_AWAY, 4 * SHORTEST_LOOK_AWAY))
+    }
+
+    fn left(&self, process: &RunnerProcess) -> Result<Duration, Passed> {
         let before = self.cpu_before.unwrap_or_default();
         // A dead child has no clock; its channel tells so at the next read.
         let used = process
             .cpu_time()
             .map_or(Duration::ZERO, |now| now.saturating_sub(before));
-        self.overran = used > self.cpu_limit;
-        let left = self.wall_limit.checked_sub(self.started.elapsed())?;
-        if self.overran {
-            return None;
+        if used > self.cpu_limit {
+            return Err(Passed::Cpu);
         }
+        let left = self
+            .wall_limit
+            .checked_sub(self.started.elapsed())
+            .ok_or(Passed::Wall)?;
         let cpu_left = self.cpu_limit.saturating_sub(used) / self.threads;
-        Some(cpu_left.min(left).clamp(SHORTEST_LOOK_AWAY, LONGEST_LOOK_AWAY))
+        Ok(cpu_left.min(left))
     }
 }

@@ -54,7 +54,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         }))
     });
     prop_oneof![
-        Just(Reply::Pong),
+        (0u8..16).prop_map(|bits| Reply::Pong {
+            confinement: Confinement::of_bits(bits),
+        }),
         loaded,
         ".{0,20}".prop_map(|reason| Reply::LoadFailed { reason }),
         (any::<u64>(), any::<u64>(), vec(tensor(), 0..4)).prop_map(|(seq, cpu_ns, outputs)| Reply::Ran {
@@ -102,10 +104,11 @@ proptest! {
         seq in any::<u64>(),
         outputs in vec(any::<u32>(), 0..5),
         inputs in vec(tensor(), 0..4),
-        path in "/[a-zü/]{0,20}",
+        names in vec(("[a-zü/]{0,20}", any::<u64>(), any::<u64>()), 0..4),
         threads in any::<u32>(),
     ) {
-        let load = Request::Load { path: path.into(), threads };
+        let slips = names.into_iter().map(|(name, at, length)| Slip { name, at, length }).collect();
+        let load = Request::Load { slips, threads };
         for request in [Request::Ping, load, Request::Run { seq, outputs, inputs }] {
             let mut out = Vec::new();
             request.encode(&mut out);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::value::{address, bytes, duration};
+use super::super::value::{address, bytes, duration, policy};
+use crate::arena::SandboxPolicy;
 
 /// The flags of `dethrone serve`; each has its `DETHRONE_…` variable and its key in `dethrone.toml`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -81,12 +82,18 @@ pub struct ServeArgs {
     /// The binary that runners are started from [default: this one]
     #[arg(long, env = "DETHRONE_RUNNER_PATH", value_name = "FILE")]
     pub runner_path: Option<PathBuf>,
+    /// Where the system cannot confine runners: `require` refuses to start, `prefer` says so and goes on [default: prefer]
+    #[arg(long, env = "DETHRONE_SANDBOX", value_name = "POLICY", value_parser = policy)]
+    pub sandbox: Option<SandboxPolicy>,
     /// SHA-256 of the library of ONNX Runtime, where it is none of the pinned ones [default: none]
     #[arg(long, env = "DETHRONE_ONNXRUNTIME_SHA256", value_name = "HEX")]
     pub onnxruntime_sha256: Option<String>,
-    /// Address space of one runner [default: 4GiB]
+    /// Memory of one runner [default: 4GiB]
     #[arg(long, env = "DETHRONE_RUNNER_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub runner_memory_bytes: Option<u64>,
+    /// Memory of all runners together; what does not fit waits [default: 60 % of the container's, or the machine's]
+    #[arg(long, env = "DETHRONE_RUNNER_TOTAL_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub runner_total_memory_bytes: Option<u64>,
     /// CPU time of a runner for one run [default: 2s]
     #[arg(long, env = "DETHRONE_RUNNER_CPU_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub runner_cpu_timeout: Option<Duration>,

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::super::budget::expected;
 use super::super::{Fault, Thread};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::model::interface::Misfit;
@@ -46,6 +47,12 @@ impl Thread {
                 return self.reject(model, no, &reason);
             }
         };
+        // First: nobody is to make room for one that cannot come.
+        let version = self.keepers.get(model).and_then(|keeper| keeper.version(no));
+        let more = version.filter(|version| version.runner.is_none()).map_or(0, expected);
+        if let Some(why) = self.budget.lacks(self.taken_by_runners(), more) {
+            return self.set_role(model, no, "candidate", Some(&why));
+        }
         *full = *full || !self.make_room(model)?;
         if *full {
             return self.set_role(

@@ -147,7 +147,11 @@ fn a_version_that_keeps_crashing_is_quarantined_and_its_rows_are_shed() {
         assert_eq!(rig.outcomes(1)[&id], Outcome::Failed);
     }
     let last = std::iter::repeat_with(|| rig.event()).find(|e| matches!(e, RunnerEvent::Quarantine { .. }));
-    assert!(matches!(last, Some(RunnerEvent::Quarantine { reason, .. }) if reason.contains("SIGFPE")));
+    let Some(RunnerEvent::Quarantine { reason, .. }) = last else {
+        panic!("{last:?}");
+    };
+    let said = ["SIGFPE", "on row 2", "faults counted: 3"];
+    assert!(said.iter().all(|words| reason.contains(words)), "{reason}");
     rig.challenger.offer(work(9, vec![ints(&[4]), ints(&[2])])).unwrap();
     assert_eq!(rig.outcomes(1)[&9], Outcome::Shed(Shed::RunnerDown));
     assert_eq!(rig.challenger.stats().pid, None);
@@ -173,6 +177,44 @@ fn a_starved_run_is_shed_and_nobodys_fault() {
     }
     let mut events = rig.events.try_iter();
     assert!(events.all(|event| !matches!(event, RunnerEvent::Quarantine { .. })));
+}
+
+#[test]
+fn a_version_that_never_ends_is_quarantined_by_its_cpu_time_without_a_restart() {
+    let rig = rig("endless.onnx", |spec| {
+        (spec.cpu_limit, spec.cpu_limit_per_row) = (Duration::from_millis(100), Duration::ZERO);
+    });
+    rig.event();
+    let pid = rig.challenger.stats().pid;
+    for id in 0..3 {
+        assert!(rig.challenger.stats().pid == pid || rig.challenger.stats().restarts > 0);
+        rig.challenger.offer(work(id, vec![triples(&[1e18])])).unwrap();
+        assert_eq!(rig.outcomes(1)[&id], Outcome::Failed);
+    }
+    let last = std::iter::repeat_with(|| rig.event()).find(|e| matches!(e, RunnerEvent::Quarantine { .. }));
+    assert!(
+        matches!(&last, Some(RunnerEvent::Quarantine { reason, .. }) if reason.contains("CPU time, on row 2")),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn shadows_rest_while_the_container_is_slowed_and_pinned_requests_do_not() {
+    let pressure = Arc::new(Pressure::default());
+    let shared = Arc::clone(&pressure);
+    let rig = rig("mean.onnx", |spec| spec.pressure = shared);
+    rig.event();
+    pressure.set(true);
+    assert_eq!(
+        rig.challenger.offer(work(0, vec![triples(&[1.0])])),
+        Err(Shed::Throttled)
+    );
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    assert!(rig.challenger.ask(work(0, vec![triples(&[3.0])]).batch, vec![0], reply));
+    assert_eq!(answer.blocking_recv().unwrap().unwrap(), [floats(&[1, 1], &[3.0])]);
+    pressure.set(false);
+    rig.challenger.offer(work(1, vec![triples(&[2.0])])).unwrap();
+    assert_eq!(rig.outcomes(1)[&1], scored(2.0));
 }
 
 #[test]

@@ -78,16 +78,56 @@ fn a_crash_names_its_signal_and_leaves_no_process_behind() {
 }
 
 #[test]
-fn an_endless_run_ends_at_its_cpu_limit_and_a_starved_one_at_its_wall_limit() {
+fn an_endless_run_is_ended_at_its_cpu_limit_or_its_wall_limit_and_the_runner_lives() {
     let spawner = spawner();
-    let mut overrun = runner(&spawner, "hang.onnx");
-    let started = Instant::now();
-    let fault = overrun.run(&[triples(&[1.0])], &[0], Duration::from_millis(200), LONG);
-    assert_eq!(fault, Err(RunnerFault::CpuOverrun));
-    assert!(started.elapsed() < LONG && !exists(overrun.process().pid()));
-    let mut starved = runner(&spawner, "hang.onnx");
-    let fault = starved.run(&[triples(&[1.0])], &[0], LONG, Duration::from_millis(50));
-    assert_eq!(fault, Err(RunnerFault::Starved));
+    let short = Duration::from_millis(200);
+    for (limits, expected) in [
+        ((short, LONG), RunnerFault::CpuOverrun),
+        ((LONG, short), RunnerFault::Starved),
+    ] {
+        let mut runner = runner(&spawner, "endless.onnx");
+        let pid = runner.process().pid();
+        for _ in 0..3 {
+            let fault = runner.run(&[triples(&[1e18])], &[0], limits.0, limits.1);
+            assert_eq!(fault, Err(expected.clone()));
+            // A machine too busy to let it listen in time would have it killed.
+            if !runner.is_alive() {
+                break;
+            }
+            let answer = runner.run(&[triples(&[2.0])], &[0], LONG, LONG);
+            assert_eq!(answer.unwrap(), [floats(&[1, 1], &[2.0])]);
+            assert_eq!(runner.process().pid(), pid);
+        }
+    }
+}
+
+#[test]
+fn a_runner_that_does_not_end_its_run_when_asked_to_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (script, limits, expected) in [
+        (
+            "trap '' USR1; while :; do :; done",
+            (Duration::from_millis(200), LONG),
+            RunnerFault::CpuOverrun,
+        ),
+        (
+            "trap '' USR1; exec sleep 600",
+            (LONG, Duration::from_millis(200)),
+            RunnerFault::Starved,
+        ),
+        // One that dies of being asked.
+        (
+            "exec sleep 600",
+            (LONG, Duration::from_millis(200)),
+            RunnerFault::Starved,
+        ),
+    ] {
+        let mut runner = liar(folder.path(), script);
+        let pid = runner.process().pid();
+        let fault = runner.run(&[triples(&[1.0])], &[0], limits.0, limits.1);
+        assert_eq!(fault, Err(expected), "{script}");
+        assert!(!runner.is_alive() && !exists(pid), "{script}");
+    }
 }
 
 #[test]
@@ -96,6 +136,38 @@ fn a_runner_ended_from_outside_is_told_apart_from_a_crash() {
     kill(runner.process().pid());
     let fault = runner.run(&[triples(&[1.0])], &[0], LONG, LONG);
     assert_eq!(fault, Err(RunnerFault::Killed("SIGKILL".into())));
+}
+
+#[test]
+fn a_run_beyond_its_memory_fails_and_a_small_limit_leaves_room_for_the_model() {
+    let limit = 96 << 20;
+    let spec = RunnerSpec {
+        limits: RunnerLimits {
+            data_bytes: Some(limit),
+            ..RunnerLimits::default()
+        },
+        show_stderr: false,
+    };
+    let mut runner = RunnerClient::new(spawner().spawn(spec).unwrap()).unwrap();
+    runner.load(&file("mean.onnx"), 1, LONG, LONG).unwrap();
+    assert_eq!(
+        runner.run(&[triples(&[1.5])], &[0], LONG, LONG).unwrap(),
+        [floats(&[1, 1], &[1.5])]
+    );
+    let status = std::fs::read_to_string(format!("/proc/{}/status", runner.process().pid())).unwrap();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    let kib: u64 = data.trim().strip_suffix("kB").unwrap().trim().parse().unwrap();
+    assert!(kib < 64 << 10, "what is reserved and not used counts too: {kib} kB");
+    drop(runner);
+    // 72 MB of rows come in, and twice as many bytes at once do not fit.
+    let mut runner = RunnerClient::new(spawner().spawn(spec).unwrap()).unwrap();
+    runner.load(&file("mean.onnx"), 1, LONG, LONG).unwrap();
+    let rows = triples(&vec![1.0; 6_000_000]);
+    let fault = runner.run(&[rows], &[0], LONG, LONG).unwrap_err();
+    assert!(
+        matches!(fault, RunnerFault::Model(_) | RunnerFault::Crashed(_)),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -120,6 +192,7 @@ fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
     assert!(
         names.iter().all(|n| n.is_empty()
             || n.starts_with("ORT_D")
+            || n.starts_with("MIMALLOC_")
             || ["LD_LIBRARY_PATH", "DETHRONE_ONNXRUNTIME_SHA256"].contains(n)),
         "{names:?}"
     );
@@ -210,6 +283,9 @@ fn a_runner_that_lies_or_leaves_is_ended_and_named() {
             protocol,
         ),
         (r"printf '\1\0\0\0\1\1\0\0\0\1' >&0; exec sleep 600", protocol),
+        // An answer of 251 MB of nothing, and one that is broken off.
+        (r"printf '\0\0\0\17' >&0; exec cat /dev/zero >&0", protocol),
+        (r"printf '\0\0\0\17\4\4\4' >&0; exit 3", "it crashed (exit code 3)"),
         ("exec 0<&-; exec sleep 600", protocol),
         ("exit 3", "it crashed (exit code 3)"),
         ("kill -SEGV $$", "it crashed (SIGSEGV)"),
@@ -220,6 +296,22 @@ fn a_runner_that_lies_or_leaves_is_ended_and_named() {
         let pid = runner.process().pid();
         let fault = runner.run(&[triples(&[1.0])], &[0], LONG, LONG).unwrap_err();
         assert!(fault.to_string().starts_with(words), "{script}: {fault}");
+        assert!(!exists(pid), "{script}");
+    }
+}
+
+#[test]
+fn silence_and_an_answer_without_end_are_over_at_the_wall_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    for script in [
+        "trap '' USR1; exec sleep 600",
+        // A byte at a time, of an answer that was said to have 251 MB.
+        r"trap '' USR1; printf '\0\0\0\17' >&0; while :; do printf 'x' >&0; sleep 0.02; done",
+    ] {
+        let mut runner = liar(folder.path(), script);
+        let pid = runner.process().pid();
+        let fault = runner.run(&[triples(&[1.0])], &[0], LONG, Duration::from_millis(300));
+        assert_eq!(fault, Err(RunnerFault::Starved), "{script}");
         assert!(!exists(pid), "{script}");
     }
 }

@@ -29,6 +29,10 @@ impl Driver {
                     outcomes.extend(rows.iter().map(|row| row.id).zip(scored));
                 }
                 Err(found) => {
+                    self.offender = match rows.as_slice() {
+                        [row] => Some(row.id),
+                        _ => None,
+                    };
                     match self.blame(&found, rows.len()) {
                         Some(outcome) => outcomes.extend(rows.iter().map(|row| (row.id, outcome.clone()))),
                         None => self.suspects.extend(rows),
@@ -97,6 +101,7 @@ impl Driver {
             return None;
         }
         let answer = self.pinned(runner, &ask);
+        self.offender = None;
         let fault = answer
             .as_ref()
             .err()
