@@ -10,11 +10,11 @@ use crate::admission::{Examiner, external};
 use crate::arena::Spawner;
 use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::intake::scan::{ModelDir, VersionFile, scan, scan_dir};
-use crate::intake::store::{Store, Unit};
+use crate::intake::store::{Store, Unit, bytes_of};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
 use crate::model::interface::{Interface, Misfit};
-use crate::model::onnx;
+use crate::model::onnx::{self, Safety};
 use crate::model::remedy::{advice, unfit_to_answer};
 use crate::model::runtime;
 
@@ -107,8 +107,8 @@ fn no_model(directory: &Path) -> Option<String> {
 
 /// Who made a file, and in which version, where it says so.
 fn producer(file: &Path) -> Option<(String, String)> {
-    let is_model = std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.len() <= MAX_BYTES);
-    let scan = onnx::scan(&std::fs::read(file).ok().filter(|_| is_model)?).ok()?;
+    let file = std::fs::canonicalize(file).ok()?;
+    let scan = onnx::scan(&bytes_of(&file, file.parent()?, MAX_BYTES).ok()?).ok()?;
     (!scan.producer.is_empty()).then_some((scan.producer, scan.producer_version))
 }
 
@@ -169,6 +169,9 @@ impl Check {
     }
 
     fn file(&self, file: &Path, model: Option<&Path>) -> Result<Found, String> {
+        if let Some(why) = model.and_then(|model| refused_where_it_lies(file, model)) {
+            return Err(why);
+        }
         let mut found = self.examine(file)?;
         let Some(model) = model else {
             return self.interface(&found, Path::new("")).map(|_| found);
@@ -300,6 +303,25 @@ impl Check {
     }
 }
 
+/// Why a gateway does not even look into a file that lies in the model's directory.
+fn refused_where_it_lies(file: &Path, model: &Path) -> Option<String> {
+    let (folder, model) = (file.parent()?, std::fs::canonicalize(model).ok()?);
+    let folder = std::fs::canonicalize(if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    })
+    .ok()?;
+    let name = if folder == model {
+        file.file_name()?
+    } else {
+        folder.strip_prefix(&model).ok()?.iter().next()?
+    };
+    let name = crate::intake::scan::printed(&name.to_string_lossy());
+    let refused = scan_dir(&model, MAX_BYTES).ok()?.refused;
+    refused.into_iter().find(|r| r.name == name).map(|r| r.reason)
+}
+
 /// A new directory that only this user can look into; one that somebody else put there first is not used.
 fn scratch() -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
@@ -319,7 +341,7 @@ fn scratch() -> std::io::Result<PathBuf> {
 fn unit(file: &Path) -> Result<Unit, String> {
     let file = std::fs::canonicalize(file).map_err(|e| format!("cannot be read ({e})"))?;
     let root = file.parent().map(Path::to_path_buf).unwrap_or_default();
-    let bytes = std::fs::read(&file).map_err(|e| format!("cannot be read ({e})"))?;
+    let bytes = bytes_of(&file, &root, MAX_BYTES).map_err(|e| e.to_string())?;
     let names = if bytes.is_empty() {
         Vec::new()
     } else {
@@ -358,7 +380,7 @@ impl Found {
             "file": file, "accepted": true, "role": self.role, "digest": self.digest,
             "task": self.head.task, "classes": self.head.classes, "features": f.names, "signature": f.signature,
             "batched": f.batched, "latency_us_p50": f.latency_us_p50, "latency_us_p99": f.latency_us_p99,
-            "memory_bytes": f.memory_bytes, "producer": f.scan.producer,
+            "memory_bytes": f.memory_bytes, "isolation": f.scan.safety(), "hazards": f.scan.hazards, "producer": f.scan.producer,
             "producer_version": f.scan.producer_version, "runtime": f.runtime, "advice": self.advice(),
         })
     }
@@ -397,12 +419,20 @@ impl Found {
                 format!("{} MiB in a process of its own", f.memory_bytes >> 20),
             ),
         ];
+        let isolation = match f.scan.safety() {
+            Safety::InlineSafe => "inline-safe: no request can bring down the process that runs it".to_owned(),
+            Safety::ProcessOnly => {
+                let hazards = f.scan.hazards.as_deref().unwrap_or_default().join(", ");
+                format!("process-only: {hazards}")
+            }
+        };
+        let lines = lines.into_iter().chain([("isolation", isolation)]);
         for (name, value) in lines {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "  {name:<8} {}", value.trim_end());
+            let _ = writeln!(text, "  {name:<9} {}", value.trim_end());
         }
         for line in self.advice() {
-            let _ = writeln!(text, "  note     {line}");
+            let _ = writeln!(text, "  note      {line}");
         }
         text
     }
