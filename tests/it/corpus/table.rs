@@ -275,7 +275,7 @@ fn externals() -> Vec<Case> {
     let function = empty()
         .put(1, "f")
         .put(10, "own")
-        .put(8, opset("", 17))
+        .put(9, opset("", 17))
         .put(11, a_tensor("value", &hidden));
     cases.push(bytes("ext_function.onnx", plain, fine(1.08).put(25, function)));
     let sparse = empty().put(1, &hidden).put(2, ints("i", &[1], &[0])).int(3, 3);
@@ -360,8 +360,8 @@ fn functions(count: usize, times: usize, to: impl Fn(usize) -> usize) -> Message
             .put(4, "a")
             .put(5, "b")
             .all(7, nodes)
-            .put(8, opset("", 17))
-            .put(8, opset("own", 1))
+            .put(9, opset("", 17))
+            .put(9, opset("own", 1))
             .put(10, "own")
     };
     let mut all = file(&graph(&[call(0, "x", "score")], &[])).put(8, opset("own", 1));
@@ -390,7 +390,7 @@ fn structure() -> Vec<Case> {
         .put(4, "a")
         .put(5, "b")
         .put(7, node("Abs", &["a"], &["b"]))
-        .put(8, opset("", 17));
+        .put(9, opset("", 17));
     let two = floats("w", &[1], &[2.0]);
     let again = [mean("x", "m"), node("Mul", &["m", "w"], &["score"])];
     let merged = a_ints("axes", &[1]).and(&a_tensor("axes", &two).put(5, &two));
@@ -530,10 +530,15 @@ fn operators() -> Vec<Case> {
         ),
         of("div_seven.onnx", Run, &by_zero("Div"), &[ints("one", &[1], &[7])]),
         of(
-            "unknown.onnx",
-            Refuse("custom operators"),
+            "unknown_domain.onnx",
+            Refuse("without custom operators"),
             &[in_domain(node("Frob", &["x"], &["score"]), "acme")],
             &[],
+        ),
+        bytes(
+            "unknown.onnx",
+            Refuse("without custom operators"),
+            file(&graph(&[in_domain(node("Frob", &["x"], &["score"]), "acme")], &[])).put(8, opset("acme", 1)),
         ),
         of(
             "unknown_op.onnx",
@@ -626,7 +631,7 @@ fn operators() -> Vec<Case> {
         ),
         bytes(
             "strings.onnx",
-            Refuse("score"),
+            Refuse("its task is unknown"),
             file(
                 &body(
                     &[with(
