@@ -245,6 +245,22 @@ fn next(shared: &Shared) -> Option<Job> {
     }
 }
 
+/// Whether the files beside a stored model are as long as its tensors need.
+fn has_all_external(scan: &onnx::Scan, path: &Path) -> Result<(), String> {
+    for (name, &needed) in &scan.external_bytes {
+        let beside = path.with_file_name(name);
+        let found = std::fs::metadata(&beside).map_err(|error| format!("its external data {name}: {error}"))?;
+        if found.len() < needed {
+            let found = found.len();
+            return Err(format!(
+                "its external data {name} have {found} bytes, and its tensors lie in the first {needed}: copy both files \
+                 again, whole"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Examines files.
 #[derive(Debug, Clone)]
 pub struct Examiner {
@@ -270,6 +286,7 @@ impl Examiner {
         let path = store.path(digest).ok_or_else(lost)?;
         let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let scan = onnx::scan(&bytes).map_err(|error| error.0)?;
+        has_all_external(&scan, &path)?;
         let cut = onnx::cut_zipmap(&bytes).map_err(|error| error.0)?;
         drop(bytes);
         let (stored_digest, path) = match cut {

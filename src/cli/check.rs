@@ -11,11 +11,11 @@ use crate::arena::confine::Sandbox;
 use crate::arena::{SandboxPolicy, Spawner};
 use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::intake::scan::{ModelDir, VersionFile, scan, scan_dir};
-use crate::intake::store::{Store, Unit};
+use crate::intake::store::{Store, Unit, bytes_of};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
 use crate::model::interface::{Interface, Misfit};
-use crate::model::onnx;
+use crate::model::onnx::{self, Safety};
 use crate::model::remedy::{advice, unfit_to_answer};
 use crate::model::runtime;
 
@@ -44,7 +44,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         (Ok(found), true) => println!("{}", found.to_json(&args.file)),
         (Ok(found), false) => print!("{}", found.to_text(&args.file)),
         (Err(reason), is_json) => {
-            let (producer, version) = producer(&args.file).unzip();
+            let (producer, version) = producer(&args.file, args.model.as_deref()).unzip();
             if is_json {
                 let line = json!({
                     "file": args.file, "accepted": false, "reason": reason, "producer": producer,
@@ -107,9 +107,13 @@ fn no_model(directory: &Path) -> Option<String> {
 }
 
 /// Who made a file, and in which version, where it says so.
-fn producer(file: &Path) -> Option<(String, String)> {
-    let is_model = std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.len() <= MAX_BYTES);
-    let scan = onnx::scan(&std::fs::read(file).ok().filter(|_| is_model)?).ok()?;
+fn producer(file: &Path, model: Option<&Path>) -> Option<(String, String)> {
+    if model.is_some_and(|model| refused_where_it_lies(file, model).is_some()) {
+        // What it leads to is nobody's business.
+        return None;
+    }
+    let file = std::fs::canonicalize(file).ok()?;
+    let scan = onnx::scan(&bytes_of(&file, file.parent()?, MAX_BYTES).ok()?).ok()?;
     (!scan.producer.is_empty()).then_some((scan.producer, scan.producer_version))
 }
 
@@ -136,6 +140,8 @@ struct Found {
     role: &'static str,
     /// Its own toml lists feature names.
     lists_features: bool,
+    /// Its own toml says that it is meant to be a copy.
+    is_twin: bool,
     /// What else an engineer should know.
     notes: Vec<String>,
     /// What kept it in while it was tried.
@@ -179,6 +185,9 @@ impl Check {
     }
 
     fn file(&self, file: &Path, model: Option<&Path>) -> Result<Found, String> {
+        if let Some(why) = model.and_then(|model| refused_where_it_lies(file, model)) {
+            return Err(why);
+        }
         let mut found = self.examine(file)?;
         let Some(model) = model else {
             return self.interface(&found, Path::new("")).map(|_| found);
@@ -206,6 +215,12 @@ impl Check {
         let champion = self
             .examine(first)
             .map_err(|e| format!("the first champion {}: {e}", first.display()))?;
+        if champion.digest == found.digest && !found.is_twin {
+            let same = first.file_stem().unwrap_or_default().to_string_lossy();
+            return Err(format!(
+                "has the same bytes as '{same}': remove it, or set twin = true in its own toml to run a copy"
+            ));
+        }
         let interface = self.interface(&champion, model)?;
         interface.check_answers(found.head.task, found.head.classes.as_ref())?;
         let joined = interface.join(&found.facts, |_| false);
@@ -273,6 +288,7 @@ impl Check {
             head,
             role: "first champion",
             lists_features: settings.features.is_some(),
+            is_twin: settings.twin,
             notes: self.sandbox.lacks.iter().map(|facility| unconfined(facility)).collect(),
             sandbox: self.sandbox.clone(),
         })
@@ -311,6 +327,25 @@ impl Check {
     }
 }
 
+/// Why a gateway does not even look into a file that lies in the model's directory.
+fn refused_where_it_lies(file: &Path, model: &Path) -> Option<String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // As it is written first: a folder in between may be a link that leads away.
+    let ways = [
+        std::path::absolute(folder).ok().zip(std::path::absolute(model).ok()),
+        std::fs::canonicalize(folder)
+            .ok()
+            .zip(std::fs::canonicalize(model).ok()),
+    ];
+    let inside = |(folder, model): (PathBuf, PathBuf)| folder.strip_prefix(model).ok().map(Path::to_path_buf);
+    let inside = ways.into_iter().flatten().find_map(inside)?;
+    let name = inside.iter().next().or(file.file_name())?;
+    let name = crate::intake::scan::printed(&name.to_string_lossy());
+    let refused = scan_dir(model, MAX_BYTES).ok()?.refused;
+    refused.into_iter().find(|r| r.name == name).map(|r| r.reason)
+}
+
 /// A new directory that only this user can look into; one that somebody else put there first is not used.
 fn scratch() -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
@@ -330,7 +365,7 @@ fn scratch() -> std::io::Result<PathBuf> {
 fn unit(file: &Path) -> Result<Unit, String> {
     let file = std::fs::canonicalize(file).map_err(|e| format!("cannot be read ({e})"))?;
     let root = file.parent().map(Path::to_path_buf).unwrap_or_default();
-    let bytes = std::fs::read(&file).map_err(|e| format!("cannot be read ({e})"))?;
+    let bytes = bytes_of(&file, &root, MAX_BYTES).map_err(|e| e.to_string())?;
     let names = if bytes.is_empty() {
         Vec::new()
     } else {
@@ -369,8 +404,9 @@ impl Found {
             "file": file, "accepted": true, "role": self.role, "digest": self.digest,
             "task": self.head.task, "classes": self.head.classes, "features": f.names, "signature": f.signature,
             "batched": f.batched, "latency_us_p50": f.latency_us_p50, "latency_us_p99": f.latency_us_p99,
-            "memory_bytes": f.memory_bytes, "producer": f.scan.producer,
-            "producer_version": f.scan.producer_version, "runtime": f.runtime, "sandbox": self.sandbox, "advice": self.advice(),
+            "memory_bytes": f.memory_bytes, "isolation": f.scan.safety(), "hazards": f.scan.hazards,
+            "producer": f.scan.producer, "producer_version": f.scan.producer_version, "runtime": f.runtime,
+            "sandbox": self.sandbox, "advice": self.advice(),
         })
     }
 
@@ -408,12 +444,20 @@ impl Found {
                 format!("{} MiB in a process of its own", f.memory_bytes >> 20),
             ),
         ];
+        let isolation = match f.scan.safety() {
+            Safety::InlineSafe => "inline-safe: no request can bring down the process that runs it".to_owned(),
+            Safety::ProcessOnly => {
+                let hazards = f.scan.hazards.as_deref().unwrap_or_default().join(", ");
+                format!("process-only: {hazards}")
+            }
+        };
+        let lines = lines.into_iter().chain([("isolation", isolation)]);
         for (name, value) in lines {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "  {name:<8} {}", value.trim_end());
+            let _ = writeln!(text, "  {name:<9} {}", value.trim_end());
         }
         for line in self.advice() {
-            let _ = writeln!(text, "  note     {line}");
+            let _ = writeln!(text, "  note      {line}");
         }
         text
     }

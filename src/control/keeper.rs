@@ -11,7 +11,7 @@ use crate::champion::{Champion, Loaded, Probe, VersionInfo};
 use crate::config::{Isolation, ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
-use crate::model::facts::{Facts, Refused, runtime};
+use crate::model::facts::{Facts, Refused};
 use crate::model::head::Head;
 use crate::model::interface::Interface;
 use crate::recorder::{Event, Recorder};
@@ -56,9 +56,9 @@ impl Version {
 }
 
 impl Version {
-    /// What is known of its bytes holds under the runtime of today.
+    /// What is known of its bytes holds under the runtime and the rules of today.
     pub(super) fn is_examined(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.runtime == runtime())
+        self.facts.as_ref().is_some_and(crate::model::facts::Facts::hold)
     }
 
     /// Its bytes were refused under the runtime of today: no settings make them better.

@@ -129,7 +129,14 @@ impl Thread {
             }
             match self.settler.look(file, now, &crate::admission::external) {
                 Look::Unchanged => {}
-                Look::Waiting(_) => self.look_at = self.look_at.min(Instant::now() + SETTLING),
+                Look::Waiting(why, for_ms) => {
+                    self.look_at = self.look_at.min(Instant::now() + SETTLING);
+                    if for_ms >= self.settler.patience_ms() {
+                        let reason = format!("{why}: copy it under another name, and rename it when it is whole");
+                        let name = file.name.clone();
+                        self.refuse_name(&directory.name, &Refused { name, reason })?;
+                    }
+                }
                 Look::Lacking(why, for_ms) => {
                     self.look_at = self.look_at.min(Instant::now() + SETTLING);
                     if for_ms >= LACKING_MS {

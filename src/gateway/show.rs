@@ -301,6 +301,9 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "coverage": coverage,
         "rewards": rewards(v, moment),
         "lineage": lineage,
+        // What the file itself allows; `null` where it was not examined, or refused.
+        "isolation": facts.as_ref().map(|f| f.scan.safety()),
+        "hazards": facts.as_ref().and_then(|f| f.scan.hazards.as_ref()),
         // Of those that run inside the gateway; a challenger's runner has one session on one thread.
         "execution": execution,
         "measured": facts.map(|f| json!({

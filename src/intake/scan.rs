@@ -304,9 +304,14 @@ fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
 }
 
 fn refused(name: &str, reason: &str) -> Refused {
-    let name: String = name.chars().take(super::MAX_NAME + 16).collect();
     Refused {
-        name: name.escape_debug().to_string(),
+        name: printed(name),
         reason: reason.to_owned(),
     }
+}
+
+/// A name as it is told, whatever it is.
+pub(crate) fn printed(name: &str) -> String {
+    let name: String = name.chars().take(super::MAX_NAME + 16).collect();
+    name.escape_debug().to_string()
 }

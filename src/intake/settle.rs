@@ -19,6 +19,8 @@ use super::store::{Part, Unit, open_part};
 const MAX_DEPTH: usize = 4;
 /// Files of one renamed directory that are taken at once; the others wait for the settle time.
 const MAX_RENAMED: usize = 10_000;
+/// Settle times for which nothing is said of a file that does not stand still.
+const PATIENCE: i64 = 20;
 /// A file whose inode has not changed for this long stands still at first sight, so that a restart need not wait.
 /// Far above the settle time, for network volumes whose clock is not ours.
 const LONG_STILL_MS: i64 = 60_000;
@@ -77,8 +79,8 @@ struct Known {
 pub enum Look {
     /// As it was when it was last ready.
     Unchanged,
-    /// Not whole yet; the reason is fit for a status page.
-    Waiting(String),
+    /// Not whole yet, for so long (milliseconds); the reason is fit for a status page.
+    Waiting(String, i64),
     /// It names a file that is not there, for so long (milliseconds); the reason is fit for a status page.
     Lacking(String, i64),
     /// New or changed, and whole: to be put into the store.
@@ -93,6 +95,8 @@ pub struct Settler {
     known: HashMap<PathBuf, Known>,
     /// Since when files lack what they name, Unix ms.
     lacking: HashMap<PathBuf, i64>,
+    /// Since when they have not been whole, Unix ms.
+    waiting: HashMap<PathBuf, i64>,
 }
 
 impl Settler {
@@ -104,6 +108,7 @@ impl Settler {
             seen: HashMap::new(),
             known: HashMap::new(),
             lacking: HashMap::new(),
+            waiting: HashMap::new(),
         }
     }
 
@@ -122,13 +127,26 @@ impl Settler {
     /// Looks at a version at `now_ms` (Unix milliseconds). `external` names the external data in a model file's bytes; a file that it
     /// refuses counts as one without, for the store to refuse it by name.
     pub fn look(&mut self, version: &VersionFile, now_ms: i64, external: External<'_>) -> Look {
+        match self.part_by_part(version, now_ms, external) {
+            Look::Waiting(why, _) => {
+                let since = self.waiting.entry(version.path.clone()).or_insert(now_ms);
+                Look::Waiting(why, now_ms.saturating_sub(*since))
+            }
+            look => {
+                self.waiting.remove(&version.path);
+                look
+            }
+        }
+    }
+
+    fn part_by_part(&mut self, version: &VersionFile, now_ms: i64, external: External<'_>) -> Look {
         let Some(main) = self.still(&version.path, now_ms) else {
-            return Look::Waiting("is still being written".into());
+            return Look::Waiting("is still being written".into(), 0);
         };
         if self.known.get(&version.path).is_none_or(|known| known.main != main) {
             let external = match read_external(version, main.size, external) {
                 Ok(names) => names,
-                Err(reason) => return Look::Waiting(reason),
+                Err(reason) => return Look::Waiting(reason, 0),
             };
             let handed_out = None;
             let known = Known {
@@ -156,7 +174,7 @@ impl Settler {
                         let since = *self.lacking.entry(version.path.clone()).or_insert(now_ms);
                         return Look::Lacking(why, now_ms.saturating_sub(since));
                     }
-                    None => return Look::Waiting(format!("its external data {name} is still being written")),
+                    None => return Look::Waiting(format!("its external data {name} is still being written"), 0),
                     print => prints.push(print),
                 }
             }
@@ -188,11 +206,19 @@ impl Settler {
         self.known.retain(|path, _| !path.starts_with(folder));
     }
 
+    /// A file that has not been whole for longer than this is worth a word: nobody copies that slowly, or the copy broke off
+    /// and somebody keeps touching it.
+    #[must_use]
+    pub fn patience_ms(&self) -> i64 {
+        self.settle_ms.saturating_mul(PATIENCE)
+    }
+
     /// Lets go of files that are no longer there; for every full rescan.
     pub fn prune(&mut self) {
         self.seen.retain(|path, _| path.exists());
         self.known.retain(|path, _| path.exists());
         self.lacking.retain(|path, _| path.exists());
+        self.waiting.retain(|path, _| path.exists());
     }
 
     /// The file's state, once it has been in it long enough.

@@ -6,7 +6,7 @@
 //! Leaves to others: when a digest is no longer needed.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use copy::{Draft, hex, pour, sync};
 /// Name of every stored model file.
 pub(super) const MAIN: &str = "model.onnx";
 const PREFIX: &str = "sha256:";
-/// A model in more files than this is not an export of anything known.
+/// A model in more files than this is not an export of anything known; what reads the names has the same limit.
 pub(super) const MAX_EXTERNAL: usize = 1_024;
 
 /// An external data file, by its name in the model file.
@@ -236,6 +236,21 @@ impl Store {
         drop(draft);
         Ok(stored)
     }
+}
+
+/// The bytes of a file beneath `root`, no more than `max_bytes` of them.
+///
+/// # Errors
+/// It is no regular file there, or larger.
+pub fn bytes_of(path: &Path, root: &Path, max_bytes: u64) -> Result<Vec<u8>, IntakeError> {
+    let file = open_part(path, root)?;
+    let mut bytes = Vec::new();
+    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
+    let read = read.map_err(|e| IntakeError::Changed(format!("cannot be read ({e})")))?;
+    if read as u64 > max_bytes {
+        return Err(IntakeError::Refused(copy::too_large()));
+    }
+    Ok(bytes)
 }
 
 /// Reads the stored model in `folder` and compares it with its digest.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::onnx::Scan;
+use super::onnx::{RULES, Scan};
 use super::signature::Signature;
 use super::tensor::Tensor;
 use crate::arena::wire;
@@ -34,6 +34,14 @@ pub struct Facts {
     pub runtime: String,
 }
 
+impl Facts {
+    /// True while they are what would be found out today.
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        self.runtime == runtime() && self.scan.rules == RULES
+    }
+}
+
 /// What is kept of a file that its examination refused: the same program would refuse the same bytes again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Refused {
@@ -46,7 +54,11 @@ impl Refused {
     #[must_use]
     pub fn here() -> Self {
         Self {
-            refused_by: format!("dethrone {}, ONNX Runtime {}", env!("CARGO_PKG_VERSION"), runtime()),
+            refused_by: format!(
+                "dethrone {}, rules {RULES}, ONNX Runtime {}",
+                env!("CARGO_PKG_VERSION"),
+                runtime()
+            ),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! A bounded walk over an ONNX file's protobuf, without ONNX Runtime.
 //!
-//! Always holds: every length is checked against what is there, nesting and number of nodes have limits, and nothing
-//! is allocated by a number that the file claims. The walk proves nothing about the graph; it tells what the file says.
-//! Leaves to others: whether the operators are allowed (`admission`), whether the graph is valid (`session`).
+//! Always holds: every length is checked against what is there, everything that is counted has a limit, and nothing
+//! is allocated by a number that the file claims. A file is refused by name, or it is [`Safety::InlineSafe`] or
+//! [`Safety::ProcessOnly`]: nothing else decides about that. The walk proves nothing about the graph; it tells what the
+//! file says, and refuses what two readers could understand differently.
+//! Leaves to others: what follows from the safety (`control`, by the settings), whether the graph is valid (`session`).
 
 mod classes;
 mod debris;
+mod functions;
 mod hazard;
+mod tensor;
 mod walk;
 mod weights;
 mod wire;
@@ -22,8 +26,33 @@ pub use zipmap::cut_zipmap;
 
 /// Deepest nesting of graphs. ONNX Runtime recurses over it and has been brought down by more.
 pub const MAX_DEPTH: usize = 16;
-/// Most nodes. Half as many take ONNX Runtime seconds to load.
+/// Most nodes, also after functions are unfolded. Half as many take ONNX Runtime seconds to load.
 pub const MAX_NODES: usize = 200_000;
+/// Most functions that call each other in a chain.
+const MAX_CALLS: usize = 64;
+/// Most names of values: inputs and outputs of nodes, weights, attributes.
+const MAX_VALUES: usize = 2_000_000;
+/// Longest name that is printed or looked up.
+const MAX_NAME_BYTES: usize = 1_024;
+/// All of `metadata_props`: it is kept in the ledger.
+const MAX_METADATA_BYTES: usize = 16 << 20;
+/// Far above every opset that there is.
+const MAX_OPSET: i64 = 100;
+/// Most external data files: a model in more is not an export of anything known.
+pub const MAX_EXTERNAL: usize = 1_024;
+
+/// Counts up with every change of what is refused or counts as safe: what an older program found is found out anew.
+pub const RULES: u32 = 2;
+
+/// Where a file may answer, by what stands in it. A file that may run nowhere has a [`ScanError`] instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Safety {
+    /// No request can make its operators bring down the process that runs them.
+    InlineSafe,
+    /// Some may: only in a process of its own.
+    ProcessOnly,
+}
 
 /// Class names in class order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +98,9 @@ pub struct Scan {
     pub classes: Option<Classes>,
     /// Names of external data files that the tensors refer to, without repetition.
     pub external: Vec<String>,
+    /// How many bytes of each of them the tensors take, at least.
+    #[serde(default)]
+    pub external_bytes: BTreeMap<String, u64>,
     /// Operators used, as `domain:op` (`:op` for the default domain), with their number.
     pub operators: BTreeMap<String, usize>,
     /// Nodes in all graphs.
@@ -78,15 +110,27 @@ pub struct Scan {
     /// Operators that may bring down the process that runs them, as an engineer calls them; see [`Scan::hazard`].
     #[serde(default)]
     pub hazards: Option<Vec<String>>,
+    /// The [`RULES`] by which it was made.
+    #[serde(default)]
+    pub rules: u32,
 }
 
 impl Scan {
+    /// Where the file may answer.
+    #[must_use]
+    pub fn safety(&self) -> Safety {
+        match self.hazard() {
+            None => Safety::InlineSafe,
+            Some(_) => Safety::ProcessOnly,
+        }
+    }
+
     /// The first operator of the file that may bring down the process that runs it; `None` where all are harmless.
     #[must_use]
     pub fn hazard(&self) -> Option<&str> {
         match &self.hazards {
-            Some(hazards) => hazards.first().map(String::as_str),
-            None => Some("one that nobody has looked at"),
+            Some(hazards) if self.rules == RULES => hazards.first().map(String::as_str),
+            _ => Some("one that nobody has looked at"),
         }
     }
 
@@ -118,6 +162,7 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, ScanError> {
     }
     let mut scan = walk::model(bytes).map_err(|fault| if debris::is_text(bytes) { debris::text() } else { fault })?;
     scan.hazards = Some(hazard::find(bytes)?);
+    scan.rules = RULES;
     Ok(scan)
 }
 

@@ -99,7 +99,7 @@ fn ready(look: Look) -> Unit {
 }
 
 fn waiting(look: &Look) -> bool {
-    matches!(look, Look::Waiting(_))
+    matches!(look, Look::Waiting(..))
 }
 
 #[test]
@@ -223,6 +223,27 @@ fn a_half_written_file_is_no_candidate_until_it_stands_still() {
         ready(place.look("e01", 2_001)),
         unit,
         "what the store could not take is handed out again"
+    );
+}
+
+#[test]
+fn a_file_that_keeps_growing_is_told_so_for_how_long() {
+    let mut place = Place::new();
+    let mut grown = String::new();
+    for now in (0..=10_000).step_by(400) {
+        grown += "more";
+        place.write("e01.onnx", &grown);
+        assert_eq!(
+            place.look("e01", now),
+            Look::Waiting("is still being written".into(), now)
+        );
+    }
+    assert_eq!(place.settler.patience_ms(), 10_000);
+    ready(place.look("e01", 10_501));
+    place.write("e01.onnx", "again");
+    assert_eq!(
+        place.look("e01", 10_600),
+        Look::Waiting("is still being written".into(), 0)
     );
 }
 
@@ -430,6 +451,8 @@ fn hostile_external_names_and_links_are_refused_and_nothing_outside_is_read() {
     let absolute = format!("external {}", place.folder.path().join("models/secret").display());
     for name in [
         "external ../secret",
+        "external ..",
+        "external w\u{202e}",
         &absolute,
         "external a/b",
         "external .",

@@ -83,9 +83,7 @@ impl Draft {
             };
             length += read.len() as u64;
             if length > *left {
-                return Err(IntakeError::Refused(
-                    "is larger than max_model_bytes with all its parts: raise that or export a smaller model".into(),
-                ));
+                return Err(IntakeError::Refused(too_large()));
             }
             hasher.update(read);
             target.write_all(read).map_err(IntakeError::Storage)?;
@@ -99,6 +97,10 @@ impl Draft {
         *left -= length;
         Ok(hex(&hasher.finalize()))
     }
+}
+
+pub(super) fn too_large() -> String {
+    "is larger than max_model_bytes with all its parts: raise that or export a smaller model".into()
 }
 
 /// Something to copy from.

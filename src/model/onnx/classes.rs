@@ -13,6 +13,10 @@ pub(super) const CUT_CLASSES: &str = "dethrone.classes";
 /// More bytes, and more names, than the classes of a classifier that is served row by row take.
 const MOST_CLASSES: usize = 10_000;
 
+/// More classes than any classifier has, and the bytes that their numbers may take.
+const MOST_LABELS: usize = 1_000_000;
+const MOST_BYTES: usize = MOST_LABELS * 10;
+
 /// What the nodes say.
 #[derive(Default)]
 pub(super) struct Found {
@@ -99,9 +103,22 @@ fn whole(json: &Json) -> Option<i64> {
 pub(super) fn labels(attribute: &[u8]) -> Result<Option<Classes>, ScanError> {
     let (mut name, mut ints, mut names) = (String::new(), Vec::new(), Vec::new());
     for field in fields(attribute) {
+        if let Some(bytes) = field?.bytes(1) {
+            name = text(bytes);
+        }
+    }
+    // Others may be as long as the forest has nodes.
+    if !name.starts_with("classlabels_") {
+        return Ok(None);
+    }
+    for field in fields(attribute) {
         let field = field?;
         match (field.number, field.value) {
-            (1, Value::Bytes(bytes)) => name = text(bytes),
+            (8 | 9, Value::Bytes(bytes)) if bytes.len() > MOST_BYTES || names.len() + ints.len() > MOST_LABELS => {
+                return Err(ScanError(format!(
+                    "its classifier has more than {MOST_LABELS} classes, which is the limit"
+                )));
+            }
             (8, value) => push_ints(&mut ints, value)?,
             (9, Value::Bytes(bytes)) => names.push(text(bytes)),
             _ => {}

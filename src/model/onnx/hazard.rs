@@ -1,15 +1,18 @@
 //! What in a file may bring down the process that runs it, as far as the file alone shows.
 //!
 //! A division of integers by zero, or of the least one by −1, ends the process; control flow may not end; an operator from
-//! outside the ONNX standard may do anything. Always holds: a division counts as harmless only where one of its numbers is
+//! outside the ONNX standard may do anything; a tensor of a size that the request states takes all memory (`sizes`).
+//! Always holds: a division counts as harmless only where one of its numbers is
 //! known to be floating-point, or where its divisor stands in the file. Element types are followed from where the
 //! file states them (inputs, weights, `value_info`: ONNX Runtime refuses a file that states a wrong one) through operators
 //! that keep them or give floats only; whatever is not known counts as an integer.
 
+mod sizes;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::ScanError;
-use super::wire::{Field, Value, fields, push_ints, text};
+use super::wire::{Field, Value, fields, shown, text, varint};
 
 /// Operators with a graph inside, or that ONNX Runtime turns into such.
 const CONTROL_FLOW: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
@@ -65,11 +68,14 @@ struct Types<'a> {
     floats: HashSet<&'a [u8]>,
     /// Numbers that stand in the file.
     constants: HashMap<&'a [u8], &'a [u8]>,
+    /// Values that no number of a request changes; at most its shape does.
+    settled: HashSet<&'a [u8]>,
 }
 
 impl<'a> Types<'a> {
     fn stated(graph: &'a [u8]) -> Result<Self, ScanError> {
         let mut types = Self::default();
+        let mut inputs = Vec::new();
         for field in fields(graph) {
             let field = field?;
             let Value::Bytes(bytes) = field.value else { continue };
@@ -77,11 +83,23 @@ impl<'a> Types<'a> {
                 5 => {
                     let name = one(bytes, 8)?.unwrap_or_default();
                     types.constants.insert(name, bytes);
+                    types.settled.insert(name);
                     types.put(name, is_float(data_type(bytes)?));
                 }
-                11..=13 => types.put(one(bytes, 1)?.unwrap_or_default(), is_float(element_type(bytes)?)),
+                11..=13 => {
+                    let name = one(bytes, 1)?.unwrap_or_default();
+                    types.put(name, is_float(element_type(bytes)?));
+                    if field.number == 11 {
+                        inputs.push(name);
+                    }
+                }
                 _ => {}
             }
+        }
+        // What a caller may replace is no constant.
+        for name in inputs {
+            types.constants.remove(name);
+            types.settled.remove(name);
         }
         Ok(types)
     }
@@ -129,8 +147,11 @@ impl Look {
             return Ok(None);
         }
         if !matches!(node.domain.as_str(), "" | "ai.onnx.ml") {
-            let shown: String = format!("{}:{op}", node.domain).chars().take(80).collect();
-            return Ok(Some(format!("{} (not of the ONNX standard)", shown.escape_debug())));
+            let shown = shown(format!("{}:{op}", node.domain).as_bytes());
+            return Ok(Some(format!("{shown} (not of the ONNX standard)")));
+        }
+        if sizes::asks(node, types) {
+            return Ok(Some(format!("{op} to a size that the request gives")));
         }
         if !node.domain.is_empty() || !matches!(op.as_str(), "Div" | "Mod") {
             return Ok(None);
@@ -190,6 +211,13 @@ impl<'a> Node<'a> {
         all.any(is_graph)
     }
 
+    /// True where an attribute is what the caller of the function gives it: what stands here says nothing then.
+    fn is_given(&self) -> bool {
+        let is_reference = |field: Field<'_>| field.number == 21;
+        let mut all = self.attributes.iter().flat_map(|attribute| fields(attribute).flatten());
+        all.any(is_reference)
+    }
+
     fn attribute(&self, name: &[u8]) -> Option<&'a [u8]> {
         let is_it = |attribute: &&&[u8]| one(attribute, 1).is_ok_and(|found| found == Some(name));
         self.attributes.iter().find(is_it).copied()
@@ -197,6 +225,12 @@ impl<'a> Node<'a> {
 
     /// Takes note of what is known of the outputs.
     fn give(&self, types: &mut Types<'a>) -> Result<(), ScanError> {
+        if sizes::is_settled(self, types) {
+            types.settled.extend(self.outputs.iter().copied());
+        }
+        if self.is_given() {
+            return Ok(());
+        }
         let is_known = |at: usize| self.inputs.get(at).is_some_and(|name| types.floats.contains(name));
         let op = self.op.as_str();
         let (first, others) = if !self.domain.is_empty() {
@@ -313,30 +347,38 @@ fn divides_safely(tensor: &[u8]) -> Result<bool, ScanError> {
         _ => return Ok(false),
     };
     let ones = u64::MAX >> (64 - 8 * bytes);
-    let mut numbers = Vec::new();
+    let is_safe = |number: u64| number & ones != 0 && number & ones != ones;
+    let mut found = false;
     for field in fields(tensor) {
         let field = field?;
-        match (field.number, field.value) {
-            (5 | 7 | 11, value) => push_ints(&mut numbers, value)?,
-            (9, Value::Bytes(raw)) => numbers.extend(raw.chunks(bytes).map(little_endian)),
+        let all_safe = match (field.number, field.value) {
+            (5 | 7 | 11, Value::Varint(number)) => is_safe(number),
+            (5 | 7 | 11, Value::Bytes(mut packed)) => {
+                while !packed.is_empty() {
+                    if !is_safe(varint(&mut packed)?) {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            (9, Value::Bytes(raw)) => !raw.is_empty() && raw.chunks(bytes).map(little_endian).all(is_safe),
             // Elsewhere.
-            (13 | 14, _) => return Ok(false),
-            _ => {}
+            (13 | 14, _) => false,
+            _ => continue,
+        };
+        if !all_safe {
+            return Ok(false);
         }
+        found = true;
     }
-    let is_safe = |number: &i64| {
-        let bits = number.cast_unsigned() & ones;
-        bits != 0 && bits != ones
-    };
-    Ok(!numbers.is_empty() && numbers.iter().all(is_safe))
+    Ok(found)
 }
 
-fn little_endian(bytes: &[u8]) -> i64 {
-    let number = bytes
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes
         .iter()
         .rev()
-        .fold(0u64, |number, byte| number << 8 | u64::from(*byte));
-    number.cast_signed()
+        .fold(0u64, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

@@ -166,3 +166,18 @@ pub(super) fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
     put_varint(out, number << 3);
     put_varint(out, value);
 }
+
+/// Longest text of a file that a sentence repeats.
+const LONGEST_SHOWN: usize = 80;
+
+/// A name of the file as it may stand in a log, on a terminal or in a reply: short, and nothing that acts there.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let head = bytes.get(..bytes.len().min(LONGEST_SHOWN * 4)).unwrap_or_default();
+    text(head).chars().filter(|&c| !acts(c)).take(LONGEST_SHOWN).collect()
+}
+
+/// True for characters that a terminal or a reader of logs obeys instead of showing them: controls, line ends of
+/// Unicode, and those that turn the direction of the text around them.
+pub(super) fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

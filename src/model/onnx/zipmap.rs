@@ -12,6 +12,9 @@ use super::{Classes, ScanError, scan};
 /// `TensorProto.FLOAT`, the only type that ZipMap takes: a file in which it gets another is as invalid after the cut.
 const FLOAT: u64 = 1;
 
+/// Far more than any classifier has outputs.
+const MAX_ZIPMAPS: usize = 64;
+
 /// One ZipMap node.
 struct ZipMap {
     input: Vec<u8>,
@@ -61,6 +64,12 @@ fn edit_graph(graph: &[u8]) -> Result<Option<Vec<u8>>, ScanError> {
         let field = field?;
         if let Some(zipmap) = field.bytes(1).map(zipmap).transpose()?.flatten() {
             cut.push(zipmap);
+            // Each is looked for among all outputs.
+            if cut.len() > MAX_ZIPMAPS {
+                return Err(ScanError(format!(
+                    "it has more than {MAX_ZIPMAPS} ZipMap nodes: export with zipmap=False"
+                )));
+            }
         }
         if let Some(output) = field.bytes(12) {
             outputs.push(name_of(output)?);

@@ -30,6 +30,7 @@ fn value(name: &str, kind: u64) -> Vec<u8> {
 fn weight(name: &str, kind: u64, raw: &[u8]) -> Vec<u8> {
     let mut out = message(&[(8, name.as_bytes()), (9, raw)]);
     put_number(&mut out, 2, kind);
+    put_number(&mut out, 1, raw.len() as u64 / 8);
     out
 }
 
@@ -101,6 +102,61 @@ fn control_flow_and_operators_from_elsewhere_are_named() {
             "com.microsoft:FastGelu (not of the ONNX standard)"
         ]
     );
+}
+
+#[test]
+fn a_size_is_harmless_only_where_it_stands_in_the_file_or_follows_from_shapes() {
+    let x = value("x", FLOAT);
+    let (shape, two) = (node("Shape", &["x"], &["s"]), weight("two", INT64, &2i64.to_le_bytes()));
+    let twice = node("Mul", &["s", "two"], &["t"]);
+    let cast = node("Cast", &["x"], &["c"]);
+    let mixed = node("Mul", &["s", "c"], &["t"]);
+    let by = |size: &str| node("Expand", &["x", size], &["y"]);
+    assert_eq!(hazards(&[(11, &x), (5, &two), (1, &by("two"))]), [""; 0]);
+    assert_eq!(
+        hazards(&[(11, &x), (5, &two), (1, &shape), (1, &twice), (1, &by("t"))]),
+        [""; 0]
+    );
+    for graph in [
+        &[(11, &x), (1, &cast), (1, &by("c"))][..],
+        &[(11, &x), (1, &shape), (1, &cast), (1, &mixed), (1, &by("t"))],
+        // A caller may replace it.
+        &[(11, &x), (11, &value("two", INT64)), (5, &two), (1, &by("two"))],
+        &[(11, &x), (1, &node("Range", &["one", "x", "one"], &["y"]))],
+    ] {
+        let graph: Vec<(u64, &[u8])> = graph.iter().map(|(number, part)| (*number, part.as_slice())).collect();
+        let found = hazards(&graph);
+        assert!(
+            found.len() == 1 && found[0].contains("a size that the request gives"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_caller_of_a_function_gives_is_not_taken_from_where_it_does_not_stand() {
+    let cast = |reference: bool| {
+        let mut to = message(&[(1, b"to")]);
+        put_number(&mut to, 3, FLOAT);
+        if reference {
+            put_bytes(&mut to, 21, b"kind");
+        }
+        let mut cast = node("Cast", &["a"], &["f"]);
+        put_bytes(&mut cast, 5, &to);
+        let function = message(&[
+            (1, b"mine"),
+            (10, b"my"),
+            (7, &cast),
+            (7, &node("Div", &["f", "b"], &["q"])),
+        ]);
+        let mut model = Vec::new();
+        put_number(&mut model, 1, 8);
+        put_bytes(&mut model, 7, &[]);
+        put_bytes(&mut model, 25, &function);
+        scan(&model).unwrap().hazard().map(str::to_owned)
+    };
+    assert_eq!(cast(false), None);
+    assert_eq!(cast(true).as_deref(), Some("Div of integers"));
 }
 
 #[test]
