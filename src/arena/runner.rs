@@ -14,7 +14,7 @@ use super::channel::{Channel, ChannelError};
 use super::sandbox::{self, RunnerLimits};
 use super::wire::{Loaded, Reply, Request};
 use crate::model::runtime;
-use crate::model::session::Session;
+use crate::model::session::{Optimization, Session, SessionOptions};
 
 /// Runs until the parent closes the channel. `args` are those after `runner`.
 #[must_use]
@@ -94,7 +94,11 @@ fn serve(mut channel: Channel) -> ExitCode {
 fn answer(request: Request, session: &mut Option<Session>) -> Reply {
     match request {
         Request::Ping => Reply::Pong,
-        Request::Load { path, threads } => match Session::load(&path, threads as usize) {
+        Request::Load {
+            path,
+            threads,
+            optimization,
+        } => match Session::load_with(&path, &options(threads, optimization), None) {
             Ok(loaded) => {
                 let reply = Loaded {
                     signature: loaded.signature().clone(),
@@ -121,6 +125,13 @@ fn answer(request: Request, session: &mut Option<Session>) -> Reply {
                 Err(reason) => Reply::RunFailed { seq, cpu_ns, reason },
             }
         }
+    }
+}
+
+fn options(threads: u32, optimization: Optimization) -> SessionOptions {
+    SessionOptions {
+        optimization,
+        ..SessionOptions::threads(threads as usize)
     }
 }
 

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use self::bytes::{Cursor, put_len, put_tensors};
+use crate::model::session::Optimization;
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
 
@@ -37,6 +38,8 @@ pub enum Request {
         path: PathBuf,
         /// Intra-op threads.
         threads: u32,
+        /// How far the graph is rewritten.
+        optimization: Optimization,
     },
     /// Run the loaded model.
     Run {
@@ -121,9 +124,14 @@ impl Request {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ping => out.push(1),
-            Self::Load { path, threads } => {
+            Self::Load {
+                path,
+                threads,
+                optimization,
+            } => {
                 out.push(2);
                 out.extend_from_slice(&threads.to_le_bytes());
+                out.push(*optimization as u8);
                 put_text(out, path.as_os_str().as_bytes());
             }
             Self::Run { seq, outputs, inputs } => {
@@ -143,6 +151,7 @@ impl Request {
             1 => Self::Ping,
             2 => Self::Load {
                 threads: cursor.u32()?,
+                optimization: cursor.choice(&Optimization::EVERY)?,
                 path: PathBuf::from(OsString::from_vec(cursor.block()?.to_vec())),
             },
             3 => Self::Run {

@@ -104,8 +104,9 @@ proptest! {
         inputs in vec(tensor(), 0..4),
         path in "/[a-zü/]{0,20}",
         threads in any::<u32>(),
+        optimization in prop::sample::select(&Optimization::EVERY[..]),
     ) {
-        let load = Request::Load { path: path.into(), threads };
+        let load = Request::Load { path: path.into(), threads, optimization };
         for request in [Request::Ping, load, Request::Run { seq, outputs, inputs }] {
             let mut out = Vec::new();
             request.encode(&mut out);
