@@ -17,6 +17,7 @@ mod repository;
 mod reread;
 mod restore;
 mod roles;
+mod trip;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ pub(crate) use roles::file_of;
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
-use crate::champion::Released;
+use crate::champion::{Released, Trip};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::intake::settle::Settler;
@@ -45,6 +46,7 @@ use crate::intake::watch::Watch;
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
+use crate::score::ModelNo;
 use crate::served::Served;
 use keeper::Keeper;
 use pulse::Beat;
@@ -82,6 +84,7 @@ pub struct Repository {
 pub struct Control {
     requests: Sender<Request>,
     repository: Sender<Repository>,
+    trips: Sender<(ModelNo, Trip)>,
     alive: Option<Sender<()>>,
     pulse: Pulse,
     join: Option<JoinHandle<()>>,
@@ -114,9 +117,10 @@ impl Control {
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let (requests, queue) = bounded(64);
         let (repository, repository_queue) = bounded(64);
+        let (trips, tripped) = bounded(16);
         let (alive, stop) = bounded(0);
         let restored = Arc::clone(&parts.restored);
-        let mut thread = Thread::new(parts, (queue, repository_queue), stop)?;
+        let mut thread = Thread::new(parts, (queue, repository_queue, tripped), stop)?;
         let pulse = thread.pulse.clone();
         let beat = Beat(pulse.clone());
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -128,6 +132,7 @@ impl Control {
         Ok(Self {
             requests,
             repository,
+            trips,
             alive: Some(alive),
             pulse,
             join: Some(join),
@@ -144,6 +149,12 @@ impl Control {
     #[must_use]
     pub fn repository(&self) -> Sender<Repository> {
         self.repository.clone()
+    }
+
+    /// The way for the word that a champion fails too often.
+    #[must_use]
+    pub fn trips(&self) -> Sender<(ModelNo, Trip)> {
+        self.trips.clone()
     }
 
     /// Whether control and everybody it hears from runs, for readiness.
@@ -183,6 +194,7 @@ struct Thread {
     decisions: Receiver<Verdicted>,
     requests: Receiver<Request>,
     repository: Receiver<Repository>,
+    tripped: Receiver<(ModelNo, Trip)>,
     stop: Receiver<()>,
     pulse: Pulse,
     spawner: Spawner,
@@ -229,7 +241,7 @@ pub enum StartError {
 impl Thread {
     fn new(
         parts: Parts,
-        (requests, repository): (Receiver<Request>, Receiver<Repository>),
+        (requests, repository, tripped): (Receiver<Request>, Receiver<Repository>, Receiver<(ModelNo, Trip)>),
         stop: Receiver<()>,
     ) -> Result<Self, StartError> {
         let Parts {
@@ -258,6 +270,7 @@ impl Thread {
             decisions,
             requests,
             repository,
+            tripped,
             stop,
             pulse: Pulse::default(),
             spawner,
@@ -294,6 +307,10 @@ impl Thread {
                     Ok(Repository { model, load, reply }) => drop(reply.send(self.repository(&model, load))),
                     Err(_) => self.repository = never(),
                 },
+                recv(self.tripped) -> word => match word {
+                    Ok((model, trip)) => self.trip(model, &trip),
+                    Err(_) => self.tripped = never(),
+                },
                 recv(self.decisions) -> got => {
                     if let Some(decided) = self.pulse.heard(&mut self.decisions, got, "recorder") {
                         self.carry_out(decided);
@@ -316,7 +333,10 @@ impl Thread {
         }
         for keeper in self.keepers.values_mut() {
             keeper.stop_runners();
+            // Nobody asks any more: processes that answered end with the slot.
+            self.released.take(keeper.served.slot.close());
         }
+        self.released.sweep();
     }
 
     fn wake_at(&self) -> Instant {

@@ -152,12 +152,7 @@ impl RunnerClient {
         cpu_limit: Duration,
         wall_limit: Duration,
     ) -> Result<Loaded, RunnerFault> {
-        self.load_with(
-            path,
-            &SessionOptions::threads(threads as usize),
-            cpu_limit,
-            wall_limit,
-        )
+        self.load_with(path, &SessionOptions::threads(threads as usize), cpu_limit, wall_limit)
     }
 
     /// The same, to compute as these options say; a runner computes on the processor, whatever the providers are.
@@ -245,7 +240,9 @@ impl RunnerClient {
 
     fn read(&mut self, reply: Result<Reply, WireError>, pending: &Pending) -> Result<Vec<Tensor>, RunnerFault> {
         match reply {
-            Ok(Reply::Ran { seq, outputs, .. }) if seq == pending.seq && outputs.len() == pending.outputs => Ok(outputs),
+            Ok(Reply::Ran { seq, outputs, .. }) if seq == pending.seq && outputs.len() == pending.outputs => {
+                Ok(outputs)
+            }
             Ok(Reply::RunFailed { seq, reason, .. }) if seq == pending.seq => Err(RunnerFault::Model(reason)),
             Ok(other) => Err(self.unasked(&other)),
             Err(error) => Err(self.bury(RunnerFault::Protocol(error.to_string()))),

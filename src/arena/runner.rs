@@ -64,8 +64,9 @@ fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
     }
     // It was started as /proc/self/exe, and "exe" tells nobody in a list of processes or in the kernel's log who it is.
     let _ = std::fs::write("/proc/self/comm", "dethrone-runner");
-    // The kernel's first choice when memory runs out. Before `undumpable`, which takes the file away from us.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // The kernel's first choice when memory runs out, shadows before whoever answers clients, and these before the gateway.
+    // Before `undumpable`, which takes the file away from us.
+    let _ = std::fs::write("/proc/self/oom_score_adj", if limits.idle { "1000" } else { "500" });
     sandbox::undumpable()
 }
 

@@ -109,14 +109,17 @@ pub fn encode_tensors(out: &mut Vec<u8>, tensors: &[Tensor]) {
     put_tensors(out, tensors);
 }
 
-/// Reads what [`encode_tensors`] wrote.
+/// Reads what one or several calls of [`encode_tensors`] wrote.
 ///
 /// # Errors
 /// What is wrong with the bytes.
 pub fn decode_tensors(bytes: &[u8]) -> Result<Vec<Tensor>, WireError> {
     let mut cursor = Cursor(bytes);
-    let tensors = cursor.tensors()?;
-    cursor.end(tensors)
+    let mut tensors = cursor.tensors()?;
+    while !cursor.0.is_empty() {
+        tensors.extend(cursor.tensors()?);
+    }
+    Ok(tensors)
 }
 
 impl Request {

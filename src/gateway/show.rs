@@ -181,7 +181,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         })
     });
     let loaded = served.slot.load().map(|c| c.loaded()).unwrap_or_default();
-    let executions: HashMap<VersionNo, Value> = loaded.iter().map(|l| (l.info.no, l.execution.view())).collect();
+    let executions: HashMap<VersionNo, Value> = loaded.iter().map(|l| (l.info.no, l.view())).collect();
     // Of a name that was dropped several times, the newest version stands for it.
     let newest = |v: &&VersionRow| {
         !moment
@@ -212,7 +212,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "waiting_for": if served.slot.load().is_some() { Value::Null } else { json!(**served.waiting_for.load()) },
         "stand_in": stand_in(served),
         "hold": moment.row.hold,
-        "alarm": moment.alarm,
+        "alarm": served.alarm().or_else(|| moment.alarm.clone()),
         "policy": policy(served, moment),
         "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
@@ -295,7 +295,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "coverage": coverage,
         "rewards": rewards(v, moment),
         "lineage": lineage,
-        // Of those that run inside the gateway; a challenger's runner has one session on one thread.
+        // Of those that answer; a challenger's runner has one session on one thread.
         "execution": execution,
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,
