@@ -119,7 +119,7 @@ impl Window {
             clippy::cast_precision_loss,
             reason = "a share of 10,000 rows"
         )]
-        let most_uncovered = ((1.0 - min_coverage).clamp(0.0, 1.0) * WINDOW as f64).ceil() as u64 + MOST_FAILED;
+        let most_uncovered = ((1.0 - min_coverage).clamp(0.0, 1.0) * WINDOW as f64).round() as u64 + MOST_FAILED;
         let rows = rows.saturating_sub(self.from);
         let why = if failed >= MOST_FAILED {
             format!(

@@ -186,6 +186,10 @@ impl Thread {
     /// decision and is shown; where nothing is recorded yet there is none.
     fn timed(&self, model: &str, incoming: &Loaded, cause: &Cause) -> Cause {
         let mut cause = cause.clone();
+        // Who has answered before need not be timed, and an emergency does not wait.
+        if cause.kind == Swap::Rollback || incoming.execution.timed.get().is_some() {
+            return cause;
+        }
         let Some(rows) = self.recorded_rows(model).map(Arc::new) else {
             return cause;
         };
@@ -194,7 +198,7 @@ impl Thread {
             return cause;
         };
         tracing::info!(model, version = incoming.info.name, ?timed, "timed on recorded rows");
-        // Of a version that was timed before, the first figure stays.
+        // Nobody else times it.
         let _ = incoming.execution.timed.set(timed);
         let basis = cause.basis.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let mut basis = basis.unwrap_or_else(|| serde_json::json!({}));

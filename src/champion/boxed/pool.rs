@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::ProcessSpec;
 use super::killers::Killers;
-use crate::arena::client::Interrupter;
+use crate::arena::client::{Interrupter, Pending};
 use crate::arena::{RunnerClient, RunnerFault, RunnerSpec};
 use crate::model::session::SessionOptions;
 use crate::model::tensor::Tensor;
@@ -112,16 +112,40 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Seat {
     runner: Option<RunnerClient>,
+    /// It was asked and has not answered: nobody else may have it.
+    is_busy: bool,
     shared: Arc<Shared>,
 }
 
 impl Seat {
+    fn new(runner: RunnerClient, shared: &Arc<Shared>) -> Self {
+        Self {
+            runner: Some(runner),
+            is_busy: false,
+            shared: Arc::clone(shared),
+        }
+    }
+
     pub(super) fn runner(&mut self) -> Option<&mut RunnerClient> {
         self.runner.as_mut()
     }
 
+    /// Asks for a run of so many rows.
+    pub(super) fn ask(&mut self, inputs: &[Tensor], outputs: &[usize], rows: usize) -> Result<Pending, RunnerFault> {
+        let spec = &self.shared.spec;
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let cpu = spec.cpu_limit + ProcessSpec::PER_ROW.saturating_mul(rows);
+        let gone = || RunnerFault::Down("it has ended".into());
+        let runner = self.runner.as_mut().ok_or_else(gone)?;
+        let asked = runner.ask(inputs, outputs, cpu, spec.wall_limit);
+        // What is too large to be sent leaves it as it was.
+        self.is_busy = !matches!(asked, Err(RunnerFault::Model(_)));
+        asked
+    }
+
     /// The run was answered: the next death is not for want of a process that can.
-    pub(super) fn has_answered(&self) {
+    pub(super) fn has_answered(&mut self) {
+        self.is_busy = false;
         if !self.shared.answered.load(Ordering::Relaxed) {
             self.shared.answered.store(true, Ordering::Relaxed);
         }
@@ -139,6 +163,7 @@ impl Seat {
         shared.work.notify_one();
         // This loan goes on with the spare.
         self.runner = state.take_spare();
+        self.is_busy = false;
         if self.runner.is_some() {
             return Some(self);
         }
@@ -156,6 +181,12 @@ impl Drop for Seat {
         if state.closed {
             drop(state);
             // The runner is ended here.
+            return;
+        }
+        if self.is_busy {
+            state.bury(runner);
+            drop(state);
+            self.shared.work.notify_one();
             return;
         }
         state.free.push(runner);
@@ -178,10 +209,7 @@ impl Shared {
         let mut state = this.state();
         let runner = state.free.pop()?;
         state.lent += 1;
-        Some(Seat {
-            runner: Some(runner),
-            shared: Arc::clone(this),
-        })
+        Some(Seat::new(runner, this))
     }
 
     /// A free process, as soon as there is one.
@@ -193,10 +221,7 @@ impl Shared {
             }
             if let Some(runner) = state.free.pop() {
                 state.lent += 1;
-                return Some(Seat {
-                    runner: Some(runner),
-                    shared: Arc::clone(this),
-                });
+                return Some(Seat::new(runner, this));
             }
             let left = until.checked_duration_since(Instant::now())?;
             state.waiting += 1;
@@ -252,7 +277,10 @@ impl Shared {
             if starts || !graves.is_empty() {
                 return Some((graves, starts));
             }
-            let timeout = rest_until.map_or(LOOK, |end| end.saturating_duration_since(Instant::now()).min(LOOK));
+            let timeout = match rest_until {
+                Some(end) if rests => end.saturating_duration_since(Instant::now()).min(LOOK),
+                _ => LOOK,
+            };
             state = self
                 .work
                 .wait_timeout(state, timeout.max(Duration::from_millis(1)))

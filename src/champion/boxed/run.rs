@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ProcessSpec;
 use super::pool::{Pool, Seat, Shared};
 use crate::arena::RunnerFault;
 use crate::arena::client::Pending;
@@ -85,21 +84,6 @@ impl Worker {
     }
 }
 
-fn ask(
-    spec: &ProcessSpec,
-    seat: &mut Seat,
-    inputs: &[Tensor],
-    outputs: &[usize],
-    rows: usize,
-) -> Result<Pending, RunnerFault> {
-    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-    let cpu = spec.cpu_limit + ProcessSpec::PER_ROW.saturating_mul(rows);
-    match seat.runner() {
-        Some(runner) => runner.ask(inputs, outputs, cpu, spec.wall_limit),
-        None => Err(RunnerFault::Down("it has ended".into())),
-    }
-}
-
 fn none() -> RunError {
     RunError("the processes that run it have ended, and no other was there in time: try again".into())
 }
@@ -111,7 +95,7 @@ impl Run for Worker {
             Some(resume) => *resume,
             None => {
                 let mut seat = Shared::take(&self.shared, until).ok_or_else(none)?;
-                let asked = ask(&self.shared.spec, &mut seat, inputs, outputs, rows);
+                let asked = seat.ask(inputs, outputs, rows);
                 Resume { seat, asked }
             }
         };
@@ -136,7 +120,7 @@ impl Run for Worker {
                 }));
             }
             seat = seat.replace(&fault, until).ok_or_else(none)?;
-            asked = ask(&self.shared.spec, &mut seat, inputs, outputs, rows);
+            asked = seat.ask(inputs, outputs, rows);
         }
         Err(none())
     }
@@ -198,7 +182,7 @@ impl Run for Quick {
             return Err(elsewhere());
         }
         self.ran = true;
-        let asked = ask(&self.shared.spec, &mut seat, inputs, outputs, rows);
+        let asked = seat.ask(inputs, outputs, rows);
         if let (Ok(pending), Some(runner)) = (&asked, seat.runner()) {
             match runner.glance(pending, GLANCE) {
                 Some(Ok(results)) => {
@@ -207,6 +191,7 @@ impl Run for Quick {
                     return Ok(results);
                 }
                 Some(Err(RunnerFault::Model(why))) => {
+                    seat.has_answered();
                     self.seat = Some(seat);
                     return Err(RunError(why));
                 }
