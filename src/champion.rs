@@ -5,11 +5,14 @@
 //! the writer arranges to be a thread away from the requests. Leaves to others: building and warming (`control`).
 
 mod answer;
+mod boxed;
 mod crew;
 mod execution;
 mod loaded;
 mod pace;
 mod queue;
+mod time;
+mod tripwire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +21,12 @@ use arc_swap::ArcSwapOption;
 
 use answer::Which;
 pub use answer::{Answer, Question, RowAnswer, ask_runner};
+pub use boxed::ProcessSpec;
 pub use execution::{Execution, Mode, Sharing};
 pub use loaded::{Loaded, VersionInfo};
 pub use pace::Probe;
+pub use time::Timed;
+pub use tripwire::{Faults, Trip, Tripwire};
 
 /// Who answers, and who stands by for the rows that it cannot.
 #[derive(Debug)]

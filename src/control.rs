@@ -18,6 +18,7 @@ mod repository;
 mod reread;
 mod restore;
 mod roles;
+mod trip;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +38,7 @@ pub(crate) use roles::file_of;
 use crate::admission::probe::ProbeSettings;
 use crate::admission::{Admission, Examiner, Finding};
 use crate::arena::{RunnerEvent, Spawner};
-use crate::champion::Released;
+use crate::champion::{Released, Trip};
 use crate::config::ServerConfig;
 use crate::container::{Limits, Pressure};
 use crate::error::Error;
@@ -47,6 +48,7 @@ use crate::intake::watch::Watch;
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
+use crate::score::ModelNo;
 use crate::served::Served;
 use budget::Budget;
 use keeper::Keeper;
@@ -85,6 +87,7 @@ pub struct Repository {
 pub struct Control {
     requests: Sender<Request>,
     repository: Sender<Repository>,
+    trips: Sender<(ModelNo, Trip)>,
     alive: Option<Sender<()>>,
     pulse: Pulse,
     join: Option<JoinHandle<()>>,
@@ -121,9 +124,10 @@ impl Control {
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let (requests, queue) = bounded(64);
         let (repository, repository_queue) = bounded(64);
+        let (trips, tripped) = bounded(16);
         let (alive, stop) = bounded(0);
         let restored = Arc::clone(&parts.restored);
-        let mut thread = Thread::new(parts, (queue, repository_queue), stop)?;
+        let mut thread = Thread::new(parts, (queue, repository_queue, tripped), stop)?;
         let pulse = thread.pulse.clone();
         let beat = Beat(pulse.clone());
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -135,6 +139,7 @@ impl Control {
         Ok(Self {
             requests,
             repository,
+            trips,
             alive: Some(alive),
             pulse,
             join: Some(join),
@@ -151,6 +156,12 @@ impl Control {
     #[must_use]
     pub fn repository(&self) -> Sender<Repository> {
         self.repository.clone()
+    }
+
+    /// The way for the word that a champion fails too often.
+    #[must_use]
+    pub fn trips(&self) -> Sender<(ModelNo, Trip)> {
+        self.trips.clone()
     }
 
     /// Whether control and everybody it hears from runs, for readiness.
@@ -190,6 +201,7 @@ struct Thread {
     decisions: Receiver<Verdicted>,
     requests: Receiver<Request>,
     repository: Receiver<Repository>,
+    tripped: Receiver<(ModelNo, Trip)>,
     stop: Receiver<()>,
     pulse: Pulse,
     spawner: Spawner,
@@ -239,7 +251,7 @@ pub enum StartError {
 impl Thread {
     fn new(
         parts: Parts,
-        (requests, repository): (Receiver<Request>, Receiver<Repository>),
+        (requests, repository, tripped): (Receiver<Request>, Receiver<Repository>, Receiver<(ModelNo, Trip)>),
         stop: Receiver<()>,
     ) -> Result<Self, StartError> {
         let Parts {
@@ -274,6 +286,7 @@ impl Thread {
             decisions,
             requests,
             repository,
+            tripped,
             stop,
             pulse: Pulse::default(),
             spawner,
@@ -312,6 +325,10 @@ impl Thread {
                     Ok(Repository { model, load, reply }) => drop(reply.send(self.repository(&model, load))),
                     Err(_) => self.repository = never(),
                 },
+                recv(self.tripped) -> word => match word {
+                    Ok((model, trip)) => self.trip(model, &trip),
+                    Err(_) => self.tripped = never(),
+                },
                 recv(self.decisions) -> got => {
                     if let Some(decided) = self.pulse.heard(&mut self.decisions, got, "recorder") {
                         self.carry_out(decided);
@@ -334,7 +351,10 @@ impl Thread {
         }
         for keeper in self.keepers.values_mut() {
             keeper.stop_runners();
+            // Nobody asks any more: processes that answered end with the slot.
+            self.released.take(keeper.served.slot.close());
         }
+        self.released.sweep();
     }
 
     fn wake_at(&self) -> Instant {

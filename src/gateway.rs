@@ -19,7 +19,7 @@ pub use parts::{Running, StartError, start};
 
 use crate::arena::confine::Sandbox;
 use crate::batch::Batch;
-use crate::champion::{Answer, Champion, Question, RowAnswer, VersionInfo};
+use crate::champion::{Answer, Champion, Question, RowAnswer, Trip, VersionInfo};
 use crate::container::{Limits, Pressure};
 use crate::control::{self, Act, Models, Pulse};
 use crate::decode::{Item, Keys, clip};
@@ -30,7 +30,7 @@ use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::protocol::{Action, ItemStatus, Order};
 use crate::recorder::{Recorder, StorageError};
-use crate::score::Score;
+use crate::score::{ModelNo, Score};
 use crate::served::{Pinnable, Served};
 use crate::time::now_ms;
 
@@ -48,6 +48,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     acts: Sender<control::Request>,
     repository: Sender<control::Repository>,
+    trips: Sender<(ModelNo, Trip)>,
     pulse: Pulse,
     pins: bool,
     /// What holds the runners; `None` where none could be asked.
@@ -315,12 +316,21 @@ impl Backend for Gateway {
             deadline: ask.deadline,
         };
         let answer = champion.answer(question).await;
+        let fallbacks = answer.as_ref().map_or(0, |answer| {
+            answer.rows.iter().filter(|row| row.fallback.is_some()).count()
+        });
+        let is_refused = answer.as_ref().is_err_and(|error| error.kind == Kind::NoAnswer);
+        if (fallbacks > 0 || is_refused)
+            && let Some(trip) = model.trip(&champion)
+        {
+            // Where it finds no room it shows as an alarm all the same.
+            let _ = self.trips.try_send((model.no, trip));
+        }
         // Counted, not recorded: the client has no id, so that no label can come, and without one a row is no evidence.
-        if answer.as_ref().is_err_and(|error| error.kind == Kind::NoAnswer) {
+        if is_refused {
             model.metrics.no_answer.increment(1);
         }
         let answer = answer?;
-        let fallbacks = answer.rows.iter().filter(|row| row.fallback.is_some()).count();
         if fallbacks > 0 {
             model.metrics.fallbacks.increment(fallbacks as u64);
         }

@@ -55,14 +55,15 @@
 //! - A label is acknowledged after it and its row are on disk; a promotion is on disk before it is visible
 //!   ([`recorder`]).
 //! - The judge sees no clock and no randomness: the same pairs and events give the same verdicts, bit for bit ([`judge`]).
-//! - A model file is loaded in a child process first; challengers never run anywhere else ([`admission`], [`arena`]).
+//! - A model file is loaded in a child process first; challengers never run anywhere else ([`admission`], [`arena`]), and
+//!   a champion whose operators may bring a process down runs in processes of its own ([`champion`]).
 //! - The gateway opens no connection; ONNX Runtime's telemetry is off before the library loads
 //!   ([`model::runtime`]).
 //!
 //! # Threads
 //!
 //! Async workers serve requests and run fast models in place; a slow version has threads of its own. `recorder` owns the ledger and the judges. `control` owns
-//! roles and slots. `admission` examines files one at a time. `spawner` starts child processes (they die with the thread
+//! roles and slots; a champion that runs in processes has a thread that keeps a spare. `admission` examines files one at a time. `spawner` starts child processes (they die with the thread
 //! that started them, so it must be one that lives). Each challenger has a driver thread and a process. Control may
 //! call the recorder and wait; the recorder never waits for anybody: decisions that find no room stay with it.
 

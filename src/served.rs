@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::arena::Challenger;
 use crate::batch::{Carried, Schema};
-use crate::champion::{Slot, VersionInfo};
+use crate::champion::{Champion, Faults, Slot, Trip, Tripwire, VersionInfo};
 use crate::config::{self, ModelConfig};
 use crate::decode::{Form, Missing, Rules, Unknown};
 use crate::http::backend;
@@ -84,6 +84,9 @@ pub struct Pinnable {
     pub challenger: Arc<Challenger>,
 }
 
+/// What is counted of a version, whatever its settings and its role.
+type Counted = (Arc<Counters>, Arc<Faults>);
+
 /// ln wealth of each challenger, for scrapes.
 pub type Evidence = Arc<ArcSwap<Vec<(VersionNo, f64)>>>;
 
@@ -116,7 +119,9 @@ pub struct Served {
     pub version_faults: ArcSwap<BTreeMap<String, String>>,
     /// Why nothing is judged although the settings do not say so.
     pub mode_reason: ArcSwap<Option<String>>,
-    counters: Mutex<HashMap<VersionNo, Arc<Counters>>>,
+    counters: Mutex<HashMap<VersionNo, Counted>>,
+    /// Says when the champion fails too often.
+    pub tripwire: Tripwire,
     /// Written by the recorder.
     pub evidence: Evidence,
     /// Handles made once.
@@ -142,6 +147,7 @@ impl Served {
             version_faults: ArcSwap::default(),
             mode_reason: ArcSwap::default(),
             counters: Mutex::default(),
+            tripwire: Tripwire::default(),
             evidence: Arc::default(),
             metrics,
         }
@@ -150,9 +156,36 @@ impl Served {
 
 impl Served {
     /// The counters of a version, which outlive its settings and its roles.
-    pub fn counters(&self, no: VersionNo) -> Arc<Counters> {
+    pub fn counters(&self, no: VersionNo) -> (Arc<Counters>, Arc<Faults>) {
         let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(no).or_default())
+        all.entry(no).or_default().clone()
+    }
+
+    /// A champion begins to answer: it is watched anew.
+    pub fn watch(&self, champion: &Champion) {
+        let faults = &champion.version.info.faults;
+        self.tripwire.begin(champion.epoch, self.carried.rows(), faults);
+    }
+
+    /// Why the champion should not go on, once; to be asked after a row failed.
+    pub fn trip(&self, champion: &Champion) -> Option<Trip> {
+        let (rows, faults) = (self.carried.rows(), &champion.version.info.faults);
+        self.tripwire.look(champion.epoch, rows, faults, self.min_coverage())
+    }
+
+    /// The same while it lasts.
+    pub fn alarm(&self) -> Option<String> {
+        let champion = self.slot.load()?;
+        let (rows, faults) = (self.carried.rows(), &champion.version.info.faults);
+        let why = self.tripwire.alarm(champion.epoch, rows, faults, self.min_coverage())?;
+        Some(format!("champion '{}' {why}", champion.version.info.name))
+    }
+
+    fn min_coverage(&self) -> f64 {
+        self.view
+            .load()
+            .as_ref()
+            .map_or(0.0, |view| view.config.policy.min_coverage)
     }
 }
 

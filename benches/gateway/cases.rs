@@ -1,5 +1,6 @@
 //! The cases: which servers, which load, which figure.
 
+mod apart;
 mod recorded;
 mod rest;
 mod shadows;
@@ -93,7 +94,8 @@ fn plain() -> Vec<Case> {
 type Special = fn(&Settings, &mut Report) -> Fallible<()>;
 
 /// The cases that are no plain load.
-const SPECIAL: [(&str, Special); 4] = [
+const SPECIAL: [(&str, Special); 5] = [
+    ("apart", apart::run),
     ("recorded", recorded::run),
     ("shadows", shadows::run),
     ("swaps", swaps::run),

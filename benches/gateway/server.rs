@@ -84,8 +84,18 @@ pub(crate) fn fresh_gateway(
     settings: &Settings,
     versions: u64,
 ) -> Fallible<(Server, tempfile::TempDir)> {
+    fresh_gateway_with(name, settings, versions, "")
+}
+
+/// The same with more lines of `model.toml`.
+pub(crate) fn fresh_gateway_with(
+    name: &'static str,
+    settings: &Settings,
+    versions: u64,
+    toml: &str,
+) -> Fallible<(Server, tempfile::TempDir)> {
     let models = tempfile::tempdir()?;
-    models::lay_down(models.path(), &["logreg"], versions, "")?;
+    models::lay_down(models.path(), &["logreg"], versions, toml)?;
     let probes = body::requests("logreg", Form::Lists, 1);
     let server = gateway(name, &settings.gateway, models.path(), None, &probes[..1])?;
     Ok((server, models))

@@ -120,6 +120,8 @@ impl Channel {
         descriptor: Option<BorrowedFd<'_>>,
         wait: Wait<'_>,
     ) -> Result<(), ChannelError> {
+        // Whatever came before was the answer to something else.
+        self.incoming.clear();
         self.outgoing.clear();
         self.outgoing.extend_from_slice(&[0; HEADER]);
         encode(&mut self.outgoing);
@@ -159,26 +161,40 @@ impl Channel {
     /// The next frame.
     ///
     /// # Errors
-    /// After an error the channel is of no more use.
+    /// After an error the channel is of no more use, but for [`Channel::resume`] after [`ChannelError::GaveUp`].
     pub fn receive(&mut self, wait: Wait<'_>) -> Result<&[u8], ChannelError> {
         self.incoming.clear();
         give_back(&mut self.incoming);
-        let mut end = None;
+        self.resume(wait)
+    }
+
+    /// Waits for the first frame since the last one was sent, or goes on where an earlier call gave up.
+    ///
+    /// # Errors
+    /// As [`Channel::receive`].
+    pub fn resume(&mut self, wait: Wait<'_>) -> Result<&[u8], ChannelError> {
+        let mut end = self.claimed()?;
         while end.is_none_or(|end| self.incoming.len() < end) {
             let missing = end.map_or(FIRST_READ, |end: usize| end - self.incoming.len());
             self.read(missing.min(NEXT_READ), wait)?;
-            if let Some(header) = self.incoming.first_chunk::<HEADER>() {
-                let length = u32::from_le_bytes(*header) as usize;
-                if length > self.max_frame_bytes {
-                    return Err(ChannelError::TooLarge(length));
-                }
-                end = Some(HEADER + length);
-            }
+            end = self.claimed()?;
         }
         if end != Some(self.incoming.len()) {
             return Err(ChannelError::Extra);
         }
         self.incoming.get(HEADER..).ok_or(ChannelError::Closed)
+    }
+
+    /// Where the frame ends, by its own word.
+    fn claimed(&self) -> Result<Option<usize>, ChannelError> {
+        let Some(header) = self.incoming.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*header) as usize;
+        if length > self.max_frame_bytes {
+            return Err(ChannelError::TooLarge(length));
+        }
+        Ok(Some(HEADER + length))
     }
 
     fn read(&mut self, at_most: usize, wait: Wait<'_>) -> Result<(), ChannelError> {
@@ -340,6 +356,17 @@ mod tests {
         theirs.write_all(&(200u32 << 20).to_le_bytes()).unwrap();
         assert_eq!(ours.receive(&mut once()), Err(ChannelError::GaveUp));
         assert!(ours.incoming.capacity() <= 4 * NEXT_READ);
+    }
+
+    #[test]
+    fn what_was_given_up_on_halfway_is_taken_up_again_where_it_was_left() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(&[3, 0, 0, 0, 7]).unwrap();
+        assert_eq!(ours.receive(&mut once()), Err(ChannelError::GaveUp));
+        theirs.write_all(&[8, 9]).unwrap();
+        assert_eq!(ours.resume(&mut Channel::forever).unwrap(), [7, 8, 9]);
+        theirs.write_all(&[1, 0, 0, 0, 5]).unwrap();
+        assert_eq!(ours.receive(&mut Channel::forever).unwrap(), [5]);
     }
 
     #[test]

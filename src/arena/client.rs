@@ -21,7 +21,8 @@ use super::channel::{Channel, ChannelError};
 use super::confine::Confinement;
 use super::parcel::{PackError, Parcel};
 use super::process::{Ending, RunnerProcess};
-use super::wire::{self, Loaded, Reply, Request};
+use super::wire::{self, Loaded, Reply, Request, WireError};
+use crate::model::session::SessionOptions;
 use crate::model::tensor::Tensor;
 
 /// Why there is no answer.
@@ -64,6 +65,14 @@ impl Interrupter {
         // Fails only when the child has closed it already.
         let _ = self.channel.shutdown(Shutdown::Both);
     }
+}
+
+/// A run that was asked for, until it is answered.
+#[derive(Debug)]
+pub struct Pending {
+    seq: u64,
+    outputs: usize,
+    watch: Watch,
 }
 
 /// A runner that can be asked.
@@ -115,10 +124,7 @@ impl RunnerClient {
     /// # Errors
     /// The fault, within `wall`.
     pub fn ping(&mut self, wall: Duration) -> Result<Confinement, RunnerFault> {
-        match self
-            .exchange(|out| Request::Ping.encode(out), None, (wall, wall), false)?
-            .0
-        {
+        match self.exchange(|out| Request::Ping.encode(out), None, (wall, wall))? {
             Reply::Pong { confinement } => Ok(confinement),
             other => Err(self.unasked(&other)),
         }
@@ -156,7 +162,21 @@ impl RunnerClient {
         cpu_limit: Duration,
         wall_limit: Duration,
     ) -> Result<Loaded, RunnerFault> {
-        self.threads = threads.max(1);
+        self.load_with(path, &SessionOptions::threads(threads as usize), cpu_limit, wall_limit)
+    }
+
+    /// The same, to compute as these options say; a runner computes on the processor, whatever the providers are.
+    ///
+    /// # Errors
+    /// As [`RunnerClient::load`].
+    pub fn load_with(
+        &mut self,
+        path: &Path,
+        options: &SessionOptions,
+        cpu_limit: Duration,
+        wall_limit: Duration,
+    ) -> Result<Loaded, RunnerFault> {
+        self.threads = u32::try_from(options.threads).unwrap_or(u32::MAX).max(1);
         let parcel = Parcel::pack(path).map_err(|error| match error {
             PackError::Model(reason) => RunnerFault::Model(reason),
             PackError::System(_) => RunnerFault::Down(error.to_string()),
@@ -164,12 +184,10 @@ impl RunnerClient {
         let request = Request::Load {
             slips: parcel.slips().to_vec(),
             threads: self.threads,
+            optimization: options.optimization,
         };
         let file = Some(parcel.file().as_fd());
-        match self
-            .exchange(|out| request.encode(out), file, (cpu_limit, wall_limit), false)?
-            .0
-        {
+        match self.exchange(|out| request.encode(out), file, (cpu_limit, wall_limit))? {
             Reply::Loaded(loaded) => Ok(*loaded),
             Reply::LoadFailed { reason } => Err(RunnerFault::Model(reason)),
             other => Err(self.unasked(&other)),
@@ -187,19 +205,65 @@ impl RunnerClient {
         cpu_limit: Duration,
         wall_limit: Duration,
     ) -> Result<Vec<Tensor>, RunnerFault> {
+        let pending = self.ask(inputs, outputs, cpu_limit, wall_limit)?;
+        self.finish(pending)
+    }
+
+    /// Asks for a run and does not wait for its answer, which the next call must ask for.
+    ///
+    /// # Errors
+    /// As [`RunnerClient::run`].
+    pub fn ask(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        cpu_limit: Duration,
+        wall_limit: Duration,
+    ) -> Result<Pending, RunnerFault> {
         self.seq += 1;
         let seq = self.seq;
         let encode = |out: &mut Vec<u8>| wire::encode_run(out, seq, outputs, inputs);
-        let (reply, passed) = self.exchange(encode, None, (cpu_limit, wall_limit), true)?;
+        Ok(Pending {
+            seq,
+            outputs: outputs.len(),
+            watch: self.send(encode, None, (cpu_limit, wall_limit), true)?,
+        })
+    }
+
+    /// The answer, if it comes so soon. `None`: not yet, or the runner has ended, which [`RunnerClient::finish`] looks
+    /// into at leisure; it is to be called then.
+    pub fn glance(&mut self, pending: &Pending, patience: Duration) -> Option<Result<Vec<Tensor>, RunnerFault>> {
+        let mut once = Some(patience);
+        let frame = self.channel.receive(&mut || once.take()).ok()?;
+        // What is no answer breaks the protocol, now or later.
+        let reply = Reply::decode(frame);
+        Some(self.read(reply, pending))
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// As [`RunnerClient::run`].
+    pub fn finish(&mut self, mut pending: Pending) -> Result<Vec<Tensor>, RunnerFault> {
+        let answer = self.channel.resume(&mut || pending.watch.wait(&self.process));
+        let reply = match answer.map(Reply::decode) {
+            Ok(reply) => reply,
+            Err(error) => return Err(self.lost(error, &pending.watch)),
+        };
+        self.read(reply, &pending)
+    }
+
+    fn read(&mut self, reply: Result<Reply, WireError>, pending: &Pending) -> Result<Vec<Tensor>, RunnerFault> {
         let answer = match reply {
-            Reply::Ran {
-                seq: of, outputs: got, ..
-            } if of == seq && got.len() == outputs.len() => Ok(got),
-            Reply::RunFailed { seq: of, reason, .. } if of == seq => Err(RunnerFault::Model(reason)),
-            other => return Err(self.unasked(&other)),
+            Ok(Reply::Ran { seq, outputs, .. }) if seq == pending.seq && outputs.len() == pending.outputs => {
+                Ok(outputs)
+            }
+            Ok(Reply::RunFailed { seq, reason, .. }) if seq == pending.seq => Err(RunnerFault::Model(reason)),
+            Ok(other) => return Err(self.unasked(&other)),
+            Err(error) => return Err(self.bury(RunnerFault::Protocol(error.to_string()))),
         };
         // Ended or not, it took too long.
-        passed.map_or(answer, |which| Err(too_late(which)))
+        pending.watch.passed().map_or(answer, |which| Err(too_late(which)))
     }
 
     fn exchange(
@@ -207,31 +271,49 @@ impl RunnerClient {
         encode: impl FnOnce(&mut Vec<u8>),
         descriptor: Option<BorrowedFd<'_>>,
         limits: (Duration, Duration),
+    ) -> Result<Reply, RunnerFault> {
+        let mut watch = self.send(encode, descriptor, limits, false)?;
+        let answer = self.channel.resume(&mut || watch.wait(&self.process));
+        match answer.map(Reply::decode) {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(self.bury(RunnerFault::Protocol(error.to_string()))),
+            Err(error) => Err(self.lost(error, &watch)),
+        }
+    }
+
+    fn send(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>),
+        descriptor: Option<BorrowedFd<'_>>,
+        limits: (Duration, Duration),
         haltable: bool,
-    ) -> Result<(Reply, Option<Passed>), RunnerFault> {
+    ) -> Result<Watch, RunnerFault> {
         if self.dead {
             return Err(RunnerFault::Down("it has ended".into()));
         }
-        let mut watch = Watch::start(&self.process, self.threads, limits, haltable);
-        let asked = self
+        let mut watch = Watch::start(self.threads, limits, haltable);
+        let sent = self
             .channel
             .send_with(encode, descriptor, &mut || watch.wait(&self.process));
-        if let Err(ChannelError::TooLarge(bytes)) = asked {
-            return Err(RunnerFault::Model(format!(
+        match sent {
+            Ok(()) => Ok(watch),
+            Err(ChannelError::TooLarge(bytes)) => Err(RunnerFault::Model(format!(
                 "its inputs are {bytes} bytes, more than one run may carry"
-            )));
+            ))),
+            Err(error) => Err(self.lost(error, &watch)),
         }
-        let answer = asked.and_then(|()| self.channel.receive(&mut || watch.wait(&self.process)));
-        let fault = match answer.map(Reply::decode) {
-            Ok(Ok(reply)) => return Ok((reply, watch.passed())),
-            Ok(Err(error)) => RunnerFault::Protocol(error.to_string()),
+    }
+
+    /// The channel is of no more use: what that says of the runner, which is dead afterwards.
+    fn lost(&mut self, error: ChannelError, watch: &Watch) -> RunnerFault {
+        let fault = match error {
             // Also one that ended of being asked to end its run.
-            Err(ChannelError::GaveUp | ChannelError::Closed) if let Some(which) = watch.passed() => too_late(which),
-            Err(ChannelError::GaveUp) => RunnerFault::Starved,
-            Err(ChannelError::Closed) => self.ended(),
-            Err(error) => RunnerFault::Protocol(error.to_string()),
+            ChannelError::GaveUp | ChannelError::Closed if let Some(which) = watch.passed() => too_late(which),
+            ChannelError::GaveUp => RunnerFault::Starved,
+            ChannelError::Closed => self.ended(),
+            error => RunnerFault::Protocol(error.to_string()),
         };
-        Err(self.bury(fault))
+        self.bury(fault)
     }
 
     fn ended(&mut self) -> RunnerFault {

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::model::onnx;
-use crate::model::session::{LoadError, Mapped, Session};
+use crate::model::session::{LoadError, Mapped, Session, SessionOptions};
 
 /// Each file begins at a multiple of this: a weight may then be read where it lies.
 const ALIGNMENT: u64 = 4_096;
@@ -105,7 +105,7 @@ fn named(path: &Path) -> Result<Vec<String>, PackError> {
 ///
 /// # Errors
 /// The runtime's own words, or a parcel that is none.
-pub(super) fn load(file: Option<OwnedFd>, slips: &[Slip], threads: usize) -> Result<Session, LoadError> {
+pub(super) fn load(file: Option<OwnedFd>, slips: &[Slip], options: &SessionOptions) -> Result<Session, LoadError> {
     let file = File::from(file.ok_or_else(|| LoadError("its bytes did not come with it".into()))?);
     let mapped = Mapped::of(&file).map_err(|error| LoadError(format!("its bytes cannot be read: {error}")))?;
     let part = |slip: &Slip| -> Option<&[u8]> {
@@ -120,7 +120,7 @@ pub(super) fn load(file: Option<OwnedFd>, slips: &[Slip], threads: usize) -> Res
         let name = CString::new(slip.name.as_str()).map_err(|_| outside())?;
         external.push((name, part(slip).ok_or_else(outside)?));
     }
-    Session::load_parts(part(model).ok_or_else(outside)?, &external, threads)
+    Session::load_parts(part(model).ok_or_else(outside)?, &external, options)
 }
 
 #[cfg(test)]
@@ -168,8 +168,11 @@ mod tests {
         };
         for slips in [vec![], vec![slip(0, 12)], vec![slip(u64::MAX, 2)], vec![slip(12, 0)]] {
             let file = parcel.file().try_clone().unwrap();
-            assert!(load(Some(file), &slips, 1).is_err(), "{slips:?}");
+            assert!(
+                load(Some(file), &slips, &SessionOptions::default()).is_err(),
+                "{slips:?}"
+            );
         }
-        assert!(load(None, parcel.slips(), 1).is_err());
+        assert!(load(None, parcel.slips(), &SessionOptions::default()).is_err());
     }
 }

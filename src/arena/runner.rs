@@ -16,7 +16,7 @@ use super::parcel::{self, Slip};
 use super::sandbox::{self, RunnerLimits};
 use super::wire::{Loaded, Reply, Request};
 use crate::model::runtime;
-use crate::model::session::Session;
+use crate::model::session::{Optimization, Session, SessionOptions};
 use crate::model::tensor::Tensor;
 
 /// Runs until the parent closes the channel. `args` are those after `runner`.
@@ -86,8 +86,9 @@ fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
     }
     // It was started as /proc/self/exe, and "exe" tells nobody in a list of processes or in the kernel's log who it is.
     let _ = std::fs::write("/proc/self/comm", "dethrone-runner");
-    // The kernel's first choice when memory runs out. Before `undumpable`, which takes the file away from us.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // The kernel's first choice when memory runs out, shadows before whoever answers clients, and these before the gateway.
+    // Before `undumpable`, which takes the file away from us.
+    let _ = std::fs::write("/proc/self/oom_score_adj", if limits.idle { "1000" } else { "500" });
     sandbox::undumpable()
 }
 
@@ -108,7 +109,16 @@ fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
         };
         let reply = match request {
             Request::Ping => Reply::Pong { confinement },
-            Request::Load { slips, threads } => load(channel.descriptor(), &slips, threads, &mut session),
+            Request::Load {
+                slips,
+                threads,
+                optimization,
+            } => load(
+                channel.descriptor(),
+                &slips,
+                &options(threads, optimization),
+                &mut session,
+            ),
             Request::Run { seq, outputs, inputs } => run(seq, &outputs, &inputs, session.as_mut()),
         };
         if deliver(&mut channel, &reply).is_err() {
@@ -117,8 +127,8 @@ fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
     }
 }
 
-fn load(parcel: Option<OwnedFd>, slips: &[Slip], threads: u32, session: &mut Option<Session>) -> Reply {
-    match sandbox::keeping_halts(|| parcel::load(parcel, slips, threads as usize)) {
+fn load(parcel: Option<OwnedFd>, slips: &[Slip], options: &SessionOptions, session: &mut Option<Session>) -> Reply {
+    match sandbox::keeping_halts(|| parcel::load(parcel, slips, options)) {
         Ok(loaded) => {
             let reply = Loaded {
                 signature: loaded.signature().clone(),
@@ -145,6 +155,13 @@ fn run(seq: u64, outputs: &[u32], inputs: &[Tensor], session: Option<&mut Sessio
     match result {
         Ok(outputs) => Reply::Ran { seq, cpu_ns, outputs },
         Err(reason) => Reply::RunFailed { seq, cpu_ns, reason },
+    }
+}
+
+fn options(threads: u32, optimization: Optimization) -> SessionOptions {
+    SessionOptions {
+        optimization,
+        ..SessionOptions::threads(threads as usize)
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::bytes::{Cursor, put_len, put_tensors};
 use super::confine::Confinement;
 use super::parcel::Slip;
+use crate::model::session::Optimization;
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
 
@@ -36,6 +37,8 @@ pub enum Request {
         slips: Vec<Slip>,
         /// Intra-op threads.
         threads: u32,
+        /// How far the graph is rewritten.
+        optimization: Optimization,
     },
     /// Run the loaded model.
     Run {
@@ -108,14 +111,17 @@ pub fn encode_tensors(out: &mut Vec<u8>, tensors: &[Tensor]) {
     put_tensors(out, tensors);
 }
 
-/// Reads what [`encode_tensors`] wrote.
+/// Reads what one or several calls of [`encode_tensors`] wrote.
 ///
 /// # Errors
 /// What is wrong with the bytes.
 pub fn decode_tensors(bytes: &[u8]) -> Result<Vec<Tensor>, WireError> {
     let mut cursor = Cursor(bytes);
-    let tensors = cursor.tensors()?;
-    cursor.end(tensors)
+    let mut tensors = cursor.tensors()?;
+    while !cursor.0.is_empty() {
+        tensors.extend(cursor.tensors()?);
+    }
+    Ok(tensors)
 }
 
 impl Request {
@@ -123,9 +129,14 @@ impl Request {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ping => out.push(1),
-            Self::Load { slips, threads } => {
+            Self::Load {
+                slips,
+                threads,
+                optimization,
+            } => {
                 out.push(2);
                 out.extend_from_slice(&threads.to_le_bytes());
+                out.push(*optimization as u8);
                 put_len(out, slips.len());
                 for slip in slips {
                     put_text(out, slip.name.as_bytes());
@@ -150,6 +161,7 @@ impl Request {
             1 => Self::Ping,
             2 => Self::Load {
                 threads: cursor.u32()?,
+                optimization: cursor.choice(&Optimization::EVERY)?,
                 slips: slips(&mut cursor)?,
             },
             3 => Self::Run {

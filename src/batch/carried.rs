@@ -31,6 +31,12 @@ impl Carried {
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
+    /// Rows answered so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
     /// Notes that a row carried this feature.
     pub fn note(&self, name: &str) {
         let now = self.rows.load(Ordering::Relaxed);

@@ -24,6 +24,10 @@ use outputs::Outputs;
 use raw::Raw;
 use rows::{Fault, Rows};
 
+/// Where the champion's processes have ended and no other is there within this time, the previous champion answers: the
+/// spare takes no time, and a start takes longer than a client should wait where somebody else can answer.
+const PATIENCE: Duration = Duration::from_millis(80);
+
 /// One answered row.
 #[derive(Debug)]
 pub struct RowAnswer {
@@ -102,6 +106,16 @@ impl Begun {
         self.rows.iter().filter(|row| row.is_err()).count()
     }
 
+    /// Rows that it failed on now, and rows that lack a feature.
+    fn faults(&self) -> (u64, u64) {
+        let faults = self.rows.iter().filter_map(|row| row.as_ref().err());
+        faults.fold((0, 0), |(failed, uncovered), fault| match fault {
+            Fault::Failed(_) => (failed + 1, uncovered),
+            Fault::Uncovered(_) => (failed, uncovered + 1),
+            Fault::Refused => (failed, uncovered),
+        })
+    }
+
     /// Which they are.
     fn open(&self) -> Vec<usize> {
         let rows = self.rows.iter().enumerate();
@@ -161,15 +175,24 @@ impl Champion {
             deadline,
         } = question;
         let outputs = Outputs::of(&self.version.info, wanted)?;
-        let mut begun = self.version.begin(batch, Which::All, outputs, deadline).await?;
-        if let Some(previous) = self.previous.as_ref().filter(|_| begun.missing() > 0) {
+        let patience = self.previous.is_some().then_some(PATIENCE);
+        let mut begun = self
+            .version
+            .begin(batch, Which::All, outputs, (deadline, patience))
+            .await?;
+        let missing = begun.missing();
+        if missing > 0 {
+            let (failed, uncovered) = begun.faults();
+            self.version.info.faults.note(failed, uncovered);
+        }
+        if let Some(previous) = self.previous.as_ref().filter(|_| missing > 0) {
             // It may not have the outputs that were named; it answers all the same.
             let outputs = Outputs::of(&previous.info, wanted)
                 .or_else(|_| Outputs::of(&previous.info, &Wanted::None))
                 .unwrap_or_default();
             let open = begun.open();
             let which = Which::These(open.clone());
-            let instead = previous.begin(batch, which, outputs, deadline).await?;
+            let instead = previous.begin(batch, which, outputs, (deadline, None)).await?;
             begun.fall_back(&open, instead, previous);
         }
         begun.into_answer()
@@ -188,7 +211,9 @@ impl Loaded {
             deadline,
         } = question;
         let outputs = Outputs::of(&self.info, wanted)?;
-        self.begin(batch, Which::All, outputs, deadline).await?.into_answer()
+        self.begin(batch, Which::All, outputs, (deadline, None))
+            .await?
+            .into_answer()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::answer::Begun;
 use super::answer::outputs::Outputs;
 use super::answer::rows::{self, Run};
+use super::boxed::Resume;
 use super::queue::{Queue, Waiting};
 use super::{VersionInfo, Which};
 use crate::batch::Batch;
@@ -35,6 +36,10 @@ pub(super) struct Task {
     pub(super) outputs: Outputs,
     /// After this nobody waits for the answer.
     pub(super) deadline: Option<tokio::time::Instant>,
+    /// How long it waits for a process to run in, once others have ended; `None`: as long as anybody waits for it.
+    pub(super) patience: Option<Duration>,
+    /// A run for it was begun elsewhere.
+    pub(super) resume: Option<Box<Resume>>,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,13 @@ impl Waiting for Job {
 impl Task {
     fn is_late(&self) -> bool {
         self.deadline.is_some_and(|end| end <= tokio::time::Instant::now())
+    }
+
+    /// When it no longer waits for a process.
+    fn until(&self, asked: Instant) -> Option<Instant> {
+        let patience = self.patience.map(|patience| asked + patience);
+        let deadline = self.deadline.map(tokio::time::Instant::into_std);
+        patience.into_iter().chain(deadline).min()
     }
 
     fn answer(&self, run: &mut impl Run) -> Begun {
@@ -120,7 +132,7 @@ impl Crew {
         let (reply, answer) = oneshot::channel();
         let (info, deadline) = (Arc::clone(&task.info), task.deadline);
         let job = Job {
-            shares: matches!(task.which, Which::All) && rows::may_share(&info, &task.batch),
+            shares: matches!(task.which, Which::All) && task.resume.is_none() && rows::may_share(&info, &task.batch),
             asked: Instant::now(),
             task,
             reply,
@@ -148,11 +160,17 @@ impl Drop for Crew {
 fn serve(run: &mut impl Run, jobs: Vec<Job>) {
     let start = Instant::now();
     let shared = if jobs.len() > 1 { together(run, &jobs) } else { None };
+    // Who ended a process must not end another one together with the rows beside it.
+    let are_suspect = jobs.len() > 1 && run.ended_one();
     let (spent, mut shared) = (start.elapsed(), shared.unwrap_or_default().into_iter());
-    for job in jobs {
+    for mut job in jobs {
         let mut compute = spent;
         let mut begun = shared.next().filter(|begun| begun.missing() == 0).unwrap_or_else(|| {
             let start = Instant::now();
+            run.begin(job.task.until(job.asked), job.task.resume.take());
+            if are_suspect && matches!(job.task.which, Which::All) {
+                job.task.which = Which::These((0..job.task.batch.rows()).collect());
+            }
             let alone = job.task.answer(run);
             compute += start.elapsed();
             alone
@@ -166,12 +184,17 @@ fn serve(run: &mut impl Run, jobs: Vec<Job>) {
 
 /// One run for all of them; nothing where it fails or cannot be told apart by rows.
 fn together(run: &mut impl Run, jobs: &[Job]) -> Option<Vec<Begun>> {
+    let refuses = |job: &Job| rows::refuses_any(&job.task.info, run, &job.task.batch, job.rows());
+    if run.is_wary() && jobs.iter().any(refuses) {
+        return None;
+    }
     let first = &jobs.first()?.task;
     let parts: Vec<_> = jobs.iter().map(|job| (&*job.task.batch, 0..job.rows())).collect();
     let rows: usize = jobs.iter().map(Job::rows).sum();
     let feeds = first.info.layout.feeds(&parts).ok()?;
     let start = Instant::now();
-    let results = run.run(&feeds, &first.outputs.run).ok()?;
+    run.begin(jobs.iter().filter_map(|job| job.task.until(job.asked)).min(), None);
+    let results = run.run(&feeds, &first.outputs.run, rows).ok()?;
     first.info.counters.ran(rows, start.elapsed());
     if results
         .iter()

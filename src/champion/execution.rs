@@ -1,8 +1,11 @@
 //! How a loaded version runs: decided once, at load, and shown.
 
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 
 use super::pace::Pace;
+use super::time::Timed;
 use crate::config::{ExecutionConfig, ExecutionMode};
 use crate::model::session::Memory;
 
@@ -80,6 +83,8 @@ pub struct Execution {
     /// Of its runs.
     pub memory: Memory,
     pub(super) pace: Pace,
+    /// How it did on recorded rows before it was promoted.
+    pub timed: OnceLock<Timed>,
     pub(super) config: ExecutionConfig,
 }
 
@@ -98,6 +103,7 @@ impl Execution {
             "run_us_p50": us(self.pace.median),
             "run_us_p99": us(self.pace.slow),
             "row_us": us(self.pace.row),
+            "recorded_rows": self.timed.get(),
             "threads": options.threads,
             "optimization": options.optimization,
             "providers": options.providers,

@@ -1,4 +1,4 @@
-//! A version loaded in this process, with its sessions.
+//! A version loaded to answer: with its sessions in this process, or with processes of its own (`boxed`).
 //!
 //! Always holds: a quick version runs on the thread that serves the request, on a session that few others want; a slow
 //! one, and a request of many rows, runs on the version's own threads (`crew`). What happens where is decided once, by
@@ -7,14 +7,18 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 use super::answer::outputs::Outputs;
 use super::answer::{Begun, Which, rows};
+use super::boxed::{Pool, ProcessSpec, Quick, Resume, WarmUp, Worker};
 use super::crew::{Crew, Task};
 use super::execution::{Execution, Mode, Sharing};
 use super::pace::{self, Pace, Probe};
+use super::tripwire::Faults;
 use crate::batch::Batch;
 use crate::config::ExecutionConfig;
 use crate::error::{Error, Kind};
@@ -52,6 +56,8 @@ pub struct VersionInfo {
     pub outputs: Vec<Arc<str>>,
     /// What its requests and runs took, since it was loaded first.
     pub counters: Arc<Counters>,
+    /// Rows that it could not answer as champion, since it was loaded first.
+    pub faults: Arc<Faults>,
 }
 
 impl VersionInfo {
@@ -66,7 +72,11 @@ impl VersionInfo {
     }
 }
 
-/// A version with its sessions.
+/// So many processes run a version beside the spare, unless the settings say another number: each has its own copy of the
+/// model and of the runtime.
+const PROCESSES: usize = 4;
+
+/// A version with its sessions, or its processes.
 #[derive(Debug)]
 pub struct Loaded {
     /// Who it is.
@@ -77,6 +87,8 @@ pub struct Loaded {
     seats: Arc<[Mutex<Session>]>,
     /// Threads for other runs; none where all take place here.
     crew: Option<Arc<Crew>>,
+    /// Processes for all runs; none where they take place in this one.
+    pool: Option<Arc<Pool>>,
 }
 
 thread_local! {
@@ -152,7 +164,7 @@ impl Loaded {
         }
         for session in all.iter_mut().skip(1) {
             if let Some(probe) = probe {
-                pace::warm(session, probe.inputs, wanted)?;
+                pace::warm(session, (probe.inputs, probe.rows), wanted)?;
             }
         }
         let max_batch = if info.batched { config.max_batch } else { 1 };
@@ -176,10 +188,81 @@ impl Loaded {
                 max_batch,
                 memory,
                 pace,
+                timed: OnceLock::new(),
                 config: config.clone(),
             }),
             info,
+            pool: None,
         })
+    }
+
+    /// Starts processes that run the version, measures its runs in one of them on `probe` and decides how it is asked.
+    /// Every process is warm, the spare too.
+    ///
+    /// # Errors
+    /// The runtime's own words, or why there are no processes.
+    pub fn load_apart(
+        info: Arc<VersionInfo>,
+        spec: ProcessSpec,
+        workers: usize,
+        config: &ExecutionConfig,
+        probe: Option<Probe<'_>>,
+    ) -> Result<Self, LoadError> {
+        let wanted = info.head.wanted();
+        let is_large = session::is_large(&spec.path);
+        let sessions = config.sessions.unwrap_or(match is_large {
+            // Processes cannot share weights.
+            true => 1,
+            false => workers.clamp(1, PROCESSES),
+        });
+        let warm_up = WarmUp {
+            inputs: probe.map(|probe| probe.inputs.to_vec()).unwrap_or_default(),
+            outputs: wanted.to_vec(),
+        };
+        let pool = Pool::start(&info.name, spec, config.options.clone(), warm_up).map_err(LoadError)?;
+        let pace = match probe {
+            Some(probe) => Pace::measure(&mut Worker::new(&pool), probe, info.batched, wanted)?,
+            None => Pace::default(),
+        };
+        pool.fill(sessions).map_err(LoadError)?;
+        let max_batch = if info.batched { config.max_batch } else { 1 };
+        let own: Vec<Worker> = (0..sessions).map(|_| Worker::new(&pool)).collect();
+        let crew = Crew::start(&info.name, own, max_batch, pace.slow);
+        Ok(Self {
+            crew: Some(Arc::new(
+                crew.map_err(|e| LoadError(format!("it got no threads: {e}")))?,
+            )),
+            seats: Arc::default(),
+            execution: Arc::new(Execution {
+                mode: Mode::decide(config, info.batched, pace.slow > INLINE),
+                sessions,
+                sharing: match is_large && config.sessions.is_none() && sessions < workers {
+                    true => Sharing::Fewer,
+                    false => Sharing::None,
+                },
+                max_batch,
+                memory: Memory::Kept,
+                pace,
+                timed: OnceLock::new(),
+                config: config.clone(),
+            }),
+            info,
+            pool: Some(Arc::new(pool)),
+        })
+    }
+
+    /// How and where it runs, as the API shows it.
+    #[must_use]
+    pub fn view(&self) -> Value {
+        let mut view = self.execution.view();
+        let isolation = self
+            .pool
+            .as_ref()
+            .map_or_else(|| json!({"mode": "inline"}), |pool| pool.view());
+        if let Some(view) = view.as_object_mut() {
+            view.insert("isolation".into(), isolation);
+        }
+        view
     }
 
     /// The same sessions, asked and read in another way.
@@ -190,10 +273,12 @@ impl Loaded {
             execution: Arc::clone(&self.execution),
             seats: Arc::clone(&self.seats),
             crew: self.crew.clone(),
+            pool: self.pool.clone(),
         }
     }
 
-    /// What the version makes of these rows.
+    /// What the version makes of these rows. Where its processes have ended, it has so much `patience` for another one;
+    /// `None`: as long as anybody waits for the rows.
     ///
     /// # Errors
     /// 429 when too many wait for it, 504 when the deadline passed while the rows waited.
@@ -202,21 +287,53 @@ impl Loaded {
         batch: &Arc<Batch>,
         which: Which,
         outputs: Outputs,
-        deadline: Option<tokio::time::Instant>,
+        (deadline, patience): (Option<tokio::time::Instant>, Option<Duration>),
     ) -> Result<Begun, Error> {
+        let is_quick = self.is_quick(which.rows(batch));
+        let mut resume = None;
+        if let Some(pool) = self.pool.as_ref().filter(|_| is_quick) {
+            match self.glance(pool, batch, &which, &outputs) {
+                Ok(begun) => return Ok(begun),
+                Err(rest) => resume = rest,
+            }
+        }
         match &self.crew {
-            Some(crew) if !self.is_quick(which.rows(batch)) => {
+            Some(crew) if !is_quick || self.pool.is_some() => {
                 let task = Task {
                     info: Arc::clone(&self.info),
                     batch: Arc::clone(batch),
                     which,
                     outputs,
                     deadline,
+                    patience,
+                    resume,
                 };
                 crew.ask(task).await
             }
             _ => self.here(batch, &which, &outputs),
         }
+    }
+
+    /// One quick run in a process, from this thread. Where none is free, or the answer is not there at once, or it takes
+    /// more than one run, it is for the crew, with what was begun.
+    fn glance(
+        &self,
+        pool: &Pool,
+        batch: &Batch,
+        which: &Which,
+        outputs: &Outputs,
+    ) -> Result<Begun, Option<Box<Resume>>> {
+        let rows = which.rows(batch);
+        let is_one_run =
+            rows == 1 || matches!(which, Which::All) && rows::may_share(&self.info, batch) && !pool.is_wary();
+        let mut quick = Quick::new(pool).filter(|_| is_one_run).ok_or(None)?;
+        let start = Instant::now();
+        let mut begun = rows::answer(&self.info, &mut quick, batch, which, outputs);
+        begun.compute = start.elapsed();
+        if quick.is_done() {
+            return Ok(begun);
+        }
+        Err(quick.into_rest())
     }
 
     /// True when a run of so many rows may hold up a thread that serves requests.

@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::session::{LoadError, Session};
+use super::answer::rows::Run;
+use crate::model::session::LoadError;
 use crate::model::tensor::Tensor;
 
 /// Rounds of runs, and runs in each: the slowest of a quiet round stands for the 99th percentile.
@@ -50,25 +51,25 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Measures, and warms the session.
+    /// Measures, and warms what runs.
     ///
     /// # Errors
     /// The runtime's own words.
     pub(super) fn measure(
-        session: &mut Session,
+        run: &mut impl Run,
         probe: Probe<'_>,
         batched: bool,
         wanted: &[usize],
     ) -> Result<Self, LoadError> {
         let several = if batched { probe.first_row(ROWS) } else { None };
         let one = if batched { probe.first_row(1) } else { None };
-        let one = one.as_deref().unwrap_or(probe.inputs);
-        warm(session, one, wanted)?;
+        let (one, rows) = one.as_deref().map_or((probe.inputs, probe.rows), |one| (one, 1));
+        warm(run, (one, rows), wanted)?;
         let start = Instant::now();
         let mut all = Vec::with_capacity(ROUNDS * RUNS);
         let mut slow = Duration::MAX;
         for _ in 0..ROUNDS {
-            let round = rounds(session, one, wanted, start)?;
+            let round = rounds(run, (one, rows), wanted, start)?;
             slow = slow.min(round.iter().copied().max().unwrap_or_default());
             all.extend(round);
             if start.elapsed() > BUDGET {
@@ -80,10 +81,10 @@ impl Pace {
             // A run of so many rows would only take time: one more row costs no more than a run.
             Some(_) if median > BUDGET => median,
             Some(several) => {
-                warm(session, &several, wanted)?;
-                let mut many = rounds(session, &several, wanted, Instant::now())?;
-                let rows = u32::try_from(ROWS - 1).unwrap_or(1);
-                self::median(&mut many).saturating_sub(median) / rows
+                warm(run, (&several, ROWS), wanted)?;
+                let mut many = rounds(run, (&several, ROWS), wanted, Instant::now())?;
+                let further = u32::try_from(ROWS - 1).unwrap_or(1);
+                self::median(&mut many).saturating_sub(median) / further
             }
             None => median,
         };
@@ -98,10 +99,10 @@ impl Pace {
 }
 
 /// The first runs take memory and code in: they are slower than all others.
-pub(super) fn warm(session: &mut Session, inputs: &[Tensor], wanted: &[usize]) -> Result<(), LoadError> {
+pub(super) fn warm(run: &mut impl Run, (inputs, rows): (&[Tensor], usize), wanted: &[usize]) -> Result<(), LoadError> {
     let start = Instant::now();
     for _ in 0..FEWEST {
-        session.run(inputs, wanted).map_err(|error| LoadError(error.0))?;
+        run.run(inputs, wanted, rows).map_err(|error| LoadError(error.0))?;
         if start.elapsed() > BUDGET {
             break;
         }
@@ -110,15 +111,15 @@ pub(super) fn warm(session: &mut Session, inputs: &[Tensor], wanted: &[usize]) -
 }
 
 fn rounds(
-    session: &mut Session,
-    inputs: &[Tensor],
+    run: &mut impl Run,
+    (inputs, rows): (&[Tensor], usize),
     wanted: &[usize],
     since: Instant,
 ) -> Result<Vec<Duration>, LoadError> {
     let mut times = Vec::with_capacity(RUNS);
     while times.len() < RUNS && (times.len() < FEWEST || since.elapsed() < BUDGET) {
         let start = Instant::now();
-        session.run(inputs, wanted).map_err(|error| LoadError(error.0))?;
+        run.run(inputs, wanted, rows).map_err(|error| LoadError(error.0))?;
         times.push(start.elapsed());
     }
     Ok(times)

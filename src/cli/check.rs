@@ -9,14 +9,14 @@ use crate::admission::probe::ProbeSettings;
 use crate::admission::{Examiner, external};
 use crate::arena::confine::Sandbox;
 use crate::arena::{SandboxPolicy, Spawner};
-use crate::config::{Isolation, ModelConfig, VersionConfig};
+use crate::config::{ModelConfig, VersionConfig};
 use crate::intake::scan::{ModelDir, VersionFile, scan, scan_dir};
 use crate::intake::store::{Store, Unit, bytes_of};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
 use crate::model::interface::{Interface, Misfit};
 use crate::model::onnx::{self, Safety};
-use crate::model::remedy::{advice, unfit_to_answer};
+use crate::model::remedy::{advice, answers_apart, unfit_to_answer};
 use crate::model::runtime;
 
 /// A model file may be as large as the gateway's default allows.
@@ -190,10 +190,15 @@ impl Check {
         }
         let mut found = self.examine(file)?;
         let Some(model) = model else {
-            return self.interface(&found, Path::new("")).map(|_| found);
+            self.interface(&found, Path::new(""))?;
+            found.notes.extend(answers_apart(&found.facts.scan, &self.config));
+            return Ok(found);
         };
         match self.first_champion(model, file)? {
-            First::This => drop(self.interface(&found, model)?),
+            First::This => {
+                self.interface(&found, model)?;
+                found.notes.extend(answers_apart(&found.facts.scan, &self.config));
+            }
             First::Other(first) => {
                 self.fits(&found, &first, model)?;
                 found.role = "challenger";
@@ -205,7 +210,10 @@ impl Check {
         }
         if found.role == "challenger" {
             let barred = |why| format!("it would be shadowed, and could not become champion: {why}");
-            found.notes.extend(self.unfit_to_answer(&found.facts).map(barred));
+            let unfit = unfit_to_answer(&found.facts.scan, &self.config).map(barred);
+            found
+                .notes
+                .extend(unfit.or_else(|| answers_apart(&found.facts.scan, &self.config)));
         }
         Ok(found)
     }
@@ -253,7 +261,7 @@ impl Check {
 
     /// The interface that this version would fix as first champion.
     fn interface(&self, first: &Found, model: &Path) -> Result<Interface, String> {
-        if let Some(why) = self.unfit_to_answer(&first.facts) {
+        if let Some(why) = unfit_to_answer(&first.facts.scan, &self.config) {
             return Err(why);
         }
         let has_pbtxt = model.join("config.pbtxt").exists();
@@ -264,10 +272,6 @@ impl Check {
             is_listed,
             (first.head.task, first.head.classes.clone()),
         )
-    }
-
-    fn unfit_to_answer(&self, facts: &Facts) -> Option<String> {
-        unfit_to_answer(&facts.scan).filter(|_| self.config.isolation == Isolation::Auto)
     }
 
     fn examine(&self, file: &Path) -> Result<Found, String> {

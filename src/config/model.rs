@@ -34,11 +34,13 @@ pub enum Interface {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
-    /// Inside the gateway when its operators are harmless.
+    /// Inside the gateway when its operators are harmless, else in processes of its own.
     #[default]
     Auto,
     /// Inside the gateway whatever its operators are.
     Inline,
+    /// In processes of its own whatever its operators are.
+    Process,
 }
 
 /// The declared loss.

@@ -4,7 +4,6 @@
 type Entry = (&'static str, Option<&'static str>, &'static str);
 
 const ENTRIES: &[Entry] = &[
-    ("isolation", Some("process"), "use \"auto\" or \"inline\""),
     ("metric", Some("cost"), "use \"zero_one\" or \"brier\""),
     ("metric", Some("auc"), "use \"brier\" or \"log_loss\""),
     ("metric", Some("pinball"), "use \"absolute_error\""),

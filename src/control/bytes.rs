@@ -98,6 +98,6 @@ impl Thread {
 }
 
 /// The digest of the bytes that run: the copy without its ZipMap, where there is one.
-fn bytes_run(version: &Version) -> &str {
+pub(super) fn bytes_run(version: &Version) -> &str {
     version.row.stored_digest.as_ref().unwrap_or(&version.row.digest)
 }

@@ -1,19 +1,19 @@
 //! One model's versions and their roles.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Fault;
 use crate::arena::Challenger;
-use crate::champion::{Champion, Loaded, Probe, VersionInfo};
-use crate::config::{Isolation, ModelConfig, VersionConfig};
+use crate::champion::{Champion, Loaded, Probe, ProcessSpec, VersionInfo};
+use crate::config::{ModelConfig, VersionConfig};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
 use crate::model::facts::{Facts, Refused};
 use crate::model::head::Head;
 use crate::model::interface::Interface;
+use crate::model::remedy::{answers_apart, unfit_to_answer};
 use crate::recorder::{Event, Recorder};
 use crate::score::VersionNo;
 use crate::served::{Pinnable, Served, View};
@@ -483,6 +483,7 @@ impl Keeper {
             .join(facts, |_| true)
             .map_err(|misfit| format!("{misfit:?}"))?
             .1;
+        let (counters, faults) = self.served.counters(version.row.no);
         Ok(VersionInfo {
             no: version.row.no,
             name: version.row.name.clone(),
@@ -491,7 +492,8 @@ impl Keeper {
             layout,
             head,
             batched: facts.batched,
-            counters: self.served.counters(version.row.no),
+            counters,
+            faults,
             outputs: facts.signature.output_names(),
         })
     }
@@ -507,30 +509,37 @@ impl Keeper {
         Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &settings)
     }
 
-    /// Why a version may not answer inside the gateway under the settings of this moment.
+    /// Why a version may not answer under the settings of this moment.
     pub(super) fn unfit_to_answer(&self, version: &Version) -> Option<String> {
-        if self.config.isolation == Isolation::Inline {
-            return None;
-        }
-        crate::model::remedy::unfit_to_answer(&version.facts.as_ref()?.scan)
+        unfit_to_answer(&version.facts.as_ref()?.scan, &self.config)
     }
 
-    /// Loads a version into this process, warm, to run as the settings of this moment say.
+    /// Loads a version to answer, warm, to run as the settings of this moment say: into this process, or into processes
+    /// of its own, as `spec` gives them.
     ///
     /// # Errors
     /// The runtime's own words.
-    pub(super) fn load(&self, info: Arc<VersionInfo>, path: &Path, workers: usize) -> Result<Arc<Loaded>, String> {
-        let facts = self
-            .version(info.no)
-            .and_then(|v| v.facts.as_ref())
-            .ok_or("it has not been admitted")?;
+    pub(super) fn load(
+        &self,
+        info: Arc<VersionInfo>,
+        spec: ProcessSpec,
+        workers: usize,
+    ) -> Result<Arc<Loaded>, String> {
+        let version = self.version(info.no).ok_or("it has not been admitted")?;
+        let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
+        if let Some(why) = self.unfit_to_answer(version) {
+            return Err(why);
+        }
         let inputs = crate::model::facts::unpack(&facts.probe_inputs);
         let probe = (!inputs.is_empty()).then_some(Probe {
             inputs: &inputs,
             rows: facts.probe_rows,
         });
-        Loaded::load(info, path, workers, &self.config.execution, probe)
-            .map(Arc::new)
-            .map_err(|error| error.0)
+        let execution = &self.config.execution;
+        let loaded = match answers_apart(&facts.scan, &self.config).is_some() {
+            true => Loaded::load_apart(info, spec, workers, execution, probe),
+            false => Loaded::load(info, &spec.path, workers, execution, probe),
+        };
+        loaded.map(Arc::new).map_err(|error| error.0)
     }
 }

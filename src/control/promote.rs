@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::keeper::Keeper;
 use super::{Fault, Thread};
 use crate::arena::{Challenger, ChallengerSpec};
-use crate::champion::{Champion, Loaded, VersionInfo};
+use crate::batch::Batch;
+use crate::champion::{Champion, Loaded, ProcessSpec, VersionInfo};
+use crate::decode::{Form, Missing, Rules, Source, Unknown};
 use crate::judge::fold::Action as JudgeAction;
 use crate::judge::tenure::Swap;
 use crate::ledger::{ModelRow, VersionRow};
@@ -18,6 +20,9 @@ use crate::model::interface::Interface;
 use crate::recorder::{Attached, Book, Event, Verdicted};
 use crate::score::VersionNo;
 use crate::time::now_ms;
+
+/// So many recorded rows a version is timed on before it answers.
+const TIMED_ROWS: u32 = 32;
 
 /// Who wants a swap, and why.
 #[derive(Debug, Clone)]
@@ -124,6 +129,7 @@ impl Thread {
             Some(loaded) => Arc::clone(loaded),
             None => self.load_again(model, to)?,
         };
+        let cause = &self.timed(model, &incoming, cause);
         let outgoing = self.outgoing_runner(model, from, cause.kind)?;
         if let Err(fault) = self.record_swap(model, (from, to), outgoing.as_ref(), cause) {
             if let Some(runner) = outgoing {
@@ -141,6 +147,7 @@ impl Thread {
             version: incoming,
             previous: warm.into_iter().find(|loaded| loaded.info.no != to),
         });
+        keeper.served.watch(&champion);
         let before = keeper.served.slot.store(champion);
         keeper.served.stand_in.store(Arc::default());
         tracing::info!(
@@ -171,6 +178,60 @@ impl Thread {
             Err(why) => {
                 tracing::warn!(model, version = ?from, why, "the outgoing champion is not shadowed");
                 Ok(None)
+            }
+        }
+    }
+
+    /// Times a version that is to answer on recorded rows, at the priority at which it will. The figure goes with the
+    /// decision and is shown; where nothing is recorded yet there is none.
+    fn timed(&self, model: &str, incoming: &Loaded, cause: &Cause) -> Cause {
+        let mut cause = cause.clone();
+        // Who has answered before need not be timed, and an emergency does not wait.
+        if cause.kind == Swap::Rollback || incoming.execution.timed.get().is_some() {
+            return cause;
+        }
+        let Some(rows) = self.recorded_rows(model).map(Arc::new) else {
+            return cause;
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let Ok(timed) = runtime.map(|runtime| runtime.block_on(incoming.time(&rows))) else {
+            return cause;
+        };
+        tracing::info!(model, version = incoming.info.name, ?timed, "timed on recorded rows");
+        // Nobody else times it.
+        let _ = incoming.execution.timed.set(timed);
+        let basis = cause.basis.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let mut basis = basis.unwrap_or_else(|| serde_json::json!({}));
+        if let Some(basis) = basis.as_object_mut() {
+            basis.insert("timed".into(), serde_json::json!(timed));
+        }
+        cause.basis = Some(basis.to_string());
+        cause
+    }
+
+    /// The latest recorded rows, as a request would bring them.
+    fn recorded_rows(&self, model: &str) -> Option<Batch> {
+        let keeper = self.keepers.get(model)?;
+        let (no, view) = (keeper.row.no, keeper.served.view.load_full()?);
+        let recorded = self
+            .recorder
+            .call_blocking(move |_, writer| writer.latest_inputs(no, TIMED_ROWS));
+        let reading = &view.reading;
+        match &reading.form {
+            Form::Features { .. } => {
+                let rows = recorded.ok()?.into_iter().map(String::from_utf8);
+                let rows: Vec<String> = rows.collect::<Result<_, _>>().ok()?;
+                let source = format!("[{}]", rows.join(","));
+                let rules = Rules {
+                    unknown: Unknown::Ignore,
+                    missing: Missing::Nan,
+                    ..reading.rules
+                };
+                reading.form.read(Source::Instances(&source), rules).ok()
+            }
+            Form::Tensors { .. } => {
+                let inputs = crate::arena::wire::decode_tensors(recorded.ok()?.first()?).ok()?;
+                Some(Batch::Tensors { inputs, rows: 1 })
             }
         }
     }
@@ -287,11 +348,8 @@ impl Thread {
             (head.task, head.classes.clone()),
         )?;
         let info = keeper.info(version, &interface)?;
-        let loaded = keeper.load(
-            Arc::new(info),
-            &self.whole_bytes_of(model, version)?,
-            self.config.workers,
-        )?;
+        let spec = self.processes(model, version)?;
+        let loaded = keeper.load(Arc::new(info), spec, self.config.workers)?;
         Ok((interface, loaded))
     }
 
@@ -367,6 +425,7 @@ impl Thread {
             version,
             previous,
         };
+        keeper.served.watch(&champion);
         let before = keeper.served.slot.store(Arc::new(champion));
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         keeper.served.stand_in.store(Arc::default());
@@ -414,6 +473,25 @@ impl Thread {
         spec.limits.data_bytes = Some(self.budget.of_one(&self.config.runner));
         spec.pressure = Arc::clone(&self.pressure);
         Ok(spec)
+    }
+}
+
+impl Thread {
+    /// The processes of a version that answers, should it run in such.
+    ///
+    /// # Errors
+    /// The store has lost its bytes, or they are damaged.
+    pub(super) fn processes(&self, model: &str, version: &super::keeper::Version) -> Result<ProcessSpec, String> {
+        let keeper = self.keepers.get(model).ok_or("no such model")?;
+        Ok(ProcessSpec {
+            path: self.whole_bytes_of(model, version)?,
+            digest: super::bytes::bytes_run(version).to_owned(),
+            spawner: self.spawner.clone(),
+            cpu_limit: self.config.runner.cpu_timeout,
+            wall_limit: self.config.runner.wall_timeout,
+            memory_bytes: self.config.runner.memory_bytes,
+            metrics: keeper.served.metrics.clone(),
+        })
     }
 }
 

@@ -6,8 +6,9 @@ use super::{Fault, Thread};
 use crate::champion::{Champion, Loaded};
 use crate::config::text_of;
 use crate::intake::scan::scan_dir;
-use crate::recorder::{Attached, Book};
+use crate::recorder::{Attached, Book, Event};
 use crate::score::VersionNo;
+use crate::time::now_ms;
 
 impl Thread {
     /// Brings back every model that the ledger knows.
@@ -52,8 +53,16 @@ impl Thread {
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref());
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
+        let bars = keeper.bars();
         let booked = self.recorder.call_blocking(move |core, writer| {
-            let book = Book::load(writer, row, closing, attached)?;
+            let mut book = Book::load(writer, row, closing, attached)?;
+            for (version, why) in bars {
+                // What kept it from the crown in an older program may not in this one.
+                let judge = book.judge.as_ref();
+                if judge.is_some_and(|judge| judge.bar_of(version) != why.as_deref()) {
+                    book.apply(writer, &Event::Bar { version, why }, now_ms())?;
+                }
+            }
             let rows = book.clock().row;
             core.add(book);
             Ok(rows)
@@ -159,11 +168,7 @@ impl Thread {
             .as_ref()
             .ok_or("the ledger has lost the model's interface")?;
         let info = keeper.info(version, interface)?;
-        keeper.load(
-            Arc::new(info),
-            &self.whole_bytes_of(model, version)?,
-            self.config.workers,
-        )
+        keeper.load(Arc::new(info), self.processes(model, version)?, self.config.workers)
     }
 
     fn restore_runners(&mut self, model: &str) -> Result<(), Fault> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::keeper::Keeper;
 use super::reread::Change;
 use super::{Fault, SETTLING, Thread};
-use crate::config::{ModelConfig, text_of};
+use crate::config::{ExecutionConfig, Isolation, ModelConfig, text_of};
 use crate::intake::scan::{Contents, ModelDir, Refused, scan};
 use crate::intake::settle::Look;
 use crate::ledger::ModelRow;
@@ -284,10 +284,9 @@ impl Thread {
                 super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
             )
         });
-        let bars = if before.isolation == keeper.config.isolation {
-            Vec::new()
-        } else {
-            keeper.bars()
+        let bars = match runs_as(&before) == runs_as(&keeper.config) {
+            true => Vec::new(),
+            false => keeper.bars(),
         };
         let is_read_anew = change == Some(Change::Meaning);
         let lineup = prepared.as_ref().map(|prepared| prepared.shadows.clone());
@@ -333,9 +332,9 @@ impl Thread {
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
-        let reloads = before.execution != keeper.config.execution;
+        let reloads = runs_as(&before) != runs_as(&keeper.config);
         if reloads && let Err(why) = self.reload(model) {
-            tracing::error!(model, "[execution] takes effect at the next load: {why}");
+            tracing::error!(model, "[execution] and isolation take effect at the next load: {why}");
         }
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
@@ -444,6 +443,11 @@ impl Thread {
             _ => self.reject_unstored(model, &refused.name, &refused.reason),
         }
     }
+}
+
+/// What of the settings decides where and how a version that answers runs.
+fn runs_as(config: &ModelConfig) -> (&ExecutionConfig, Isolation) {
+    (&config.execution, config.isolation)
 }
 
 /// `name@digest` came from the file `name`.

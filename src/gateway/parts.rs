@@ -119,6 +119,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         acts: control.requests(),
         repository: control.repository(),
+        trips: control.trips(),
         pulse: control.pulse(),
         pins: config.pins,
         sandbox,

@@ -187,7 +187,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         })
     });
     let loaded = served.slot.load().map(|c| c.loaded()).unwrap_or_default();
-    let executions: HashMap<VersionNo, Value> = loaded.iter().map(|l| (l.info.no, l.execution.view())).collect();
+    let executions: HashMap<VersionNo, Value> = loaded.iter().map(|l| (l.info.no, l.view())).collect();
     // Of a name that was dropped several times, the newest version stands for it.
     let newest = |v: &&VersionRow| {
         !moment
@@ -218,7 +218,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "waiting_for": if served.slot.load().is_some() { Value::Null } else { json!(**served.waiting_for.load()) },
         "stand_in": stand_in(served),
         "hold": moment.row.hold,
-        "alarm": moment.alarm,
+        "alarm": served.alarm().or_else(|| moment.alarm.clone()),
         "policy": policy(served, moment),
         "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
@@ -304,7 +304,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         // What the file itself allows; `null` where it was not examined, or refused.
         "isolation": facts.as_ref().map(|f| f.scan.safety()),
         "hazards": facts.as_ref().and_then(|f| f.scan.hazards.as_ref()),
-        // Of those that run inside the gateway; a challenger's runner has one session on one thread.
+        // Of those that answer; a challenger's runner has one session on one thread.
         "execution": execution,
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,

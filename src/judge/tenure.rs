@@ -213,6 +213,13 @@ impl Judge {
         }
     }
 
+    /// Why `version` may not be champion.
+    #[must_use]
+    pub fn bar_of(&self, version: VersionNo) -> Option<&str> {
+        let barred = self.barred.iter().find(|(barred, _)| *barred == version);
+        barred.map(|(_, why)| why.as_str())
+    }
+
     /// The decision for `version` could not be carried out: it must hold its wealth for another dwell first.
     pub fn decline(&mut self, version: VersionNo) {
         if self.pending == Some(version) {

@@ -124,6 +124,20 @@ impl<'a> Writer<'a> {
             .query_row("SELECT coalesce(max(id), 0) FROM predictions", [], |row| row.get(0))?)
     }
 
+    /// The inputs of a model's latest recorded rows, as they were recorded, the newest first.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn latest_inputs(&self, model: ModelNo, rows: u32) -> Result<Vec<Vec<u8>>, LedgerError> {
+        let (first, last) = (Position { model, row: 0 }, Position { model, row: u64::MAX });
+        let mut statement = self.connection.prepare_cached(
+            "SELECT CAST(p.inputs AS BLOB) FROM record r JOIN predictions p ON p.id = r.id
+             WHERE r.key BETWEEN ?1 AND ?2 AND p.inputs IS NOT NULL ORDER BY r.key DESC LIMIT ?3",
+        )?;
+        let inputs = statement.query_map(params![first.key(), last.key(), rows], |row| row.get(0))?;
+        Ok(inputs.collect::<Result<_, _>>()?)
+    }
+
     /// The number of the last recorded row of a model, or 0.
     ///
     /// # Errors

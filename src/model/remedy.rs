@@ -4,7 +4,9 @@
 //! Leaves to others: finding the fault (`onnx`, `session`, `head`, `layout`), showing it (`cli`, `admission`).
 
 use super::onnx::Scan;
+use super::session::Provider;
 use super::signature::Signature;
+use crate::config::{Isolation, ModelConfig};
 
 /// The remedy for a refusal by ONNX Runtime, by the file and the runtime's words.
 #[must_use]
@@ -56,14 +58,30 @@ pub fn remedy(scan: &Scan, error: &str) -> Option<String> {
     None
 }
 
-/// Why a file may not answer inside the gateway, and the line that lets it.
+/// Why a file would not answer inside the gateway, but from processes of its own; `None`: inside.
 #[must_use]
-pub fn unfit_to_answer(scan: &Scan) -> Option<String> {
-    let operator = scan.hazard()?;
-    Some(format!(
-        "its operator {operator} may bring down the process that runs it, and a champion runs inside the gateway: add the \
-         line isolation = \"inline\" to model.toml to let it answer all the same"
-    ))
+pub fn answers_apart(scan: &Scan, config: &ModelConfig) -> Option<String> {
+    match (config.isolation, scan.hazard()) {
+        (Isolation::Inline, _) | (Isolation::Auto, None) => None,
+        (Isolation::Process, _) => Some("as champion it runs in processes of its own: isolation = \"process\"".into()),
+        (Isolation::Auto, Some(operator)) => Some(format!(
+            "its operator {operator} may bring down the process that runs it: as champion it runs in processes of its \
+             own (isolation = \"inline\" would run it inside the gateway all the same)"
+        )),
+    }
+}
+
+/// Why a file may not answer under these settings, and the line that lets it.
+#[must_use]
+pub fn unfit_to_answer(scan: &Scan, config: &ModelConfig) -> Option<String> {
+    let why = answers_apart(scan, config)?;
+    let providers = &config.execution.options.providers;
+    let is_plain = providers.iter().all(|&provider| provider == Provider::Cpu);
+    (!is_plain).then(|| {
+        format!(
+            "{why}; these compute on the processor alone: set execution.providers = [\"cpu\"], or isolation = \"inline\""
+        )
+    })
 }
 
 /// What a file that loads could do better; each a sentence with what to add.
@@ -139,6 +157,35 @@ mod tests {
         assert!(given[0].contains("onnx.save(model"), "{given:?}");
         assert!(given[1].contains("fixed to 1"), "{given:?}");
         assert_eq!(advice(&Scan::default(), &signature, true).len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_answers_apart_is_unfit_only_where_processes_cannot_do_what_the_settings_want() {
+        let hazard = Scan {
+            hazards: Some(vec!["Loop".into()]),
+            ..Scan::default()
+        };
+        let plain = Scan {
+            hazards: Some(Vec::new()),
+            ..Scan::default()
+        };
+        let settings = |text: &str| ModelConfig::parse("model.toml", text).unwrap();
+        let cuda = "execution.providers = [\"cuda\", \"cpu\"]\n";
+        for (scan, text, is_apart) in [
+            (&hazard, "", true),
+            (&plain, "", false),
+            (&hazard, "isolation = \"inline\"\n", false),
+            (&plain, "isolation = \"process\"\n", true),
+        ] {
+            assert_eq!(answers_apart(scan, &settings(text)).is_some(), is_apart, "{text}");
+            assert_eq!(unfit_to_answer(scan, &settings(text)), None, "{text}");
+            let unfit = unfit_to_answer(scan, &settings(&format!("{text}{cuda}")));
+            assert_eq!(
+                unfit.is_some_and(|why| why.contains("execution.providers")),
+                is_apart,
+                "{text}"
+            );
+        }
     }
 
     #[test]

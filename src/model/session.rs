@@ -103,12 +103,16 @@ impl Session {
         Self::of(inner)
     }
 
-    /// The same with external data, by the names in the model: nothing is read from files.
+    /// The same with external data, by the names in the model, to compute as these options say: nothing is read from files.
     ///
     /// # Errors
     /// The runtime's own words.
-    pub fn load_parts(model: &[u8], external: &[(CString, &[u8])], threads: usize) -> Result<Self, LoadError> {
-        let mut builder = builder(&SessionOptions::threads(threads))?;
+    pub fn load_parts(
+        model: &[u8],
+        external: &[(CString, &[u8])],
+        options: &SessionOptions,
+    ) -> Result<Self, LoadError> {
+        let mut builder = builder(options, Memory::Kept)?;
         for (name, bytes) in external {
             mapped::stand_in(&mut builder, name, bytes).map_err(|e| refused(&e))?;
         }

@@ -76,6 +76,7 @@ fn load(no: u32) -> (Arc<Loaded>, Arc<Schema>) {
         head,
         batched: true,
         counters: std::sync::Arc::default(),
+        faults: std::sync::Arc::default(),
     };
     let loaded = Loaded::load(Arc::new(info), &shipped(name), 2, &ExecutionConfig::default(), None).unwrap();
     (Arc::new(loaded), interface.schema(&Arc::default()))

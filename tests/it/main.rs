@@ -46,6 +46,8 @@ mod openapi;
 #[cfg(test)]
 mod predict;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod promotion;
 #[cfg(test)]
 mod proto;

@@ -1,12 +1,16 @@
 //! How long one call is worth waiting for, by two clocks: the child's CPU time and the wall's; and what is done then.
 //!
 //! Always holds: the caller looks again before either limit can be passed by much; past a limit the child is asked to end
-//! its run, and the call goes on for a grace, after which nobody waits any more.
+//! its run, and the call goes on for a grace, after which nobody waits any more. A call that is answered at once reads no
+//! clock of the child, which would cost more system calls than the call itself: the CPU time of the first moments, before
+//! the first look, is not counted.
 
 use std::time::{Duration, Instant};
 
 use crate::arena::process::RunnerProcess;
 
+/// When a call that was not answered yet is looked after first.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How often a busy child's CPU clock is read, at least.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_millis(250);
 const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(2);
@@ -25,8 +29,10 @@ pub(super) enum Passed {
 }
 
 /// The two clocks of one call.
+#[derive(Debug)]
 pub(super) struct Watch {
     started: Instant,
+    /// At the first look.
     cpu_before: Option<Duration>,
     cpu_limit: Duration,
     wall_limit: Duration,
@@ -37,15 +43,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(
-        process: &RunnerProcess,
-        threads: u32,
-        (cpu_limit, wall_limit): (Duration, Duration),
-        haltable: bool,
-    ) -> Self {
+    pub(super) fn start(threads: u32, (cpu_limit, wall_limit): (Duration, Duration), haltable: bool) -> Self {
         Self {
             started: Instant::now(),
-            cpu_before: process.cpu_time().ok(),
+            cpu_before: None,
             cpu_limit,
             wall_limit,
             threads,
@@ -63,7 +64,13 @@ impl Watch {
     pub(super) fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
         if self.passed.is_none() {
             match self.left(process) {
-                Ok(left) => return Some(left.clamp(SHORTEST_LOOK_AWAY, LONGEST_LOOK_AWAY)),
+                Ok(left) => {
+                    let longest = match self.cpu_before {
+                        None => FIRST_LOOK,
+                        Some(_) => LONGEST_LOOK_AWAY,
+                    };
+                    return Some(left.clamp(SHORTEST_LOOK_AWAY, longest));
+                }
                 Err(which) => self.passed = Some((which, Instant::now())),
             }
         }
@@ -79,19 +86,20 @@ impl Watch {
         Some(left.clamp(SHORTEST_LOOK_AWAY, 4 * SHORTEST_LOOK_AWAY))
     }
 
-    fn left(&self, process: &RunnerProcess) -> Result<Duration, Passed> {
-        let before = self.cpu_before.unwrap_or_default();
-        // A dead child has no clock; its channel tells so at the next read.
-        let used = process
-            .cpu_time()
-            .map_or(Duration::ZERO, |now| now.saturating_sub(before));
+    fn left(&mut self, process: &RunnerProcess) -> Result<Duration, Passed> {
+        let elapsed = self.started.elapsed();
+        let used = if elapsed < SHORTEST_LOOK_AWAY && self.cpu_before.is_none() {
+            Duration::ZERO
+        } else {
+            // A dead child has no clock; its channel tells so at the next read.
+            let now = process.cpu_time().ok();
+            let before = *self.cpu_before.get_or_insert(now.unwrap_or_default());
+            now.unwrap_or_default().saturating_sub(before)
+        };
         if used > self.cpu_limit {
             return Err(Passed::Cpu);
         }
-        let left = self
-            .wall_limit
-            .checked_sub(self.started.elapsed())
-            .ok_or(Passed::Wall)?;
+        let left = self.wall_limit.checked_sub(elapsed).ok_or(Passed::Wall)?;
         let cpu_left = self.cpu_limit.saturating_sub(used) / self.threads;
         Ok(cpu_left.min(left))
     }

@@ -60,6 +60,13 @@ impl<'a> Cursor<'a> {
         self.array().map(u8::from_le_bytes)
     }
 
+    /// One of a list, by its place in it.
+    pub(super) fn choice<T: Copy>(&mut self, all: &[T]) -> Result<T, WireError> {
+        all.get(usize::from(self.u8()?))
+            .copied()
+            .ok_or(WireError("a choice that there is not"))
+    }
+
     pub(super) fn u32(&mut self) -> Result<u32, WireError> {
         self.array().map(u32::from_le_bytes)
     }

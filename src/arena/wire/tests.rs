@@ -106,9 +106,10 @@ proptest! {
         inputs in vec(tensor(), 0..4),
         names in vec(("[a-zü/]{0,20}", any::<u64>(), any::<u64>()), 0..4),
         threads in any::<u32>(),
+        optimization in prop::sample::select(&Optimization::EVERY[..]),
     ) {
         let slips = names.into_iter().map(|(name, at, length)| Slip { name, at, length }).collect();
-        let load = Request::Load { slips, threads };
+        let load = Request::Load { slips, threads, optimization };
         for request in [Request::Ping, load, Request::Run { seq, outputs, inputs }] {
             let mut out = Vec::new();
             request.encode(&mut out);

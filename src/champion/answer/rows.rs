@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::outputs::Outputs;
 use super::{Begun, RowAnswer};
 use crate::batch::Batch;
+use crate::champion::boxed::Resume;
 use crate::champion::{VersionInfo, Which};
 use crate::error::{Error, Kind};
 use crate::model::session::{RunError, Session};
@@ -15,15 +16,34 @@ use crate::score::{Outcome, Score};
 
 /// What runs a version: a session, or a test's stand-in for one.
 pub(in crate::champion) trait Run {
-    /// Computes `outputs` from the version's inputs.
+    /// Computes `outputs` from the version's inputs, which are of so many rows.
     ///
     /// # Errors
     /// The runtime's own words.
-    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize], rows: usize) -> Result<Vec<Tensor>, RunError>;
+
+    /// The next runs are one request's, which waits until then for a process to run in; of the first one this was begun
+    /// already.
+    fn begin(&mut self, _until: Option<Instant>, _resume: Option<Box<Resume>>) {}
+
+    /// True when a run of what began last ended the process that it was in.
+    fn ended_one(&self) -> bool {
+        false
+    }
+
+    /// True while it refuses some rows.
+    fn is_wary(&self) -> bool {
+        false
+    }
+
+    /// True for the inputs of one row that it does not run.
+    fn refuses(&self, _row: &[Tensor]) -> bool {
+        false
+    }
 }
 
 impl Run for Session {
-    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize], _rows: usize) -> Result<Vec<Tensor>, RunError> {
         Session::run(self, inputs, outputs)
     }
 }
@@ -35,6 +55,8 @@ pub(in crate::champion) enum Fault {
     Uncovered(String),
     /// The version failed on the row.
     Failed(String),
+    /// It failed on the same row before, so badly that it is not run again.
+    Refused,
 }
 
 impl Fault {
@@ -46,13 +68,20 @@ impl Fault {
                 format!("{at}feature '{feature}' is missing: send it, or null where model.toml says missing = \"nan\""),
             ),
             Self::Failed(why) => Error::new(Kind::NoAnswer, format!("{at}no version can answer this row: {why}")),
+            Self::Refused => Error::new(
+                Kind::NoAnswer,
+                format!(
+                    "{at}no version can answer this row: it ended two processes that ran it, and is not run again for \
+                     a while; send other values"
+                ),
+            ),
         }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Uncovered(_) => Outcome::Uncovered,
-            Self::Failed(_) => Outcome::Failed,
+            Self::Failed(_) | Self::Refused => Outcome::Failed,
         }
     }
 }
@@ -77,7 +106,7 @@ pub(in crate::champion) fn answer(
     let mut compute = Duration::ZERO;
     match which {
         Which::These(some) => return apart(info, run, batch, some.iter().copied(), outputs),
-        Which::All if may_share(info, batch) => {
+        Which::All if may_share(info, batch) && (rows == 1 || !refuses_any(info, run, batch, rows)) => {
             let mut begun = match together(info, run, batch, (0, rows), outputs, &mut compute) {
                 Ok(results) => split(info, results, rows, outputs),
                 Err(fault) => Begun::failed(&fault, rows),
@@ -92,6 +121,15 @@ pub(in crate::champion) fn answer(
     let mut begun = apart(info, run, batch, 0..rows, outputs);
     begun.compute += compute;
     begun
+}
+
+/// True when one of the first `rows` rows would not be run, for the sake of which no run may be shared.
+pub(in crate::champion) fn refuses_any(info: &VersionInfo, run: &impl Run, batch: &Batch, rows: usize) -> bool {
+    let refuses = |row: usize| {
+        let feeds = info.layout.feeds(&[(batch, row..row + 1)]);
+        feeds.is_ok_and(|feeds| run.refuses(&feeds))
+    };
+    run.is_wary() && (0..rows).any(refuses)
 }
 
 /// Answers some rows of the batch one by one; what is given has a result for each of them, in their order.
@@ -140,8 +178,11 @@ fn together(
     compute: &mut Duration,
 ) -> Result<Vec<Tensor>, Fault> {
     let feeds = info.layout.feeds(&[(batch, from..to)]).map_err(Fault::Failed)?;
+    if to - from == 1 && run.is_wary() && run.refuses(&feeds) {
+        return Err(Fault::Refused);
+    }
     let start = Instant::now();
-    let results = run.run(&feeds, &outputs.run);
+    let results = run.run(&feeds, &outputs.run, to - from);
     let took = start.elapsed();
     *compute += took;
     let results = results.map_err(|error| Fault::Failed(error.0))?;

@@ -59,6 +59,7 @@ fn version() -> Arc<VersionInfo> {
         batched: true,
         outputs: signature.output_names(),
         counters: Arc::default(),
+        faults: Arc::default(),
         signature,
     })
 }
@@ -83,7 +84,7 @@ struct StandIn {
 }
 
 impl Run for StandIn {
-    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize], _rows: usize) -> Result<Vec<Tensor>, RunError> {
         let Data::Fp32(x) = inputs[0].data() else { panic!() };
         let rows = x.len() / 2;
         self.seen.lock().unwrap().push(rows);
@@ -138,6 +139,8 @@ fn task(info: &Arc<VersionInfo>, x: &[f32], wanted: &Wanted) -> Task {
         which: Which::All,
         outputs: Outputs::of(info, wanted).unwrap(),
         deadline: None,
+        patience: None,
+        resume: None,
     }
 }
 
@@ -343,7 +346,7 @@ fn a_thread_that_waits_runs_the_first_request_without_another_to_join_it() {
 fn a_run_that_panics_costs_its_own_clients_and_the_thread_goes_on() {
     struct Panics(bool);
     impl Run for Panics {
-        fn run(&mut self, _: &[Tensor], _: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        fn run(&mut self, _: &[Tensor], _: &[usize], _: usize) -> Result<Vec<Tensor>, RunError> {
             assert!(std::mem::replace(&mut self.0, true), "once");
             Ok(vec![tensor(1, 1, vec![0.5])])
         }

@@ -228,7 +228,7 @@ macro_rules! choices {
 
 choices! {
     Interface { "auto" => Auto, "features" => Features, "tensors" => Tensors }
-    Isolation { "auto" => Auto, "inline" => Inline }
+    Isolation { "auto" => Auto, "inline" => Inline, "process" => Process }
     MetricSetting {
         "auto" => Auto, "log_loss" => LogLoss, "brier" => Brier, "zero_one" => ZeroOne,
         "squared_error" => SquaredError, "absolute_error" => AbsoluteError

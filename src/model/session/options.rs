@@ -24,6 +24,9 @@ pub enum Optimization {
 }
 
 impl Optimization {
+    /// All of them, in their order.
+    pub const EVERY: [Self; 4] = [Self::None, Self::Basic, Self::Extended, Self::All];
+
     pub(super) fn level(self) -> GraphOptimizationLevel {
         match self {
             Self::None => GraphOptimizationLevel::Disable,
