@@ -12,7 +12,7 @@ const WIDTH: usize = 1_000;
 const LAYERS: usize = 8;
 const MIB: u64 = 1 << 20;
 /// Less than two of the models: each reload that kept what it replaced would add one.
-const ROOM: u64 = 45 * MIB;
+const ROOM: u64 = 60 * MIB;
 
 fn resident(gateway: &Gateway) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
