@@ -421,3 +421,37 @@ fn the_spare_stands_by_at_the_priority_of_the_gateway() {
         assert_eq!(policy(pid), gateways);
     }
 }
+
+#[test]
+fn where_no_process_can_be_started_the_previous_champion_answers_until_one_can() {
+    let site = Site::new("settle_ms = 50\n");
+    site.model_toml("m", "champion = \"mean\"\n")
+        .drop_file("m", "mean", &data("mean"))
+        .drop_file("m", "endless", &data("endless"));
+    let gateway = site.start().ready();
+    gateway.until_role("m", "endless", "challenger");
+    assert_eq!(gateway.act("m", "promote", Some("endless")).0, 200);
+    let digest = gateway.version("m", "endless")["digest"].as_str().unwrap().to_owned();
+    let stored = site
+        .state()
+        .join("blobs/sha256")
+        .join(digest.trim_start_matches("sha256:"));
+    let aside = site.state().join("aside");
+    std::fs::rename(&stored, &aside).unwrap();
+    for pid in pids(&gateway, "m", "endless") {
+        kill(pid);
+    }
+    let ask = || gateway.predict(&json!({"model": "m", "inputs": {"x": [[3.0, 3.0, 3.0]]}}));
+    for _ in 0..3 {
+        let (status, answer) = ask();
+        assert_eq!(
+            (status, &answer["version"], &answer["fallback"]),
+            (200, &json!("endless"), &json!("mean"))
+        );
+        assert_eq!(answer["predictions"][0]["score"], 3.0);
+    }
+    std::fs::rename(&aside, &stored).unwrap();
+    pids(&gateway, "m", "endless");
+    let (status, answer) = ask();
+    assert!(status == 200 && answer["fallback"].is_null(), "{answer}");
+}
