@@ -43,7 +43,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         (Ok(found), true) => println!("{}", found.to_json(&args.file)),
         (Ok(found), false) => print!("{}", found.to_text(&args.file)),
         (Err(reason), is_json) => {
-            let (producer, version) = producer(&args.file).unzip();
+            let (producer, version) = producer(&args.file, args.model.as_deref()).unzip();
             if is_json {
                 let line = json!({
                     "file": args.file, "accepted": false, "reason": reason, "producer": producer,
@@ -106,7 +106,11 @@ fn no_model(directory: &Path) -> Option<String> {
 }
 
 /// Who made a file, and in which version, where it says so.
-fn producer(file: &Path) -> Option<(String, String)> {
+fn producer(file: &Path, model: Option<&Path>) -> Option<(String, String)> {
+    if model.is_some_and(|model| refused_where_it_lies(file, model).is_some()) {
+        // What it leads to is nobody's business.
+        return None;
+    }
     let file = std::fs::canonicalize(file).ok()?;
     let scan = onnx::scan(&bytes_of(&file, file.parent()?, MAX_BYTES).ok()?).ok()?;
     (!scan.producer.is_empty()).then_some((scan.producer, scan.producer_version))
@@ -134,6 +138,8 @@ struct Found {
     role: &'static str,
     /// Its own toml lists feature names.
     lists_features: bool,
+    /// Its own toml says that it is meant to be a copy.
+    is_twin: bool,
     /// What else an engineer should know.
     notes: Vec<String>,
 }
@@ -199,6 +205,12 @@ impl Check {
         let champion = self
             .examine(first)
             .map_err(|e| format!("the first champion {}: {e}", first.display()))?;
+        if champion.digest == found.digest && !found.is_twin {
+            let same = first.file_stem().unwrap_or_default().to_string_lossy();
+            return Err(format!(
+                "has the same bytes as '{same}': remove it, or set twin = true in its own toml to run a copy"
+            ));
+        }
         let interface = self.interface(&champion, model)?;
         interface.check_answers(found.head.task, found.head.classes.as_ref())?;
         let joined = interface.join(&found.facts, |_| false);
@@ -266,6 +278,7 @@ impl Check {
             head,
             role: "first champion",
             lists_features: settings.features.is_some(),
+            is_twin: settings.twin,
             notes: Vec::new(),
         })
     }
@@ -305,20 +318,20 @@ impl Check {
 
 /// Why a gateway does not even look into a file that lies in the model's directory.
 fn refused_where_it_lies(file: &Path, model: &Path) -> Option<String> {
-    let (folder, model) = (file.parent()?, std::fs::canonicalize(model).ok()?);
-    let folder = std::fs::canonicalize(if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    })
-    .ok()?;
-    let name = if folder == model {
-        file.file_name()?
-    } else {
-        folder.strip_prefix(&model).ok()?.iter().next()?
-    };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // As it is written first: a folder in between may be a link that leads away.
+    let ways = [
+        std::path::absolute(folder).ok().zip(std::path::absolute(model).ok()),
+        std::fs::canonicalize(folder)
+            .ok()
+            .zip(std::fs::canonicalize(model).ok()),
+    ];
+    let inside = |(folder, model): (PathBuf, PathBuf)| folder.strip_prefix(model).ok().map(Path::to_path_buf);
+    let inside = ways.into_iter().flatten().find_map(inside)?;
+    let name = inside.iter().next().or(file.file_name())?;
     let name = crate::intake::scan::printed(&name.to_string_lossy());
-    let refused = scan_dir(&model, MAX_BYTES).ok()?.refused;
+    let refused = scan_dir(model, MAX_BYTES).ok()?.refused;
     refused.into_iter().find(|r| r.name == name).map(|r| r.reason)
 }
 

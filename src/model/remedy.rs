@@ -32,6 +32,12 @@ pub fn remedy(scan: &Scan, error: &str) -> Option<String> {
             scan.ir_version
         ));
     }
+    if says(&["No opset import for domain"]) {
+        return Some(
+            "the file uses operators of a domain whose version it does not state: export without custom operators, opset 18"
+                .into(),
+        );
+    }
     if says(&["opset", "Opset"]) {
         let opset = scan.opsets.get("").or_else(|| scan.opsets.get("ai.onnx"));
         let opset = opset.map_or_else(|| "none for the default domain".into(), ToString::to_string);

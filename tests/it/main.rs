@@ -14,6 +14,9 @@ mod check;
 mod clients;
 #[cfg(test)]
 mod config;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
