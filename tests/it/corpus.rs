@@ -23,7 +23,7 @@ const MODEL: &str = "m";
 const CANARY: &str = "CANARY-4b1d-never-read-nor-told";
 /// Generous: the files are looked at one by one, at idle priority.
 const PATIENCE: Duration = Duration::from_secs(300);
-const SETTINGS: &str = "interface = \"tensors\"\nchampion = \"lead\"\n[shadow]\nmax_challengers = 100\n";
+const SETTINGS: &str = "interface = \"tensors\"\nchampion = \"lead\"\n[shadow]\nmax_challengers = 100\nsample = 0.2\n";
 
 /// Makes the folder outside with its canaries, and the champion's file.
 fn lay_out(root: &Path) -> PathBuf {
@@ -142,6 +142,8 @@ fn load(gateway: &Gateway, done: &AtomicBool, answers: &AtomicUsize) -> Vec<Stri
             failed.push(format!("{status}: {said}"));
         }
         answers.fetch_add(1, Ordering::Relaxed);
+        // Some hundred a second: files are looked at with what this leaves of the processors.
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     failed
 }
@@ -177,7 +179,7 @@ fn until_decided(gateway: &Gateway, cases: &[Case]) -> BTreeMap<String, String> 
                 .collect();
         }
         assert!(Instant::now() < end, "nothing became of {open:?}");
-        std::thread::park_timeout(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(250));
     }
 }
 
@@ -215,7 +217,6 @@ fn a_hostile_directory_costs_no_answer_and_every_file_in_it_fares_as_the_table_s
             wrong.push(format!("{:?}: {:?} expected, found {found:?}", case.file, case.expect));
         }
     }
-    report(&wrong);
     let said = [
         site.log(),
         gateway.view(MODEL).to_string(),
@@ -224,8 +225,10 @@ fn a_hostile_directory_costs_no_answer_and_every_file_in_it_fares_as_the_table_s
         client::get(gateway.data, &format!("/v2/models/{MODEL}")).text(),
     ];
     for text in &said {
-        assert!(!text.contains(CANARY), "{text}");
-        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+        let shows = [CANARY, "\u{1b}", "\u{202e}"]
+            .into_iter()
+            .filter(|piece| text.contains(piece));
+        wrong.extend(shows.map(|piece| format!("{piece:?} stands in {text}")));
     }
     // A line of the log is the gateway's own.
     for line in site.log().lines() {
@@ -240,9 +243,10 @@ fn a_hostile_directory_costs_no_answer_and_every_file_in_it_fares_as_the_table_s
     if let Some(trace) = trace {
         let trace = std::fs::read_to_string(trace).unwrap();
         assert!(trace.contains("lead.onnx"), "the trace shows what was opened");
-        let opened: Vec<&str> = trace.lines().filter(|line| line.contains("canary")).collect();
-        assert!(opened.is_empty(), "{opened:?}");
+        let opened = trace.lines().filter(|line| line.contains("canary"));
+        wrong.extend(opened.map(|line| format!("a file outside was opened: {line}")));
     }
+    report(&wrong);
 }
 
 #[test]

@@ -475,14 +475,19 @@ fn structure() -> Vec<Case> {
             Refuse("two graphs"),
             fine(1.10).put(7, graph(&[], &[])),
         ),
-        of("output_missing.onnx", Refuse("failed"), &[mean("x", "elsewhere")], &[]),
-        bytes("outputs_none.onnx", Refuse("output"), without(12)),
-        bytes("inputs_none.onnx", Refuse("failed"), without(11)),
-        of("circle.onnx", Refuse("failed"), &circle, &[]),
+        of(
+            "output_missing.onnx",
+            Refuse("does not exist in the graph"),
+            &[mean("x", "elsewhere")],
+            &[],
+        ),
+        bytes("outputs_none.onnx", Refuse("no output is a plain tensor"), without(12)),
+        bytes("inputs_none.onnx", Refuse("is not a graph input"), without(11)),
+        of("circle.onnx", Refuse("not acyclic"), &circle, &[]),
         bytes("opset_0.onnx", Refuse("opset 0"), model(&[("", 0)])),
         bytes("opset_999.onnx", Refuse("opset 999"), model(&[("", 999)])),
-        bytes("opset_50.onnx", Refuse("opset"), model(&[("", 50)])),
-        bytes("opset_none.onnx", Refuse("pset"), model(&[])),
+        bytes("opset_50.onnx", Refuse("the file has opset 50"), model(&[("", 50)])),
+        bytes("opset_none.onnx", Refuse("Missing opset"), model(&[])),
         bytes(
             "opset_two.onnx",
             Refuse("opsets 13 and 17"),
@@ -519,12 +524,22 @@ fn operators() -> Vec<Case> {
     );
     let random = with(node("RandomNormalLike", &["x"], &["r"]), &[a_int("seed", 7)]);
     let gather = with(node("Gather", &["x", "one"], &["score"]), &[a_int("axis", 1)]);
+    let nodes = [
+        with(node("Cast", &["x"], &["t"]), &[a_int("to", STRING.cast_signed())]),
+        with(node("RegexFullMatch", &["t"], &["m"]), &[a_text("pattern", "((((")]),
+        with(node("Cast", &["m"], &["f"]), &[a_int("to", 1)]),
+        node("MatMul", &["f", "w"], &["score"]),
+    ];
+    let regex = empty()
+        .number(1, 8)
+        .put(7, graph(&nodes, &[floats("w", &[3, 1], &[1.0; 3])]))
+        .put(8, opset("", 20));
     vec![
         of("div.onnx", Boxed, &of_integers("Div"), std::slice::from_ref(&one)),
         of("mod.onnx", Boxed, &of_integers("Mod"), std::slice::from_ref(&one)),
         of(
             "div_zero.onnx",
-            Refuse("it"),
+            Refuse("Integer division by zero"),
             &by_zero("Div"),
             std::slice::from_ref(&zero),
         ),
@@ -587,30 +602,25 @@ fn operators() -> Vec<Case> {
             &[coupled, node("Sub", &["x", "all"], &["s"]), mean("s", "score")],
             &[],
         ),
-        of("gather.onnx", Refuse("it"), &[gather], &[ints("one", &[1], &[7])]),
+        of(
+            "gather.onnx",
+            Refuse("out of data bounds"),
+            &[gather],
+            &[ints("one", &[1], &[7])],
+        ),
         of(
             "einsum.onnx",
-            Refuse("it"),
+            Refuse("subscript labels"),
             &[with(
                 node("Einsum", &["x", "x"], &["score"]),
                 &[a_text("equation", "a...b,...ba->->")],
             )],
             &[],
         ),
-        of(
-            "regex.onnx",
-            Refuse("it"),
-            &[
-                with(node("Cast", &["x"], &["t"]), &[a_int("to", STRING.cast_signed())]),
-                with(node("RegexFullMatch", &["t"], &["m"]), &[a_text("pattern", "((((")]),
-                with(node("Cast", &["m"], &["f"]), &[a_int("to", 1)]),
-                mean("f", "score"),
-            ],
-            &[],
-        ),
+        bytes("regex.onnx", Refuse("regex pattern"), regex),
         of(
             "tfidf.onnx",
-            Refuse("it"),
+            Refuse("ngram_indexes"),
             &[
                 with(node("Cast", &["x"], &["n"]), &[a_int("to", 6)]),
                 with(
@@ -702,25 +712,25 @@ fn bombs() -> Vec<Case> {
     vec![
         of(
             "expand.onnx",
-            Refuse("it"),
+            Refuse("Failed to allocate memory"),
             &expand,
             &[large.clone(), floats("one", &[1], &[1.0])],
         ),
         of(
             "fill.onnx",
-            Refuse("it"),
+            Refuse("Failed to allocate memory"),
             &fill,
             &[ints("large", &[2], &[1 << 20, 1 << 20])],
         ),
         of(
             "tile.onnx",
-            Refuse("it"),
+            Refuse("exceeds the supported maximum"),
             &tile,
             &[large.clone(), floats("ones", &[2], &[1.0, 1.0])],
         ),
         of(
             "resize.onnx",
-            Refuse("it"),
+            Refuse("Failed to allocate memory"),
             &resize,
             &[large, floats("ones", &[2], &[1.0, 1.0])],
         ),
@@ -788,31 +798,31 @@ fn trees() -> Vec<Case> {
         ),
         bytes(
             "tree_far.onnx",
-            Refuse("it"),
+            Refuse("node_id"),
             tree(0, &MODES, [&[0, 1, 2], &[99, 0, 0], &[2, 0, 0]], &[1, 2]),
         ),
         bytes(
             "tree_circle.onnx",
-            Refuse("it"),
+            Refuse("A node cannot point to itself"),
             tree(0, &MODES, [&[0, 1, 2], &[0, 0, 0], &[2, 0, 0]], &[1, 2]),
         ),
         bytes(
             "tree_feature.onnx",
-            Refuse("it"),
+            Refuse("requests feature 1073741824"),
             tree(1 << 30, &MODES, [&[0, 1, 2], &[1, 0, 0], &[2, 0, 0]], &[1, 2]),
         ),
         bytes(
             "tree_target.onnx",
-            Refuse("it"),
+            Refuse("Unable to find node"),
             tree(0, &MODES, [&[0, 1, 2], &[1, 0, 0], &[2, 0, 0]], &[1, 77]),
         ),
         bytes(
             "tree_uneven.onnx",
-            Refuse("it"),
+            Refuse("must have the same size"),
             tree(0, &MODES, [&[0, 1, 2], &[1, 0], &[2, 0, 0]], &[1, 2]),
         ),
         bytes("svm_fine.onnx", Run, svm(1)),
-        bytes("svm_many.onnx", Refuse("it"), svm(1 << 40)),
+        bytes("svm_many.onnx", Refuse("must be >= n_supports"), svm(1 << 40)),
     ]
 }
 
