@@ -134,6 +134,7 @@ fn feature_names(signature: &Signature) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::onnx;
     use crate::model::signature::TensorSpec;
     use crate::model::tensor::Datatype;
 
@@ -163,10 +164,12 @@ mod tests {
     fn a_file_that_answers_apart_is_unfit_only_where_processes_cannot_do_what_the_settings_want() {
         let hazard = Scan {
             hazards: Some(vec!["Loop".into()]),
+            rules: onnx::RULES,
             ..Scan::default()
         };
         let plain = Scan {
             hazards: Some(Vec::new()),
+            rules: onnx::RULES,
             ..Scan::default()
         };
         let settings = |text: &str| ModelConfig::parse("model.toml", text).unwrap();
