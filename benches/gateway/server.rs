@@ -201,12 +201,11 @@ impl Server {
 
     /// A number of `/metrics`, summed over the series of this name.
     pub(crate) fn metric(&self, name: &str) -> Fallible<f64> {
-        let text = client::get(self.admin.ok_or("no admin listener")?, "/metrics")?;
-        Ok(text
-            .lines()
-            .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
+        Ok(sum(&self.metrics()?, name))
+    }
+
+    fn metrics(&self) -> Fallible<String> {
+        client::get(self.admin.ok_or("no admin listener")?, "/metrics")
     }
 
     /// Rows of a model in the ledger.
@@ -233,16 +232,19 @@ impl Server {
             if begun.elapsed() > PATIENCE {
                 return Err("the recorder or the challengers do not catch up".into());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            // Each look costs the server a millisecond or two, which count as its requests'.
+            std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     }
 
     fn backlog(&self) -> Fallible<f64> {
-        let open = self.metric("dethrone_shadow_offered_total")?
-            - self.metric("dethrone_shadow_executed_total")?
-            - self.metric("dethrone_shadow_dropped_total")?;
-        Ok(open.max(0.0) + self.metric("dethrone_recorder_backlog")?)
+        let text = self.metrics()?;
+        let of = |name| sum(&text, name);
+        let open = of("dethrone_shadow_offered_total")
+            - of("dethrone_shadow_executed_total")
+            - of("dethrone_shadow_dropped_total");
+        Ok(open.max(0.0) + of("dethrone_recorder_backlog"))
     }
 
     /// Waits until so many versions of a model are shadowed.
@@ -302,4 +304,12 @@ fn resident(pid: u32) -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// All series of a metric in a scrape, added up.
+fn sum(text: &str, name: &str) -> f64 {
+    text.lines()
+        .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }

@@ -28,6 +28,7 @@ use crate::model::session::{self, Holding, LoadError, Memory, Session};
 use crate::model::signature::Signature;
 use crate::oip::Counters;
 use crate::score::VersionNo;
+use crate::time::cpu;
 
 /// Longer runs leave the threads that serve requests: below, the hand-over costs more than it frees.
 const INLINE: Duration = Duration::from_micros(300);
@@ -91,20 +92,21 @@ pub struct Loaded {
     pool: Option<Arc<Pool>>,
 }
 
-thread_local! {
-    /// The session that this thread tries first.
-    static SEAT: Cell<usize> = Cell::new(NEXT_SEAT.fetch_add(1, Ordering::Relaxed));
+/// Sessions that are warm, and what was measured of them.
+struct Ready {
+    all: Vec<Session>,
+    /// How many are for the threads that serve requests.
+    seats: usize,
+    sessions: usize,
+    sharing: Sharing,
+    memory: Memory,
+    pace: Pace,
+    mode: Mode,
 }
-static NEXT_SEAT: AtomicUsize = AtomicUsize::new(0);
 
-impl Loaded {
-    /// Loads the file for so many workers, measures its runs on `probe` and decides how it runs. Every session is warm,
-    /// so that the first request meets warm code and memory.
-    ///
-    /// # Errors
-    /// The runtime's own words.
-    pub fn load(
-        info: Arc<VersionInfo>,
+impl Ready {
+    fn load(
+        info: &VersionInfo,
         path: &Path,
         workers: usize,
         config: &ExecutionConfig,
@@ -126,10 +128,14 @@ impl Loaded {
             Holding::Own | Holding::Shared(_) => workers.max(1),
         });
         let is_fewer = sessions < workers && config.sessions.is_none();
+        let clock = match config.options.is_of_one_thread() {
+            true => cpu::of_this_thread,
+            false => pace::wall,
+        };
         let load = |memory| -> Result<(Session, Pace), LoadError> {
             let mut session = Session::load_with(path, &config.options, memory, shared)?;
             let pace = match probe {
-                Some(probe) => Pace::measure(&mut session, probe, info.batched, wanted)?,
+                Some(probe) => Pace::measure(&mut session, probe, (info.batched, wanted), clock)?,
                 None => Pace::default(),
             };
             Ok((session, pace))
@@ -167,6 +173,57 @@ impl Loaded {
                 pace::warm(session, (probe.inputs, probe.rows), wanted)?;
             }
         }
+        Ok(Self {
+            all,
+            seats,
+            sessions,
+            sharing: match holding {
+                Holding::Shared(_) => Sharing::Weights,
+                Holding::Large if is_fewer => Sharing::Fewer,
+                Holding::Own | Holding::Large => Sharing::None,
+            },
+            memory,
+            pace,
+            mode,
+        })
+    }
+}
+
+thread_local! {
+    /// The session that this thread tries first.
+    static SEAT: Cell<usize> = Cell::new(NEXT_SEAT.fetch_add(1, Ordering::Relaxed));
+}
+static NEXT_SEAT: AtomicUsize = AtomicUsize::new(0);
+
+impl Loaded {
+    /// Loads the file for so many workers, measures its runs on `probe` and decides how it runs. Every session is warm,
+    /// so that the first request meets warm code and memory.
+    ///
+    /// # Errors
+    /// The runtime's own words.
+    pub fn load(
+        info: Arc<VersionInfo>,
+        path: &Path,
+        workers: usize,
+        config: &ExecutionConfig,
+        probe: Option<Probe<'_>>,
+    ) -> Result<Self, LoadError> {
+        let loading = || Ready::load(&info, path, workers, config, probe);
+        // Threads that a session starts keep the priority of the thread that loads it.
+        let ready = match config.options.is_of_one_thread() {
+            true => pace::gently(loading).ok_or_else(|| LoadError("loading ended by a panic".into()))?,
+            false => loading(),
+        };
+        let Ready {
+            mut all,
+            seats,
+            sessions,
+            sharing,
+            memory,
+            pace,
+            mode,
+        } = ready?;
+        let aside = all.len() - seats;
         let max_batch = if info.batched { config.max_batch } else { 1 };
         let own = all.split_off(seats);
         let crew = (aside > 0)
@@ -180,11 +237,7 @@ impl Loaded {
             execution: Arc::new(Execution {
                 mode,
                 sessions,
-                sharing: match holding {
-                    Holding::Shared(_) => Sharing::Weights,
-                    Holding::Large if is_fewer => Sharing::Fewer,
-                    Holding::Own | Holding::Large => Sharing::None,
-                },
+                sharing,
                 max_batch,
                 memory,
                 pace,
@@ -221,7 +274,7 @@ impl Loaded {
         };
         let pool = Pool::start(&info.name, spec, config.options.clone(), warm_up).map_err(LoadError)?;
         let pace = match probe {
-            Some(probe) => Pace::measure(&mut Worker::new(&pool), probe, info.batched, wanted)?,
+            Some(probe) => Pace::measure(&mut Worker::new(&pool), probe, (info.batched, wanted), pace::wall)?,
             None => Pace::default(),
         };
         pool.fill(sessions).map_err(LoadError)?;

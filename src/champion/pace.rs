@@ -2,6 +2,7 @@
 //!
 //! What else happens on the machine only adds to a run's time, so that of several rounds the quietest counts.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::answer::rows::Run;
@@ -14,6 +15,27 @@ const RUNS: usize = 20;
 /// No more time than this is spent on a slow version; the round that is under way ends after [`FEWEST`] runs.
 const BUDGET: Duration = Duration::from_millis(200);
 const FEWEST: usize = 3;
+/// What runs are timed by: the thread's own CPU time where it does all the work, for it may have to wait for a processor.
+pub(super) type Clock = fn() -> Duration;
+/// See [`gently`]: a tenth of a processor when requests want all of them.
+const NICE: i32 = 10;
+
+/// Time that passes for all.
+pub(super) fn wall() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+/// Does heavy work on a thread that gives way to those that serve requests. `None`: it ended by a panic.
+pub(super) fn gently<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    let given_way = || {
+        // Where it is not allowed, it does not give way.
+        let _ = rustix::process::nice(NICE);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(given_way).join()).ok()
+}
+
 /// Rows of the run that tells what one more row costs.
 const ROWS: usize = 16;
 
@@ -58,8 +80,8 @@ impl Pace {
     pub(super) fn measure(
         run: &mut impl Run,
         probe: Probe<'_>,
-        batched: bool,
-        wanted: &[usize],
+        (batched, wanted): (bool, &[usize]),
+        clock: Clock,
     ) -> Result<Self, LoadError> {
         let several = if batched { probe.first_row(ROWS) } else { None };
         let one = if batched { probe.first_row(1) } else { None };
@@ -69,7 +91,7 @@ impl Pace {
         let mut all = Vec::with_capacity(ROUNDS * RUNS);
         let mut slow = Duration::MAX;
         for _ in 0..ROUNDS {
-            let round = rounds(run, (one, rows), wanted, start)?;
+            let round = rounds(run, (one, rows), (wanted, clock), start)?;
             slow = slow.min(round.iter().copied().max().unwrap_or_default());
             all.extend(round);
             if start.elapsed() > BUDGET {
@@ -82,7 +104,7 @@ impl Pace {
             Some(_) if median > BUDGET => median,
             Some(several) => {
                 warm(run, (&several, ROWS), wanted)?;
-                let mut many = rounds(run, (&several, ROWS), wanted, Instant::now())?;
+                let mut many = rounds(run, (&several, ROWS), (wanted, clock), Instant::now())?;
                 let further = u32::try_from(ROWS - 1).unwrap_or(1);
                 self::median(&mut many).saturating_sub(median) / further
             }
@@ -113,14 +135,14 @@ pub(super) fn warm(run: &mut impl Run, (inputs, rows): (&[Tensor], usize), wante
 fn rounds(
     run: &mut impl Run,
     (inputs, rows): (&[Tensor], usize),
-    wanted: &[usize],
+    (wanted, clock): (&[usize], Clock),
     since: Instant,
 ) -> Result<Vec<Duration>, LoadError> {
     let mut times = Vec::with_capacity(RUNS);
     while times.len() < RUNS && (times.len() < FEWEST || since.elapsed() < BUDGET) {
-        let start = Instant::now();
+        let start = clock();
         run.run(inputs, wanted, rows).map_err(|error| LoadError(error.0))?;
-        times.push(start.elapsed());
+        times.push(clock().saturating_sub(start));
     }
     Ok(times)
 }

@@ -137,6 +137,12 @@ impl SessionOptions {
         }
     }
 
+    /// True where the thread that runs a session does all of the work.
+    #[must_use]
+    pub fn is_of_one_thread(&self) -> bool {
+        self.threads <= 1 && self.providers.iter().all(|&provider| provider == Provider::Cpu)
+    }
+
     /// Whether the loaded library has the providers.
     ///
     /// # Errors
