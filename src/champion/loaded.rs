@@ -211,7 +211,8 @@ impl Loaded {
         let loading = || Ready::load(&info, path, workers, config, probe);
         // Threads that a session starts keep the priority of the thread that loads it.
         let ready = match config.options.is_of_one_thread() {
-            true => pace::gently(loading).ok_or_else(|| LoadError("loading ended by a panic".into()))?,
+            true => pace::gently(loading)
+                .ok_or_else(|| LoadError("it could not be loaded: there was no thread for it, or a panic".into()))?,
             false => loading(),
         };
         let Ready {

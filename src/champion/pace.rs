@@ -26,14 +26,16 @@ pub(super) fn wall() -> Duration {
     START.elapsed()
 }
 
-/// Does heavy work on a thread that gives way to those that serve requests. `None`: it ended by a panic.
+/// Does heavy work on a thread that gives way to those that serve requests. `None`: there was no thread, or it ended by a
+/// panic.
 pub(super) fn gently<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     let given_way = || {
         // Where it is not allowed, it does not give way.
         let _ = rustix::process::nice(NICE);
         work()
     };
-    std::thread::scope(|scope| scope.spawn(given_way).join()).ok()
+    let thread = std::thread::Builder::new().name("loader".into());
+    std::thread::scope(|scope| thread.spawn_scoped(scope, given_way).ok()?.join().ok())
 }
 
 /// Rows of the run that tells what one more row costs.

@@ -397,17 +397,21 @@ impl Pool {
     /// Why one did not start.
     pub(in crate::champion) fn fill(&self, wanted: usize) -> Result<(), String> {
         let shared = &self.shared;
-        let started: Vec<_> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..wanted).map(|_| scope.spawn(|| shared.start_one())).collect();
-            starts.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        let started: Vec<Result<RunnerClient, String>> = std::thread::scope(|scope| {
+            let start = || std::thread::Builder::new().spawn_scoped(scope, || shared.start_one());
+            let starts: Vec<_> = (0..wanted).map(|_| start()).collect();
+            let joined = starts.into_iter().map(|start| {
+                let thread = start.map_err(|error| format!("it got no thread: {error}"))?;
+                let started = thread.join().map_err(|_| "the start ended by a panic".to_owned())?;
+                started.map_err(|fault| fault.to_string())
+            });
+            joined.collect()
         });
         *shared.starting.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut state = shared.state();
         state.wanted = wanted;
         for one in started {
-            let runner = one
-                .map_err(|_| "the start ended by a panic".to_owned())?
-                .map_err(|fault| fault.to_string())?;
+            let runner = one?;
             state.pids.push(runner.process().pid());
             state.put(runner);
         }
