@@ -113,7 +113,7 @@ impl Released {
         let before = self.waiting.len();
         self.waiting.retain(|champion| Arc::strong_count(champion) > 1);
         if self.waiting.len() < before {
-            // The library's own allocator would keep what they held.
+            // The allocator would keep what they held for a while.
             crate::model::session::give_back();
         }
         self.waiting.len()

@@ -255,7 +255,11 @@ fn a_busy_runner_dies_with_the_gateway() {
 
 /// Starts a shell script in the runner's place.
 fn liar(folder: &Path, script: &str) -> RunnerClient {
-    let path = folder.join("liar");
+    in_the_runners_place(folder.join("liar"), script)
+}
+
+/// The same under a name of its own.
+pub(super) fn in_the_runners_place(path: PathBuf, script: &str) -> RunnerClient {
     // Written by another process: a descriptor that a concurrent fork inherits would make the file busy.
     let write = "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod +x \"$0\"";
     let status = Command::new("sh")

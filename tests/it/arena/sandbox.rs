@@ -77,20 +77,12 @@ fn weights_in_another_file_reach_a_runner_that_can_open_none() {
 /// Starts this very test program in the runner's place, to confine itself as a runner does and then try something.
 fn captive(folder: &Path, attempt: &str) -> RunnerClient {
     let path = folder.join(attempt.replace(' ', "-"));
-    let write = "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod +x \"$0\"";
     let script = format!(
         "DETHRONE_TEST_CAPTIVE='{attempt}' DETHRONE_TEST_FOLDER='{}' exec '{}' --exact arena::sandbox::the_captive --nocapture",
         folder.display(),
         std::env::current_exe().unwrap().display()
     );
-    let status = Command::new("sh")
-        .args(["-c", write])
-        .arg(&path)
-        .arg(script)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    RunnerClient::new(Spawner::start(path).spawn(RunnerSpec::default()).unwrap()).unwrap()
+    super::runner::in_the_runners_place(path, &script)
 }
 
 /// Not a test by itself: what runs in the runner's place.
