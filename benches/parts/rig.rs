@@ -215,6 +215,8 @@ fn judge() -> Part<'static> {
             weight: 1.0,
             champion: score(),
             others: challengers.map(|version| (version, score())).to_vec(),
+            groups: 0,
+            rewards: None,
         };
         let pair = pairing.pair(&judge, &closed).unwrap();
         drop(black_box(judge.fold(&pair)));

@@ -62,6 +62,9 @@ pub struct Judge {
     /// Challengers that may not be champion, and why.
     #[serde(default)]
     pub(super) barred: Vec<(VersionNo, String)>,
+    /// From which score on a version's label is positive, where it is not one half; as bits.
+    #[serde(default)]
+    pub(super) thresholds: Vec<(VersionNo, u64)>,
 }
 
 impl Judge {
@@ -83,6 +86,7 @@ impl Judge {
             clock,
             pending: None,
             barred: Vec::new(),
+            thresholds: Vec::new(),
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::exact;
 use super::fold::Judge;
 use super::loss::Metric;
-use crate::score::{Outcome, Truth, VersionNo};
+use crate::score::{Outcome, Score, Truth, VersionNo};
 use crate::span::Clock;
 
 /// Classes counted per version; labels of further classes still make pairs, they are just not counted.
@@ -33,6 +33,10 @@ pub struct ClosedRow {
     pub champion: Outcome,
     /// What became of it at every version that it was offered to.
     pub others: Vec<(VersionNo, Outcome)>,
+    /// The declared groups that it belongs to: bit `k` for the policy's group `k`.
+    pub groups: u64,
+    /// What each label would have earned, in class order; `None` for a label that nobody spoke of.
+    pub rewards: Option<Box<[Option<f64>]>>,
 }
 
 /// What an entry's difference rests on.
@@ -60,6 +64,60 @@ pub enum Classes {
     Enough,
 }
 
+/// What a version said of a row, as coarse as guardrails need it: whether it decided for the positive class, and in
+/// which tenth of [0, 1] its score lies. Nothing where it has no score of that kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its label was the positive class.
+    pub positive: Option<bool>,
+    /// Tenth of its score, 0 to 9.
+    pub tenth: Option<u8>,
+}
+
+impl Seen {
+    /// What was said, from the version's threshold on it is positive.
+    #[must_use]
+    pub fn of(outcome: &Outcome, threshold: f64) -> Self {
+        match outcome {
+            Outcome::Scored(Score::Binary(p)) if p.is_finite() => Self {
+                positive: Some(*p >= threshold),
+                tenth: Some(tenth(*p)),
+            },
+            Outcome::Scored(Score::Classes(all)) => Self {
+                positive: None,
+                tenth: all
+                    .iter()
+                    .copied()
+                    .reduce(f64::max)
+                    .filter(|p| p.is_finite())
+                    .map(tenth),
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// As one small number, for storage.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        let positive = self.positive.map_or(0, |is| 1 + u8::from(is));
+        positive + 3 * self.tenth.map_or(0, |tenth| 1 + tenth.min(9))
+    }
+
+    /// The inverse of [`Seen::code`].
+    #[must_use]
+    pub fn from_code(code: u8) -> Self {
+        Self {
+            positive: (code % 3 > 0).then_some(code % 3 == 2),
+            tenth: (code / 3).checked_sub(1).map(|tenth| tenth.min(9)),
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 9")]
+fn tenth(p: f64) -> u8 {
+    (p * 10.0).clamp(0.0, 9.0) as u8
+}
+
 /// One version's part of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -72,6 +130,9 @@ pub struct Entry {
     pub kind: Kind,
     /// Classes seen by this version's evidence, this row included.
     pub classes: Classes,
+    /// What the version said.
+    #[serde(default)]
+    pub seen: Seen,
 }
 
 /// What is folded, and all that replay needs of a row.
@@ -87,6 +148,12 @@ pub struct Pair {
     /// The champion's loss, unweighted; `None` when it lacked a feature.
     #[serde(with = "exact::option")]
     pub champion_loss: Option<f64>,
+    /// What the champion said.
+    #[serde(default)]
+    pub champion: Seen,
+    /// The declared groups that the row belongs to, a bit each.
+    #[serde(default)]
+    pub groups: u64,
     /// A difference per version that collects evidence and was not shed.
     pub entries: Vec<Entry>,
 }
@@ -129,6 +196,7 @@ impl Pairing {
                     difference: difference * weight,
                     kind,
                     classes,
+                    seen: Seen::of(outcome, judge.threshold_of(*version)),
                 })
             })
             .collect();
@@ -137,6 +205,8 @@ impl Pairing {
             epoch: row.epoch,
             weight,
             champion_loss,
+            champion: Seen::of(&row.champion, judge.threshold_of(judge.champion())),
+            groups: row.groups,
             entries,
         })
     }

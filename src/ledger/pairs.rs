@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::rows::Position;
 use super::{LedgerError, Writer};
-use crate::judge::pair::{Classes, Entry, Kind, Pair};
+use crate::judge::pair::{Classes, Entry, Kind, Pair, Seen};
 use crate::score::{ModelNo, VersionNo};
 use crate::span::Clock;
 
@@ -20,24 +20,27 @@ impl Writer<'_> {
         }
         .key();
         self.connection
-            .prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![
                 key,
                 pair.clock.time_ms,
                 pair.epoch.cast_signed(),
                 pair.weight,
-                pair.champion_loss
+                pair.champion_loss,
+                pair.champion.code(),
+                pair.groups.cast_signed()
             ])?;
         let mut statement = self
             .connection
-            .prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            .prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         for entry in &pair.entries {
             statement.execute(params![
                 key,
                 entry.version.0,
                 entry.difference,
                 kind_code(entry.kind),
-                classes_code(entry.classes)
+                classes_code(entry.classes),
+                entry.seen.code()
             ])?;
         }
         Ok(())
@@ -55,12 +58,12 @@ impl Writer<'_> {
             },
             Position { model, row: u64::MAX },
         );
-        let mut folded = self
-            .connection
-            .prepare("SELECT key, time, epoch, weight, champion_loss FROM folded WHERE key BETWEEN ?1 AND ?2")?;
-        let mut entries = self
-            .connection
-            .prepare("SELECT version_no, difference, kind, classes FROM pairs WHERE key = ?1 ORDER BY version_no")?;
+        let mut folded = self.connection.prepare(
+            "SELECT key, time, epoch, weight, champion_loss, seen, groups FROM folded WHERE key BETWEEN ?1 AND ?2",
+        )?;
+        let mut entries = self.connection.prepare(
+            "SELECT version_no, difference, kind, classes, seen FROM pairs WHERE key = ?1 ORDER BY version_no",
+        )?;
         let mut rows = folded.query(params![first.key(), last.key()])?;
         while let Some(row) = rows.next()? {
             let key: i64 = row.get(0)?;
@@ -70,6 +73,7 @@ impl Writer<'_> {
                     difference: e.get(1)?,
                     kind: kind_of(e.get(2)?),
                     classes: classes_of(e.get(3)?),
+                    seen: Seen::from_code(e.get(4)?),
                 })
             })?;
             each(Pair {
@@ -80,6 +84,8 @@ impl Writer<'_> {
                 epoch: row.get::<_, i64>(2)?.cast_unsigned(),
                 weight: row.get(3)?,
                 champion_loss: row.get(4)?,
+                champion: Seen::from_code(row.get(5)?),
+                groups: row.get::<_, i64>(6)?.cast_unsigned(),
                 entries: read.collect::<Result<_, _>>()?,
             });
         }

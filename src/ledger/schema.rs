@@ -32,7 +32,7 @@ use rusqlite::Connection;
 use super::LedgerError;
 
 /// Format of the file, in SQLite's `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// How long a commit waits for another program that writes to the file, before that counts as a failure.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -64,10 +64,11 @@ CREATE TABLE corrections (
   correction_no INTEGER PRIMARY KEY, id INTEGER NOT NULL, received INTEGER NOT NULL, label TEXT NOT NULL,
   weight REAL NOT NULL, extra TEXT);
 CREATE TABLE folded (
-  key INTEGER PRIMARY KEY, time INTEGER NOT NULL, epoch INTEGER NOT NULL, weight REAL NOT NULL, champion_loss REAL);
+  key INTEGER PRIMARY KEY, time INTEGER NOT NULL, epoch INTEGER NOT NULL, weight REAL NOT NULL, champion_loss REAL,
+  seen INTEGER NOT NULL DEFAULT 0, groups INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE pairs (
   key INTEGER NOT NULL, version_no INTEGER NOT NULL, difference REAL NOT NULL, kind INTEGER NOT NULL,
-  classes INTEGER NOT NULL, PRIMARY KEY (key, version_no)) WITHOUT ROWID;
+  classes INTEGER NOT NULL, seen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (key, version_no)) WITHOUT ROWID;
 CREATE TABLE journal (
   entry_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, time INTEGER NOT NULL, after_row INTEGER NOT NULL,
   event TEXT NOT NULL);
@@ -113,6 +114,13 @@ CREATE TABLE IF NOT EXISTS reward_totals (
   PRIMARY KEY (model_no, version_no)) WITHOUT ROWID;
 ";
 
+/// From format 1: what each version said of a row, and the groups of the row.
+const FROM_1: &str = "
+ALTER TABLE folded ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE folded ADD COLUMN groups INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pairs ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Sets the connection up and creates or checks the tables.
 pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -121,10 +129,41 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
         FORMAT => connection.execute_batch(ADDED)?,
+        1 => connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {FROM_1} {ADDED} PRAGMA user_version = {FORMAT}; COMMIT"
+        ))?,
         0 => connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {TABLES} {ADDED} PRAGMA user_version = {FORMAT}; COMMIT"
         ))?,
         found => return Err(LedgerError::Newer { found, known: FORMAT }),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_of_the_format_before_is_brought_up_to_date_with_its_pairs() {
+        let connection = Connection::open_in_memory().unwrap();
+        let new = ["seen INTEGER NOT NULL DEFAULT 0", "groups INTEGER NOT NULL DEFAULT 0"];
+        let before = new.iter().fold(TABLES.to_owned(), |text, column| {
+            text.replace(&format!(",\n  {column}"), "")
+                .replace(&format!(", {column}"), "")
+        });
+        assert!(!new.iter().any(|column| before.contains(column)), "{before}");
+        connection
+            .execute_batch(&format!("{before} PRAGMA user_version = 1"))
+            .unwrap();
+        connection
+            .execute_batch("INSERT INTO folded VALUES (7, 0, 1, 1.0, 0.5); INSERT INTO pairs VALUES (7, 3, 0.25, 0, 2)")
+            .unwrap();
+        prepare(&connection).unwrap();
+        let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(read("SELECT seen + groups FROM folded WHERE champion_loss = 0.5"), 0);
+        assert_eq!(read("SELECT seen FROM pairs WHERE difference = 0.25"), 0);
+        assert_eq!(read("SELECT user_version FROM pragma_user_version"), FORMAT);
+        prepare(&connection).unwrap();
+    }
 }

@@ -72,6 +72,13 @@ pub enum Event {
         /// Why not.
         why: Option<String>,
     },
+    /// A version's label is positive from this score on.
+    Threshold {
+        /// Which.
+        version: VersionNo,
+        /// The score.
+        threshold: f64,
+    },
     /// A decision could not be carried out.
     Decline {
         /// The version that did not load.
@@ -107,6 +114,7 @@ impl Event {
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
             Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
+            Self::Threshold { version, threshold } => judge.set_threshold(*version, *threshold),
             Self::Decline { version } => judge.decline(*version),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dethrone::judge::fold::{Action, Decision, Judge};
 use dethrone::judge::interval::Interval;
-use dethrone::judge::pair::{Classes, Entry, Kind, Pair};
+use dethrone::judge::pair::{Classes, Entry, Kind, Pair, Seen};
 use dethrone::judge::policy::Policy;
 use dethrone::judge::tenure::Swap;
 use dethrone::judge::wealth::{self, BETS, CELLS, PRIOR, Wealth};
@@ -295,6 +295,7 @@ fn decide(case: &Value) -> (Vec<(String, u64)>, Option<u64>) {
             difference,
             kind: Kind::Scored,
             classes: Classes::Enough,
+            seen: Seen::default(),
         };
         let clock = Clock { row: n, time_ms: 0 };
         let pair = Pair {
@@ -302,6 +303,8 @@ fn decide(case: &Value) -> (Vec<(String, u64)>, Option<u64>) {
             epoch: judge.epoch(),
             weight: 1.0,
             champion_loss: Some(0.0),
+            champion: Seen::default(),
+            groups: 0,
             entries: vec![entry],
         };
         let decision = judge.fold(&pair);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::judge::loss::Metric;
-use crate::judge::pair::{Classes, Entry, Kind};
+use crate::judge::pair::{Classes, Entry, Kind, Seen};
 use crate::judge::tenure::Swap;
 use crate::judge::verdict::Call;
 use crate::span::Span;
@@ -48,6 +48,7 @@ fn entry(version: VersionNo, difference: f64) -> Entry {
         difference,
         kind: Kind::Scored,
         classes: Classes::Enough,
+        seen: Seen::default(),
     }
 }
 
@@ -57,6 +58,8 @@ fn pair(judge: &Judge, row: u64, entries: Vec<Entry>) -> Pair {
         epoch: judge.epoch(),
         weight: 1.0,
         champion_loss: Some(0.5),
+        champion: Seen::default(),
+        groups: 0,
         entries,
     }
 }

@@ -26,6 +26,8 @@ fn row(champion: Outcome, others: Vec<Outcome>) -> ClosedRow {
         weight: 1.0,
         champion,
         others,
+        groups: 0,
+        rewards: None,
     }
 }
 
@@ -214,4 +216,17 @@ fn a_pair_is_stored_bit_for_bit() {
     assert_eq!(back, pair);
     let bits = |p: &Pair| p.entries.iter().map(|e| e.difference.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&back), bits(&pair));
+}
+
+#[test]
+fn what_was_said_reads_back_from_its_code() {
+    for positive in [None, Some(false), Some(true)] {
+        for tenth in std::iter::once(None).chain((0..10).map(Some)) {
+            let seen = Seen { positive, tenth };
+            assert_eq!(Seen::from_code(seen.code()), seen);
+        }
+    }
+    let said = Seen::of(&scored(0.97), 0.98);
+    assert_eq!((said.positive, said.tenth), (Some(false), Some(9)));
+    assert_eq!(Seen::of(&Outcome::Failed, 0.5), Seen::default());
 }

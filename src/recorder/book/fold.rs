@@ -85,6 +85,8 @@ impl Book {
             weight: row.label.map_or(1.0, |(_, weight)| weight),
             champion: answered.outcome,
             others,
+            groups: 0,
+            rewards: None,
         })))
     }
 

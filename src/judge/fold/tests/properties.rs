@@ -46,6 +46,7 @@ fn entries(raw: &[(u32, f64, u8)], shift: u32) -> Vec<Entry> {
             .copied()
             .unwrap_or(Kind::Scored),
         classes: if *kind == 2 { Classes::Few } else { Classes::Enough },
+        seen: Seen::from_code(u8::try_from(version % 33).unwrap_or(0)),
     };
     raw.iter().map(entry).collect()
 }
