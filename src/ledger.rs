@@ -26,7 +26,7 @@ use rusqlite::Connection;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
 pub use labels::LabelRow;
 pub use lock::StateLock;
-pub use open::{AnsweredRow, OpenRow};
+pub use open::{AnsweredRow, OpenRow, Overlap, Reported};
 pub use outcome::Outcomes;
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};

@@ -93,6 +93,21 @@ pub struct LabelConfig {
     pub horizon: Span,
     /// What a row without a label at maturity counts as; `None`: no pair.
     pub absent: Option<serde_json::Value>,
+    /// Share of rows whose reply says `"explore": true`: their label should be found out whatever the answer was.
+    pub explore: f64,
+    /// Which rows are evidence.
+    pub evidence: EvidenceFrom,
+}
+
+/// Which rows are evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvidenceFrom {
+    /// Every row with a label.
+    #[default]
+    All,
+    /// Those of the exploration slice.
+    Explore,
 }
 
 /// The decision rule's settings, as written; the judge gives them their meaning.
@@ -203,6 +218,8 @@ impl Default for ModelConfig {
                 maturity: days(1),
                 horizon: days(120),
                 absent: None,
+                explore: 0.0,
+                evidence: EvidenceFrom::All,
             },
             policy: PolicyConfig {
                 mode: Mode::Auto,

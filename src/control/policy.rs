@@ -1,10 +1,11 @@
 //! From a model's settings to the judge's rules.
 
-use crate::config::{MetricSetting, ModelConfig};
+use crate::config::{EvidenceFrom, MetricSetting, ModelConfig};
+use crate::id::IdKey;
 use crate::judge::loss::{Metric, Options};
 use crate::judge::policy::{Mode, Policy};
 use crate::model::head::Head;
-use crate::recorder::Closing;
+use crate::recorder::{Closing, Slice};
 use crate::score::Task;
 
 /// The metric that the settings mean for a task.
@@ -76,12 +77,16 @@ pub(super) fn check_absent(config: &ModelConfig, head: &Head) -> Result<(), Stri
 }
 
 /// When rows close and what silence means.
-pub(super) fn closing(config: &ModelConfig, head: Option<&Head>) -> Closing {
+pub(super) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) -> Closing {
     let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());
     Closing {
         maturity: config.label.maturity,
         horizon: config.label.horizon,
         absent,
+        slice: (config.label.evidence == EvidenceFrom::Explore).then(|| Slice {
+            key: key.clone(),
+            share: config.label.explore,
+        }),
         dropped: config.record.drop.clone(),
     }
 }

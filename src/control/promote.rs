@@ -375,7 +375,7 @@ impl Thread {
             ..version.row.clone()
         };
         let policy = super::policy::policy(&keeper.config, interface.task);
-        let closing = super::policy::closing(&keeper.config, head.as_ref());
+        let closing = super::policy::closing(&keeper.config, head.as_ref(), &self.ids);
         let (copy, changed, attached) = (row.clone(), role.clone(), Attached::to(&keeper.served));
         self.recorder.call_blocking(move |core, writer| {
             writer.update_version(&changed)?;

@@ -51,7 +51,7 @@ impl Thread {
             return Ok(());
         };
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
-        let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref());
+        let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids);
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
         let bars = keeper.bars();
         let booked = self.recorder.call_blocking(move |core, writer| {

@@ -14,7 +14,7 @@ use crate::config::{ExecutionConfig, Isolation, ModelConfig, text_of};
 use crate::intake::scan::{Contents, ModelDir, Refused, scan};
 use crate::intake::settle::Look;
 use crate::ledger::ModelRow;
-use crate::recorder::{Closing, Event};
+use crate::recorder::Event;
 use crate::score::VersionNo;
 use crate::time::now_ms;
 
@@ -281,7 +281,7 @@ impl Thread {
         let rules = keeper.interface.as_ref().map(|interface| {
             (
                 super::policy::policy(&keeper.config, interface.task),
-                super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
+                super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids),
             )
         });
         let bars = match runs_as(&before) == runs_as(&keeper.config) {
@@ -304,8 +304,7 @@ impl Thread {
                 book.apply(writer, &Event::Policy { policy }, now_ms())?;
             }
             // What a label means has changed: what was folded under the old meaning says nothing.
-            let relabelled = |c: &Closing| (c.maturity, c.absent);
-            if is_read_anew || relabelled(&book.closing) != relabelled(&closing) {
+            if is_read_anew || book.closing.means_other_than(&closing) {
                 book.apply(writer, &Event::Restart, now_ms())?;
             }
             book.closing = closing;

@@ -31,6 +31,10 @@ struct Moment {
     coverage: Vec<(VersionNo, Coverage)>,
     rewards: Vec<RewardTotal>,
     policy: Value,
+    /// How labels come.
+    labels: Value,
+    /// What to add to every verdict's sentence.
+    remark: Option<String>,
     /// Signs that the verdicts rest on less than their numbers.
     warnings: Vec<String>,
     /// The largest loss that counts.
@@ -87,6 +91,8 @@ impl Gateway {
                     coverage: Vec::new(),
                     rewards: Vec::new(),
                     policy: Value::Null,
+                    labels: Value::Null,
+                    remark: None,
                     warnings: Vec::new(),
                     bound: None,
                     alarm: None,
@@ -114,6 +120,8 @@ impl Gateway {
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
+                labels: book.reported(),
+                remark: book.remark(),
                 warnings: book.warnings(),
                 bound: judge.map(|j| j.policy().metric.bound()),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
@@ -224,6 +232,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "settings_error": **served.settings_fault.load(),
         "interface": interface,
         "deciding": moment.deciding.and_then(name_of).map(|v| &v.name),
+        "labels": moment.labels,
         "rows": {"recorded": moment.recorded, "open": moment.open},
         "versions": versions,
         "versions_left_out": moment.left_out,
@@ -276,6 +285,11 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         let mut verdict = verdict.clone();
         if let Some(verdict) = verdict.as_object_mut() {
             verdict.insert("warnings".into(), json!(moment.warnings));
+            if let (Some(remark), Some(why)) = (&moment.remark, verdict.get_mut("why"))
+                && let Some(text) = why.as_str()
+            {
+                *why = json!(format!("{text}; {remark}"));
+            }
         }
         verdict
     });

@@ -62,6 +62,10 @@ pub struct Judge {
     /// Challengers that may not be champion, and why.
     #[serde(default)]
     pub(super) barred: Vec<(VersionNo, String)>,
+    /// Why the labels may say more about the champion's answers than about the challengers: nothing is swapped by itself
+    /// meanwhile.
+    #[serde(default)]
+    pub(super) doubt: Option<String>,
     /// From which score on a version's label is positive, where it is not one half; as bits.
     #[serde(default)]
     pub(super) thresholds: Vec<(VersionNo, u64)>,
@@ -86,6 +90,7 @@ impl Judge {
             clock,
             pending: None,
             barred: Vec::new(),
+            doubt: None,
             thresholds: Vec::new(),
         }
     }
@@ -98,7 +103,7 @@ impl Judge {
         self.clock = pair.clock;
         self.fold_probation(pair);
         self.fold_queue(pair);
-        if self.hold || self.policy.mode != Mode::Auto || self.pending.is_some() {
+        if self.hold || self.policy.mode != Mode::Auto || self.doubt.is_some() || self.pending.is_some() {
             return None;
         }
         let decision = self.rollback(pair).or_else(|| self.promotion(pair))?;

@@ -107,7 +107,7 @@ impl Seen {
     #[must_use]
     pub fn from_code(code: u8) -> Self {
         Self {
-            positive: (code % 3 > 0).then_some(code % 3 == 2),
+            positive: (!code.is_multiple_of(3)).then_some(code % 3 == 2),
             tenth: (code / 3).checked_sub(1).map(|tenth| tenth.min(9)),
         }
     }
@@ -172,6 +172,14 @@ impl Pairing {
         Self::default()
     }
 
+    /// A stage of the same era that has counted nothing.
+    fn apart(&self) -> Self {
+        Self {
+            era: self.era,
+            ..Self::default()
+        }
+    }
+
     /// The pair that a closed row makes for `judge`, to be folded next; `None` when it makes none: no label, a
     /// row of another tenure, a champion without an outcome, or a weight that is not above 0.
     pub fn pair(&mut self, judge: &Judge, row: &ClosedRow) -> Option<Pair> {
@@ -211,6 +219,15 @@ impl Pairing {
         })
     }
 
+    /// The pair of one observation: of several rows of one entity, the mean of their differences and weights. Its clock
+    /// is the last row's, and so is what was said and the class that is counted; an earlier row only adds to the mean.
+    pub fn observation(&mut self, judge: &Judge, rows: &[ClosedRow]) -> Option<Pair> {
+        let Some((last, [_, ..])) = rows.split_last() else {
+            return self.pair(judge, rows.first()?);
+        };
+        entity::mean(self, judge, rows, last.clock)
+    }
+
     /// Counts restart with the evidence, and go with the versions.
     fn follow(&mut self, judge: &Judge) {
         if self.era == judge.era() {
@@ -242,12 +259,19 @@ impl Pairing {
             self.counts.push((version, BTreeMap::new()));
             self.counts.len() - 1
         });
-        let Some((_, counts)) = self.counts.get_mut(at) else {
-            return Classes::OneClass;
-        };
-        if counts.len() < MAX_CLASSES || counts.contains_key(&class) {
+        if let Some((_, counts)) = self.counts.get_mut(at)
+            && (counts.len() < MAX_CLASSES || counts.contains_key(&class))
+        {
             *counts.entry(class).or_insert(0) += 1;
         }
+        self.counted(version, enough)
+    }
+
+    /// What was counted of labels that are classes.
+    fn counted(&self, version: VersionNo, enough: u64) -> Classes {
+        let Some((_, counts)) = self.counts.iter().find(|(v, _)| *v == version) else {
+            return Classes::OneClass;
+        };
         if counts.len() < 2 {
             return Classes::OneClass;
         }
@@ -290,6 +314,8 @@ fn difference(metric: &Metric, champion: Option<f64>, outcome: &Outcome, truth: 
     };
     Some((difference, kind))
 }
+
+mod entity;
 
 #[cfg(test)]
 mod tests;

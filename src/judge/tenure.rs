@@ -221,6 +221,20 @@ impl Judge {
         barred.map(|(_, why)| why.as_str())
     }
 
+    /// The labels are doubted for this reason, or no longer: meanwhile mode `auto` acts as `recommend`.
+    pub fn set_doubt(&mut self, why: Option<String>) {
+        if why.is_some() {
+            self.pending = None;
+        }
+        self.doubt = why;
+    }
+
+    /// Why the labels are doubted.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
+    }
+
     /// From now on the label of `version` is positive from this score on.
     pub fn set_threshold(&mut self, version: VersionNo, threshold: f64) {
         self.thresholds.retain(|(other, _)| *other != version);

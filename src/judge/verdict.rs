@@ -155,7 +155,10 @@ impl Judge {
             (true, _) => format!("{why}; on hold: a person promotes or resumes"),
             (false, Mode::Recommend) => format!("{why}; mode = recommend: waits for a person to promote it"),
             (false, Mode::Off) => format!("{why}; mode = off: nothing follows"),
-            (false, Mode::Auto) => format!("{why}; next in line"),
+            (false, Mode::Auto) => match self.doubt() {
+                Some(doubt) => format!("{why}; waits for a person to promote it, because {doubt}"),
+                None => format!("{why}; next in line"),
+            },
         }
     }
 

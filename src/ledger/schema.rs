@@ -112,6 +112,7 @@ CREATE TABLE IF NOT EXISTS rewards (
 CREATE TABLE IF NOT EXISTS reward_totals (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
   PRIMARY KEY (model_no, version_no)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;
 ";
 
 /// From format 1: what each version said of a row, and the groups of the row.

@@ -7,16 +7,19 @@
 mod coverage;
 mod fold;
 mod observe;
+mod reports;
 mod signs;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+use self::reports::Reports;
 use self::signs::Signs;
 use super::core::Shadow;
 use super::inputs::Columns;
 use super::journal::{self, Event};
+use crate::id::IdKey;
 use crate::judge::fold::{Decision, Judge};
 use crate::judge::pair::Pairing;
 use crate::judge::verdict::{Call, Verdict};
@@ -38,8 +41,41 @@ pub struct Closing {
     pub horizon: Span,
     /// What a row without a label at maturity counts as.
     pub absent: Option<Truth>,
+    /// Only rows of this slice are evidence.
+    pub slice: Option<Slice>,
     /// Features that are not recorded.
     pub dropped: Vec<String>,
+}
+
+/// The rows whose outcome is found out whatever was answered.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// Draws the slice.
+    pub key: IdKey,
+    /// Share of the rows in it.
+    pub share: f64,
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        // A gateway has one key.
+        self.share.to_bits() == other.share.to_bits()
+    }
+}
+
+impl Closing {
+    /// True when what was folded under the one says nothing under the other.
+    #[must_use]
+    pub fn means_other_than(&self, other: &Self) -> bool {
+        (self.maturity, self.absent) != (other.maturity, other.absent) || self.slice != other.slice
+    }
+
+    /// Whether a row of this id may be evidence.
+    pub(super) fn takes(&self, id: i64) -> bool {
+        self.slice
+            .as_ref()
+            .is_none_or(|slice| slice.key.is_explored(id, slice.share))
+    }
 }
 
 /// Where a book shows what happens to those who do not read the ledger.
@@ -106,6 +142,9 @@ pub struct Book {
     shown: HashMap<VersionNo, (Call, bool)>,
     columns: Columns,
     signs: Signs,
+    reports: Reports,
+    /// A row has named an entity: rows of one may be one observation.
+    has_entities: bool,
 }
 
 impl Book {
@@ -129,6 +168,7 @@ impl Book {
             time_ms: cursor.last_time_ms,
         };
         let folded = restored.folded.max(cursor.folded_row);
+        let has_entities = writer.has_entities(row.no)?;
         Ok(Self {
             attached,
             coverage: Coverage::load(writer, row.no)?,
@@ -152,6 +192,8 @@ impl Book {
             shown: HashMap::new(),
             columns: Columns::default(),
             signs: Signs::default(),
+            reports: Reports::default(),
+            has_entities,
         })
     }
 
@@ -242,6 +284,19 @@ impl Book {
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
         self.judge.as_ref().map(Judge::verdicts).unwrap_or_default()
+    }
+
+    /// How labels come, and what that says of the evidence.
+    #[must_use]
+    pub fn reported(&self) -> serde_json::Value {
+        let doubt = self.judge.as_ref().and_then(Judge::doubt);
+        self.reports.show(self.closing.maturity, doubt)
+    }
+
+    /// What to add to every verdict's sentence.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        self.reports.too_late(self.closing.maturity)
     }
 
     /// What to say beside every verdict: signs that it rests on less than its numbers.

@@ -72,6 +72,11 @@ pub enum Event {
         /// Why not.
         why: Option<String>,
     },
+    /// Labels come for some answers rather than for others, or no longer.
+    Doubt {
+        /// How.
+        why: Option<String>,
+    },
     /// A version's label is positive from this score on.
     Threshold {
         /// Which.
@@ -114,6 +119,7 @@ impl Event {
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
             Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
+            Self::Doubt { why } => judge.set_doubt(why.clone()),
             Self::Threshold { version, threshold } => judge.set_threshold(*version, *threshold),
             Self::Decline { version } => judge.decline(*version),
         }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod failure;
+mod feeding;
 mod labelling;
 mod reload;
 
@@ -72,6 +73,7 @@ fn closing(maturity: Span) -> Closing {
         maturity,
         horizon: Span::Rows(1_000_000),
         absent: None,
+        slice: None,
         dropped: Vec::new(),
     }
 }

@@ -26,6 +26,8 @@ mod exports;
 #[cfg(test)]
 mod feedback;
 #[cfg(test)]
+mod feeding;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod hot_swap;

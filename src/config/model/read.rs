@@ -6,8 +6,8 @@ use super::super::reader::Section;
 use super::super::value::{Value, choose, expected};
 use super::super::version::feature_names;
 use super::{
-    Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig, PolicyConfig, RecordConfig,
-    ShadowConfig, Unknown,
+    EvidenceFrom, Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig, PolicyConfig,
+    RecordConfig, ShadowConfig, Unknown,
 };
 use crate::model::head::Link;
 use crate::score::Task;
@@ -69,7 +69,15 @@ fn label(s: &mut Section<'_>, default: LabelConfig) -> LabelConfig {
         maturity: s.get("maturity", default.maturity),
         horizon: s.get("horizon", default.horizon),
         absent: s.opt::<Scalar>("absent").map(|scalar| scalar.0),
+        explore: share(s, "explore", default.explore),
+        evidence: s.get("evidence", default.evidence),
     };
+    if label.evidence == EvidenceFrom::Explore && label.explore <= 0.0 {
+        s.fault(
+            "evidence",
+            "\"explore\" needs explore, the share of rows in the slice, for example explore = 0.01".to_owned(),
+        );
+    }
     let backwards = match (label.maturity, label.horizon) {
         (Span::Rows(maturity), Span::Rows(horizon)) => horizon < maturity,
         (Span::Time(maturity), Span::Time(horizon)) => horizon < maturity,
@@ -236,5 +244,6 @@ choices! {
     Link { "identity" => Identity, "logit" => Logit, "softmax" => Softmax }
     Missing { "reject" => Reject, "nan" => Nan }
     Unknown { "ignore" => Ignore, "reject" => Reject }
+    EvidenceFrom { "all" => All, "explore" => Explore }
     Mode { "auto" => Auto, "recommend" => Recommend, "off" => Off }
 }

@@ -230,3 +230,39 @@ fn what_was_said_reads_back_from_its_code() {
     assert_eq!((said.positive, said.tenth), (Some(false), Some(9)));
     assert_eq!(Seen::of(&Outcome::Failed, 0.5), Seen::default());
 }
+
+#[test]
+fn an_observation_of_one_row_is_its_pair_and_of_several_the_mean_with_the_last_rows_class() {
+    let judge = judge();
+    let one = row(scored(0.5), vec![scored(0.9)]);
+    let single = Pairing::new().observation(&judge, std::slice::from_ref(&one));
+    assert_eq!(single, Pairing::new().pair(&judge, &one));
+
+    let at = |row_number: u64, others: Vec<Outcome>| ClosedRow {
+        clock: Clock {
+            row: row_number,
+            time_ms: 0,
+        },
+        ..row(scored(0.5), others)
+    };
+    // The second version has no score for the last row, the first one failed on it.
+    let rows = [
+        at(1, vec![scored(0.9), scored(0.7)]),
+        at(2, vec![Outcome::Failed, Outcome::Shed(Shed::QueueFull)]),
+    ];
+    let mut pairing = Pairing::new();
+    let pair = pairing.observation(&judge, &rows).unwrap();
+    assert_eq!(pair.clock.row, 2);
+    let expected = [f64::midpoint(0.25 - 0.01, 0.25 - 1.0), 0.25 - 0.09];
+    for (entry, expected) in pair.entries.iter().zip(expected) {
+        assert!((entry.difference - expected).abs() < 1e-12, "{entry:?}");
+        assert_eq!(entry.kind, Kind::Scored);
+    }
+    assert_eq!(pair.entries.len(), 2);
+    // Only the last row was counted, for the one version that has a part in it.
+    assert_eq!(
+        pairing.counts.iter().map(|(v, c)| (v.0, c.clone())).collect::<Vec<_>>(),
+        [(1, BTreeMap::from([(1, 1)]))]
+    );
+    assert_eq!(pairing.observation(&judge, &[]), None);
+}

@@ -1,18 +1,22 @@
 //! Closed rows become pairs, in record order.
 //!
 //! A row is looked at once: those without a truth are passed over without a look at what was predicted or scored,
-//! because they make no pair whatever that was.
+//! because they make no pair whatever that was; but for one in a few, from which it is learned whether labels come for
+//! some answers rather than for others. Rows of one entity that overlap fold as one observation when the last closes.
 
 use std::sync::Arc;
 
 use super::{Book, json};
 use crate::judge::pair::{ClosedRow, Pair};
-use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
+use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Position, Writer};
 use crate::recorder::Verdicted;
 use crate::score::{Outcome, Shed, VersionNo};
+use crate::span::Clock;
 
 /// Folded rows between two snapshots of a judge.
 const SNAPSHOT_EVERY: u64 = 20_000;
+/// Rows of one observation; of more the last ones stand for all.
+const MOST_OF_AN_ENTITY: usize = 1_000;
 
 impl Book {
     /// Folds up to `limit` closed rows; decisions go to `outbox`. True when more are ready.
@@ -43,13 +47,14 @@ impl Book {
             let Some(closed) = self.close(writer, row)? else {
                 return Ok(false);
             };
-            if let Closed::Evidence(closed) = closed {
+            if let Closed::Evidence(clock, rows) = closed {
                 evidence = true;
-                self.fold_row(writer, &closed, outbox)?;
+                self.fold_rows(writer, clock, &rows, outbox)?;
             }
             self.folded = row.clock.row;
             Ok(true)
         })?;
+        self.note_doubt(writer)?;
         // Rows that made no pair may have changed the pairing stage's memory too.
         if evidence {
             self.pairing_text = json("label counts", &self.pairing)?;
@@ -64,30 +69,71 @@ impl Book {
 
     /// `None` while an outcome is still to come.
     fn close(&mut self, writer: &Writer<'_>, row: &OpenRow) -> Result<Option<Closed>, LedgerError> {
-        let truth = row.label.map(|(truth, _)| truth).or(self.closing.absent);
         let is_orphan = row.clock.row <= self.orphans;
-        if truth.is_none() && !is_orphan {
+        let is_looked_at = self.reports.looks_at(row.clock.row) && self.closing.absent.is_none();
+        if !self.may_be_evidence(row) && !self.has_entities && !is_orphan && !is_looked_at {
             return Ok(Some(Closed::PassedOver));
         }
         let Some(answered) = writer.answered(row.id)? else {
             return Ok(Some(Closed::PassedOver));
         };
+        if is_looked_at && self.closing.takes(row.id) {
+            self.count_reported(row, &answered);
+        }
+        if !self.may_be_evidence(row) && answered.entity.is_none() && !is_orphan {
+            return Ok(Some(Closed::PassedOver));
+        }
         let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
             return Ok(None);
         };
-        if truth.is_none() {
-            return Ok(Some(Closed::PassedOver));
-        }
-        Ok(Some(Closed::Evidence(ClosedRow {
+        let rows = match &answered.entity {
+            Some(entity) => self.observation(writer, row, entity)?,
+            None if self.may_be_evidence(row) => vec![self.closed_row(row, answered, others)],
+            None => Vec::new(),
+        };
+        Ok(Some(if rows.is_empty() {
+            Closed::PassedOver
+        } else {
+            Closed::Evidence(row.clock, rows)
+        }))
+    }
+
+    /// It has a truth, and no rule keeps it out of the evidence.
+    fn may_be_evidence(&self, row: &OpenRow) -> bool {
+        (row.label.is_some() || self.closing.absent.is_some()) && self.closing.takes(row.id)
+    }
+
+    fn closed_row(&self, row: &OpenRow, answered: AnsweredRow, others: Vec<(VersionNo, Outcome)>) -> ClosedRow {
+        ClosedRow {
             clock: row.clock,
             epoch: answered.epoch,
-            truth,
-            weight: row.label.map_or(1.0, |(_, weight)| weight),
+            truth: row.label.map(|label| label.truth).or(self.closing.absent),
+            weight: row.label.map_or(1.0, |label| label.weight),
             champion: answered.outcome,
             others,
             groups: 0,
             rewards: None,
-        })))
+        }
+    }
+
+    /// The rows of one entity that are one observation with `row`, where it is the last of them; else none. The outcomes
+    /// of the earlier ones were waited for when they closed.
+    fn observation(&self, writer: &Writer<'_>, row: &OpenRow, entity: &str) -> Result<Vec<ClosedRow>, LedgerError> {
+        let overlap = Overlap {
+            maturity: self.closing.maturity,
+            horizon: self.closing.horizon,
+        };
+        let found = writer.entity_rows(self.row.no, entity, row.clock, overlap, MOST_OF_AN_ENTITY)?;
+        let mut rows = Vec::new();
+        for open in found.unwrap_or_default() {
+            if !self.may_be_evidence(&open) {
+                continue;
+            }
+            if let Some(answered) = writer.answered(open.id)? {
+                rows.push(self.closed_row(&open, answered, writer.outcomes(open.id)?));
+            }
+        }
+        Ok(rows)
     }
 
     /// The outcomes of all versions that the row was offered to, or `None` while one is to come. An orphan's never
@@ -127,24 +173,30 @@ impl Book {
         Ok(read)
     }
 
-    fn fold_row(
+    /// Folds an observation: one row, or those of one entity.
+    fn fold_rows(
         &mut self,
         writer: &Writer<'_>,
-        closed: &ClosedRow,
+        clock: Clock,
+        rows: &[ClosedRow],
         outbox: &mut Vec<Verdicted>,
     ) -> Result<(), LedgerError> {
         let Some(judge) = &mut self.judge else {
             return Ok(());
         };
-        let Some(pair) = self.pairing.pair(judge, closed) else {
+        let Some(mut pair) = self.pairing.observation(judge, rows) else {
             return Ok(());
         };
+        // The last row of an entity, which has closed now, may have no label of its own.
+        pair.clock = clock;
         writer.insert_pair(self.row.no, &pair)?;
         let metric = judge.policy().metric;
-        let others = closed.others.iter().map(|(_, outcome)| outcome);
-        others
-            .chain([&closed.champion])
-            .for_each(|outcome| self.signs.score(outcome, metric));
+        for row in rows {
+            let others = row.others.iter().map(|(_, outcome)| outcome);
+            others
+                .chain([&row.champion])
+                .for_each(|outcome| self.signs.score(outcome, metric));
+        }
         if let Some(decision) = judge.fold(&pair) {
             self.pending = Some(decision.clone());
             outbox.push(Verdicted {
@@ -191,5 +243,6 @@ impl Book {
 
 enum Closed {
     PassedOver,
-    Evidence(ClosedRow),
+    /// At this clock; never empty.
+    Evidence(Clock, Vec<ClosedRow>),
 }
