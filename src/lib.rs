@@ -69,6 +69,7 @@
 
 pub mod admission;
 pub mod arena;
+pub mod backtest;
 pub mod batch;
 pub mod champion;
 pub mod cli;
