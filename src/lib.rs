@@ -93,6 +93,7 @@ pub mod model;
 pub mod oip;
 pub mod protocol;
 pub mod recorder;
+pub mod replay;
 pub mod score;
 pub mod served;
 pub mod shard;
