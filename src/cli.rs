@@ -19,6 +19,7 @@ use crate::client::{Client, ClientError};
 use crate::config::ServeArgs;
 use crate::demo::DemoArgs;
 use crate::protocol::Action;
+use crate::replay::ReplayArgs;
 use act::ActArgs;
 use status::StatusArgs;
 
@@ -52,6 +53,8 @@ pub enum Command {
     Resume(ActArgs),
     /// Stop shadowing a version
     Retire(ActArgs),
+    /// Fold a recorded contest again and compare, ask what if, or backtest files on past rows
+    Replay(Box<ReplayArgs>),
     /// Load and run a file in this bare process, and tell what that did to it
     #[command(hide = true)]
     RuntimeProbe {
@@ -167,6 +170,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Retire(args) => act::run(Action::Retire, &args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Replay(args) => crate::replay::run(&args),
         Command::RuntimeProbe { file } => {
             let facts = runtime_probe::run(&file).map_err(Failure::Failed)?;
             println!("{facts}");

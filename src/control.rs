@@ -10,7 +10,7 @@ mod budget;
 mod bytes;
 mod candidates;
 mod keeper;
-mod policy;
+pub(crate) mod policy;
 mod promote;
 mod pulse;
 mod rename;

@@ -98,6 +98,14 @@ impl IdKey {
         file::random().map(Self::new)
     }
 
+    /// The key in the file.
+    ///
+    /// # Errors
+    /// As [`IdKey::load_or_create`], or there is no file.
+    pub fn load(path: &Path) -> std::io::Result<Self> {
+        file::read_key(path).map(Self::new)
+    }
+
     /// The key in the file, which is made (readable by its owner alone) where there is none.
     ///
     /// # Errors

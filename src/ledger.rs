@@ -13,6 +13,7 @@ mod lock;
 mod open;
 mod outcome;
 mod pairs;
+mod past;
 mod rewards;
 mod rows;
 mod schema;
@@ -28,6 +29,7 @@ pub use labels::LabelRow;
 pub use lock::StateLock;
 pub use open::{AnsweredRow, OpenRow, Overlap, Reported};
 pub use outcome::Outcomes;
+pub use past::{DatedEntry, RecordedDecision, RecordedInputs, RecordedVerdict, is_held};
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 
@@ -46,6 +48,16 @@ pub enum LedgerError {
         /// Format found in the file.
         found: i64,
         /// Newest format that this program reads.
+        known: i64,
+    },
+    /// The file is of an older format, and only to be read.
+    #[error(
+        "the ledger has format {found}, this program reads {known}: start `dethrone serve` on it once, which brings it up to date"
+    )]
+    Older {
+        /// Format found in the file.
+        found: i64,
+        /// Format that this program reads.
         known: i64,
     },
     /// The file cannot be opened as a ledger.

@@ -69,6 +69,7 @@
 
 pub mod admission;
 pub mod arena;
+pub mod backtest;
 pub mod batch;
 pub mod champion;
 pub mod cli;
@@ -92,6 +93,7 @@ pub mod model;
 pub mod oip;
 pub mod protocol;
 pub mod recorder;
+pub mod replay;
 pub mod score;
 pub mod served;
 pub mod shard;

@@ -8,6 +8,7 @@
 
 mod backlog;
 mod book;
+pub mod closed;
 mod complaints;
 mod core;
 mod inputs;

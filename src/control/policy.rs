@@ -12,7 +12,7 @@ use crate::score::Task;
 ///
 /// # Errors
 /// A sentence: what is missing or does not fit.
-pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric, String> {
+pub(crate) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric, String> {
     let Some(task) = task else {
         return Err(
             "the task is unknown: set task, or link and score_output; until then answers are raw outputs".into(),
@@ -40,7 +40,7 @@ pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
 }
 
 /// The judge's rules. Where no metric fits the mode is off, and [`metric`] says why.
-pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
+pub(crate) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
     let metric = metric(config, task);
     let p = &config.policy;
     Policy {
@@ -77,7 +77,7 @@ pub(super) fn check_absent(config: &ModelConfig, head: &Head) -> Result<(), Stri
 }
 
 /// When rows close and what silence means.
-pub(super) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) -> Closing {
+pub(crate) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) -> Closing {
     let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());
     Closing {
         maturity: config.label.maturity,

@@ -141,6 +141,15 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// Checks the format of a file that is only read.
+pub(super) fn check(connection: &Connection) -> Result<(), LedgerError> {
+    match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        FORMAT => Ok(()),
+        found if found < FORMAT => Err(LedgerError::Older { found, known: FORMAT }),
+        found => Err(LedgerError::Newer { found, known: FORMAT }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -76,6 +76,22 @@ impl Closing {
             .as_ref()
             .is_none_or(|slice| slice.key.is_explored(id, slice.share))
     }
+
+    /// True when a row recorded at `clock` takes no more evidence, `last` being the last recorded row and the latest
+    /// request time.
+    #[must_use]
+    pub fn is_over(&self, clock: Clock, last: Clock) -> bool {
+        match self.maturity {
+            Span::Rows(rows) => clock.row.saturating_add(rows) < last.row,
+            span @ Span::Time(_) => span.has_passed(
+                clock,
+                Clock {
+                    time_ms: last.time_ms.saturating_sub(1),
+                    ..last
+                },
+            ),
+        }
+    }
 }
 
 /// Where a book shows what happens to those who do not read the ledger.
@@ -308,16 +324,7 @@ impl Book {
     /// True when a row recorded at `clock` takes no more evidence.
     #[must_use]
     pub fn is_closed(&self, clock: Clock) -> bool {
-        match self.closing.maturity {
-            Span::Rows(rows) => clock.row.saturating_add(rows) < self.last.row,
-            span @ Span::Time(_) => span.has_passed(
-                clock,
-                Clock {
-                    time_ms: self.last.time_ms.saturating_sub(1),
-                    ..self.last
-                },
-            ),
-        }
+        self.closing.is_over(clock, self.last)
     }
 
     /// True when a label received now for a row at `clock` comes after the horizon.

@@ -60,6 +60,8 @@ mod registry;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod served_exports;
 #[cfg(test)]
 mod shadowing;

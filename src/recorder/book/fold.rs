@@ -8,15 +8,13 @@ use std::sync::Arc;
 
 use super::{Book, json};
 use crate::judge::pair::{ClosedRow, Pair};
-use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Position, Writer};
-use crate::recorder::Verdicted;
+use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
+use crate::recorder::{Verdicted, closed};
 use crate::score::{Outcome, Shed, VersionNo};
 use crate::span::Clock;
 
 /// Folded rows between two snapshots of a judge.
 const SNAPSHOT_EVERY: u64 = 20_000;
-/// Rows of one observation; of more the last ones stand for all.
-const MOST_OF_AN_ENTITY: usize = 1_000;
 
 impl Book {
     /// Folds up to `limit` closed rows; decisions go to `outbox`. True when more are ready.
@@ -71,7 +69,7 @@ impl Book {
     fn close(&mut self, writer: &Writer<'_>, row: &OpenRow) -> Result<Option<Closed>, LedgerError> {
         let is_orphan = row.clock.row <= self.orphans;
         let is_looked_at = self.reports.looks_at(row.clock.row) && self.closing.absent.is_none();
-        if !self.may_be_evidence(row) && !self.has_entities && !is_orphan && !is_looked_at {
+        if !self.closing.may_be_evidence(row) && !self.has_entities && !is_orphan && !is_looked_at {
             return Ok(Some(Closed::PassedOver));
         }
         let Some(answered) = writer.answered(row.id)? else {
@@ -80,60 +78,18 @@ impl Book {
         if is_looked_at && self.closing.takes(row.id) {
             self.count_reported(row, &answered);
         }
-        if !self.may_be_evidence(row) && answered.entity.is_none() && !is_orphan {
+        if !self.closing.may_be_evidence(row) && answered.entity.is_none() && !is_orphan {
             return Ok(Some(Closed::PassedOver));
         }
         let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
             return Ok(None);
         };
-        let rows = match &answered.entity {
-            Some(entity) => self.observation(writer, row, entity)?,
-            None if self.may_be_evidence(row) => vec![self.closed_row(row, answered, others)],
-            None => Vec::new(),
-        };
+        let rows = closed::observation(writer, self.row.no, &self.closing, row, (answered, others))?;
         Ok(Some(if rows.is_empty() {
             Closed::PassedOver
         } else {
             Closed::Evidence(row.clock, rows)
         }))
-    }
-
-    /// It has a truth, and no rule keeps it out of the evidence.
-    fn may_be_evidence(&self, row: &OpenRow) -> bool {
-        (row.label.is_some() || self.closing.absent.is_some()) && self.closing.takes(row.id)
-    }
-
-    fn closed_row(&self, row: &OpenRow, answered: AnsweredRow, others: Vec<(VersionNo, Outcome)>) -> ClosedRow {
-        ClosedRow {
-            clock: row.clock,
-            epoch: answered.epoch,
-            truth: row.label.map(|label| label.truth).or(self.closing.absent),
-            weight: row.label.map_or(1.0, |label| label.weight),
-            champion: answered.outcome,
-            others,
-            groups: 0,
-            rewards: None,
-        }
-    }
-
-    /// The rows of one entity that are one observation with `row`, where it is the last of them; else none. The outcomes
-    /// of the earlier ones were waited for when they closed.
-    fn observation(&self, writer: &Writer<'_>, row: &OpenRow, entity: &str) -> Result<Vec<ClosedRow>, LedgerError> {
-        let overlap = Overlap {
-            maturity: self.closing.maturity,
-            horizon: self.closing.horizon,
-        };
-        let found = writer.entity_rows(self.row.no, entity, row.clock, overlap, MOST_OF_AN_ENTITY)?;
-        let mut rows = Vec::new();
-        for open in found.unwrap_or_default() {
-            if !self.may_be_evidence(&open) {
-                continue;
-            }
-            if let Some(answered) = writer.answered(open.id)? {
-                rows.push(self.closed_row(&open, answered, writer.outcomes(open.id)?));
-            }
-        }
-        Ok(rows)
     }
 
     /// The outcomes of all versions that the row was offered to, or `None` while one is to come. An orphan's never

@@ -1,0 +1,68 @@
+//! What a row is worth as evidence once it has closed and all its outcomes are there, by what the ledger holds: the row
+//! itself, the rows of its entity, or nothing. Live and in a replay.
+
+use super::book::Closing;
+use crate::judge::pair::ClosedRow;
+use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Writer};
+use crate::score::{ModelNo, Outcome, VersionNo};
+
+/// Rows of one observation; of more the last ones stand for all.
+const MOST_OF_AN_ENTITY: usize = 1_000;
+
+impl Closing {
+    /// It has a truth, and no rule keeps it out of the evidence.
+    #[must_use]
+    pub fn may_be_evidence(&self, row: &OpenRow) -> bool {
+        (row.label.is_some() || self.absent.is_some()) && self.takes(row.id)
+    }
+}
+
+/// The rows that fold as one observation when `row` closes, oldest first; none where it is no evidence, or where a later
+/// row of its entity joins it.
+///
+/// # Errors
+/// What the ledger says.
+pub fn observation(
+    reader: &Writer<'_>,
+    model: ModelNo,
+    closing: &Closing,
+    row: &OpenRow,
+    (answered, others): (AnsweredRow, Vec<(VersionNo, Outcome)>),
+) -> Result<Vec<ClosedRow>, LedgerError> {
+    let Some(entity) = &answered.entity else {
+        let is_evidence = closing.may_be_evidence(row);
+        return Ok(is_evidence
+            .then(|| closed(closing, row, answered, others))
+            .into_iter()
+            .collect());
+    };
+    let overlap = Overlap {
+        maturity: closing.maturity,
+        horizon: closing.horizon,
+    };
+    // The outcomes of the earlier ones were waited for when they closed.
+    let found = reader.entity_rows(model, entity, row.clock, overlap, MOST_OF_AN_ENTITY)?;
+    let mut rows = Vec::new();
+    for open in found.unwrap_or_default() {
+        if !closing.may_be_evidence(&open) {
+            continue;
+        }
+        if let Some(answered) = reader.answered(open.id)? {
+            rows.push(closed(closing, &open, answered, reader.outcomes(open.id)?));
+        }
+    }
+    Ok(rows)
+}
+
+fn closed(closing: &Closing, row: &OpenRow, answered: AnsweredRow, others: Vec<(VersionNo, Outcome)>) -> ClosedRow {
+    ClosedRow {
+        clock: row.clock,
+        epoch: answered.epoch,
+        truth: row.label.map(|label| label.truth).or(closing.absent),
+        weight: row.label.map_or(1.0, |label| label.weight),
+        champion: answered.outcome,
+        others,
+        groups: 0,
+        rewards: None,
+    }
+}
