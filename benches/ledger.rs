@@ -89,6 +89,7 @@ impl Rig {
                 horizon: Span::Rows(u64::MAX),
                 absent: None,
                 dropped: Vec::new(),
+                payees: Vec::new(),
             };
             let mut book = Book::load(writer, row, closing, Attached::to(&served))?;
             let clock = Clock::default();

@@ -5,6 +5,7 @@
 //! disk, not in memory.
 
 mod coverage;
+mod display;
 mod fold;
 mod observe;
 mod signs;
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+use self::display::Display;
 use self::signs::Signs;
 use super::core::Shadow;
 use super::inputs::Columns;
@@ -40,6 +42,19 @@ pub struct Closing {
     pub absent: Option<Truth>,
     /// Features that are not recorded.
     pub dropped: Vec<String>,
+    /// The labels that rewards pay, in class order; empty where rewards are not what is judged by.
+    pub payees: Vec<String>,
+}
+
+/// What a version's own toml says of its scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnSettings {
+    /// The version.
+    pub version: VersionNo,
+    /// From which score on its label is positive; the model's where the version has none of its own.
+    pub threshold: f64,
+    /// The digest of its calibration.
+    pub calibration: Option<String>,
 }
 
 /// Where a book shows what happens to those who do not read the ledger.
@@ -106,6 +121,7 @@ pub struct Book {
     shown: HashMap<VersionNo, (Call, bool)>,
     columns: Columns,
     signs: Signs,
+    display: Display,
 }
 
 impl Book {
@@ -129,7 +145,7 @@ impl Book {
             time_ms: cursor.last_time_ms,
         };
         let folded = restored.folded.max(cursor.folded_row);
-        Ok(Self {
+        let mut book = Self {
             attached,
             coverage: Coverage::load(writer, row.no)?,
             row,
@@ -152,7 +168,10 @@ impl Book {
             shown: HashMap::new(),
             columns: Columns::default(),
             signs: Signs::default(),
-        })
+            display: Display::default(),
+        };
+        book.recall(writer)?;
+        Ok(book)
     }
 
     /// The book as the ledger and the last commit know it; `None` for one whose making was never committed.
@@ -200,13 +219,43 @@ impl Book {
             source,
         })?;
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
-        event.apply(&mut self.judge);
+        let restarted = event.apply(&mut self.judge);
         journal::forget_answered(&mut self.pending, self.judge.as_ref());
+        if let Some(version) = restarted {
+            self.pairing.forget(version);
+            self.keep_pairing()?;
+        }
         if let (Event::Inherit { from, to }, Some(judge)) = (event, &self.judge) {
             self.pairing.inherit(judge, *from, *to);
-            self.pairing_text = json("label counts", &self.pairing)?;
-            // To be stored, whether rows have come or not.
-            self.saved.1 = u64::MAX;
+            self.keep_pairing()?;
+        }
+        Ok(())
+    }
+
+    /// The pairing stage's memory is to be stored, whether rows have come or not.
+    fn keep_pairing(&mut self) -> Result<(), LedgerError> {
+        self.pairing_text = json("label counts", &self.pairing)?;
+        self.saved.1 = u64::MAX;
+        Ok(())
+    }
+
+    /// Tells the judge what a version's own settings say, where that is new.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub fn note(&mut self, writer: &Writer<'_>, own: &OwnSettings, now_ms: i64) -> Result<(), LedgerError> {
+        let (version, clock) = (own.version, self.last);
+        let Some(judge) = &self.judge else { return Ok(()) };
+        let is_relabelled = own.threshold.to_bits() != judge.threshold_of(version).to_bits();
+        let is_recalibrated = own.calibration.as_deref() != judge.calibration_of(version);
+        if is_relabelled {
+            let threshold = own.threshold;
+            self.apply(writer, &Event::Threshold { version, threshold }, now_ms)?;
+        }
+        if is_recalibrated {
+            let digest = own.calibration.clone();
+            let event = Event::Calibration { version, digest, clock };
+            self.apply(writer, &event, now_ms)?;
         }
         Ok(())
     }
@@ -241,7 +290,14 @@ impl Book {
     /// Verdicts of all challengers.
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
-        self.judge.as_ref().map(Judge::verdicts).unwrap_or_default()
+        let Some(judge) = &self.judge else { return Vec::new() };
+        let mut verdicts = judge.verdicts();
+        if let (Some(enough), Some(has)) = (judge.policy().bound_from, self.pairing.estimating(judge)) {
+            for verdict in &mut verdicts {
+                verdict.why = format!("the loss bound is being estimated from the first {enough} labels, has {has}");
+            }
+        }
+        verdicts
     }
 
     /// What to say beside every verdict: signs that it rests on less than its numbers.

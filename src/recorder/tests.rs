@@ -73,6 +73,7 @@ fn closing(maturity: Span) -> Closing {
         horizon: Span::Rows(1_000_000),
         absent: None,
         dropped: Vec::new(),
+        payees: Vec::new(),
     }
 }
 

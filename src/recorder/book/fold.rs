@@ -9,6 +9,7 @@ use super::{Book, json};
 use crate::judge::pair::{ClosedRow, Pair};
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
 use crate::recorder::Verdicted;
+use crate::recorder::journal::Event;
 use crate::score::{Outcome, Shed, VersionNo};
 
 /// Folded rows between two snapshots of a judge.
@@ -65,8 +66,10 @@ impl Book {
     /// `None` while an outcome is still to come.
     fn close(&mut self, writer: &Writer<'_>, row: &OpenRow) -> Result<Option<Closed>, LedgerError> {
         let truth = row.label.map(|(truth, _)| truth).or(self.closing.absent);
+        let (rewards, reward_weight) = self.rewards(writer, row.id)?;
         let is_orphan = row.clock.row <= self.orphans;
-        if truth.is_none() && !is_orphan {
+        let says_nothing = truth.is_none() && rewards.is_none();
+        if says_nothing && !is_orphan {
             return Ok(Some(Closed::PassedOver));
         }
         let Some(answered) = writer.answered(row.id)? else {
@@ -75,19 +78,32 @@ impl Book {
         let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
             return Ok(None);
         };
-        if truth.is_none() {
+        if says_nothing {
             return Ok(Some(Closed::PassedOver));
         }
         Ok(Some(Closed::Evidence(ClosedRow {
             clock: row.clock,
             epoch: answered.epoch,
             truth,
-            weight: row.label.map_or(1.0, |(_, weight)| weight),
+            weight: reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |(_, weight)| weight)),
             champion: answered.outcome,
             others,
             groups: 0,
-            rewards: None,
+            rewards,
         })))
+    }
+
+    /// What each label of a row would have earned, in class order, and the row's weight; asked for only where rewards
+    /// are what is judged by.
+    fn rewards(&self, writer: &Writer<'_>, id: i64) -> Result<(Option<Table>, Option<f64>), LedgerError> {
+        if self.closing.payees.is_empty() {
+            return Ok((None, None));
+        }
+        let reported = writer.reward(id)?.filter(|reported| !reported.late);
+        let table = reported
+            .as_ref()
+            .and_then(|reported| reported.table(&self.closing.payees));
+        Ok((table, reported.map(|reported| reported.weight)))
     }
 
     /// The outcomes of all versions that the row was offered to, or `None` while one is to come. An orphan's never
@@ -136,11 +152,12 @@ impl Book {
         let Some(judge) = &mut self.judge else {
             return Ok(());
         };
+        self.display.row(judge, closed);
         let Some(pair) = self.pairing.pair(judge, closed) else {
-            return Ok(());
+            return self.learn_bound(writer, closed);
         };
         writer.insert_pair(self.row.no, &pair)?;
-        let metric = judge.policy().metric;
+        let metric = &judge.policy().metric;
         let others = closed.others.iter().map(|(_, outcome)| outcome);
         others
             .chain([&closed.champion])
@@ -154,6 +171,16 @@ impl Book {
         }
         self.count_labelled(&pair);
         Ok(())
+    }
+
+    /// Once the loss bound is estimated it is recorded, before any row is evidence.
+    fn learn_bound(&mut self, writer: &Writer<'_>, closed: &ClosedRow) -> Result<(), LedgerError> {
+        let Some(judge) = &self.judge else { return Ok(()) };
+        let labels = judge.policy().bound_from.unwrap_or_default();
+        match self.pairing.bound(judge) {
+            Some(bound) => self.apply(writer, &Event::Bound { bound, labels }, closed.clock.time_ms),
+            None => Ok(()),
+        }
     }
 
     fn count_labelled(&mut self, pair: &Pair) {
@@ -188,6 +215,9 @@ impl Book {
         Ok(())
     }
 }
+
+/// Rewards in class order.
+type Table = Box<[Option<f64>]>;
 
 enum Closed {
     PassedOver,
