@@ -12,6 +12,7 @@
 //! | [`interval`] | mean difference with its interval, for display |
 //! | [`policy`] | bars, waiting rules, defaults |
 //! | [`fold`] | the state of one model's contest: `fold(pair) -> Option<Decision>` |
+//! | [`settings`] | what a version's own settings change: threshold, calibration |
 //! | [`tenure`] | its events: versions come and go, policies change, champions are swapped |
 //! | [`verdict`] | what each challenger has shown, and what stands in its way |
 //!
@@ -27,6 +28,7 @@ pub mod interval;
 pub mod loss;
 pub mod pair;
 pub mod policy;
+pub mod settings;
 pub mod tenure;
 pub mod verdict;
 pub mod wealth;

@@ -12,6 +12,7 @@ mod labels;
 mod lock;
 mod open;
 mod outcome;
+mod own;
 mod pairs;
 mod past;
 mod rewards;

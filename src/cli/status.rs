@@ -67,6 +67,34 @@ pub struct VersionStatus {
     pub evidence: Option<Evidence>,
     /// What it was offered and what became of that.
     pub coverage: Option<Coverage>,
+    /// Figures that decide nothing.
+    pub display: Option<Display>,
+}
+
+/// Figures beside the metric that decides.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Display {
+    /// Of the last labelled rows.
+    pub window: Figures,
+}
+
+/// What applies to the model's task.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// Labelled rows.
+    pub labels: u64,
+    /// Share of right labels.
+    pub accuracy: Option<f64>,
+    /// Of two classes.
+    pub auc: Option<f64>,
+    /// Of classes.
+    pub log_loss: Option<f64>,
+    /// Mean absolute error of a value.
+    pub mae: Option<f64>,
+    /// Root of its mean square.
+    pub rmse: Option<f64>,
 }
 
 /// The judge's numbers.
@@ -155,13 +183,26 @@ pub fn table(status: &ModelStatus) -> String {
         .max()
         .unwrap_or(0)
         .max(7);
+    let columns = columns(&status.versions);
+    let mut figures = String::new();
+    for (name, _) in columns {
+        let _ = write!(figures, " {name:>9}");
+    }
     let _ = writeln!(
         out,
-        "  {:<width$}  {:<11} {:>8} {:>17} {:>11} {:>9}  verdict",
+        "  {:<width$}  {:<11}{figures} {:>8} {:>17} {:>11} {:>9}  verdict",
         "version", "role", "labels", "ln wealth / bar", "difference", "coverage"
     );
     for version in &status.versions {
-        let _ = writeln!(out, "  {}", line(version, width));
+        let _ = writeln!(out, "  {}", line(version, width, columns));
+    }
+    if status.versions.iter().any(|v| v.display.is_some()) {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let _ = writeln!(
+            out,
+            "  {}: over the last 1,000 labelled rows, for display, deciding nothing",
+            names.join(", ")
+        );
     }
     if status.versions_left_out > 0 {
         let _ = writeln!(out, "  and {} older versions", status.versions_left_out);
@@ -183,8 +224,31 @@ fn hold(status: &ModelStatus) -> String {
     }
 }
 
-fn line(version: &VersionStatus, width: usize) -> String {
+/// A column of figures: its name, and where it stands.
+type Column = (&'static str, fn(&Figures) -> Option<f64>);
+
+/// The figures that the model's task has.
+fn columns(versions: &[VersionStatus]) -> &'static [Column] {
+    const CLASSES: &[Column] = &[
+        ("accuracy", |f| f.accuracy),
+        ("AUC", |f| f.auc),
+        ("log-loss", |f| f.log_loss),
+    ];
+    const VALUES: &[Column] = &[("MAE", |f| f.mae), ("RMSE", |f| f.rmse)];
+    let mut shown = versions.iter().filter_map(|v| v.display.as_ref());
+    match shown.any(|display| display.window.mae.is_some()) {
+        true => VALUES,
+        false => CLASSES,
+    }
+}
+
+fn line(version: &VersionStatus, width: usize, columns: &[Column]) -> String {
     let blank = || "-".to_owned();
+    let mut figures = String::new();
+    for (_, figure) in columns {
+        let figure = version.display.as_ref().and_then(|display| figure(&display.window));
+        let _ = write!(figures, " {:>9}", figure.map_or_else(blank, |x| format!("{x:.4}")));
+    }
     let evidence = version.evidence.as_ref();
     let labels = evidence.map_or_else(blank, |e| e.labels.to_string());
     let wealth = evidence.map_or_else(blank, |e| format!("{:.2} / {:.2}", e.log_wealth, e.log_bar));
@@ -194,7 +258,7 @@ fn line(version: &VersionStatus, width: usize) -> String {
     let coverage = coverage.map_or_else(blank, |c| format!("{:.1} %", c * 100.0));
     let verdict = evidence.map_or("-", |e| e.verdict.as_str());
     format!(
-        "{:<width$}  {:<11} {labels:>8} {wealth:>17} {difference:>11} {coverage:>9}  {verdict}",
+        "{:<width$}  {:<11}{figures} {labels:>8} {wealth:>17} {difference:>11} {coverage:>9}  {verdict}",
         version.version, version.role
     )
 }
@@ -238,7 +302,8 @@ mod tests {
         "hold":{"author":"ada","reason":"audit"},"policy":{"alpha":0.01},"versions":[
         {"version":"e02_tree","role":"challenger","digest":"sha256:01","reason":null,"evidence":{"labels":1234,"log_wealth":2.31,
          "log_bar":5.30,"mean_difference":0.012,"interval":[-0.001,0.025],"verdict":"not yet","why":"needs more labels"},
-         "coverage":{"offered":9000,"scored":8990,"dropped":{"queue_full":8},"labelled":1234,"late":3}},
+         "coverage":{"offered":9000,"scored":8990,"dropped":{"queue_full":8},"labelled":1234,"late":3},
+         "display":{"window":{"labels":1000,"accuracy":0.8125,"auc":0.9,"log_loss":0.4321},"note":"decides nothing"}},
         {"version":"half","role":"rejected","digest":"sha256:02","reason":"not a whole file"}]}"#;
 
     #[test]
@@ -248,6 +313,8 @@ mod tests {
         for part in [
             "champion e01_logreg since 2026-01-01T00:00:00Z, epoch 3, on hold by ada: audit",
             "1234       2.31 / 5.30     +0.0120    99.9 %  not yet",
+            "challenger     0.8125    0.9000    0.4321     1234",
+            "accuracy, AUC, log-loss: over the last 1,000 labelled rows, for display, deciding nothing",
             "e02_tree: needs more labels",
             "half: not a whole file",
         ] {

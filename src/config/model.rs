@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::fault::ConfigError;
 use super::version::VersionConfig;
+pub use crate::judge::loss::Bound;
 pub use crate::judge::policy::Mode;
 use crate::model::head::{HeadSettings, Link};
 use crate::score::Task;
@@ -58,8 +59,16 @@ pub enum MetricSetting {
     ZeroOne,
     /// Squared error of the value.
     SquaredError,
+    /// What a label costs, by the true class.
+    Cost,
+    /// Order of positives and negatives.
+    Auc,
     /// Absolute error of the value.
     AbsoluteError,
+    /// Loss of a predicted quantile.
+    Pinball,
+    /// What the best label would have earned more.
+    Rewards,
 }
 
 /// What a null float feature is.
@@ -164,10 +173,14 @@ pub struct ModelConfig {
     pub champion: Option<String>,
     /// The declared loss.
     pub metric: MetricSetting,
-    /// Loss bound of an error of values; present whenever the metric is one.
-    pub bound: Option<f64>,
+    /// Loss bound of an error of values and of rewards; present whenever the metric is one.
+    pub bound: Option<Bound>,
     /// Least probability that log-loss sees.
     pub clip: f64,
+    /// What a label (column) costs, by the true class (row).
+    pub cost: Option<Vec<Vec<f64>>>,
+    /// Quantile of pinball loss.
+    pub quantile: Option<f64>,
     /// The positive class, as text; `None`: the second.
     pub positive: Option<String>,
     /// The output with the scores.
@@ -206,6 +219,8 @@ impl Default for ModelConfig {
             metric: MetricSetting::Auto,
             bound: None,
             clip: 0.05,
+            cost: None,
+            quantile: None,
             positive: None,
             score_output: None,
             link: None,
@@ -263,7 +278,7 @@ impl ModelConfig {
         super::reader::read(file, text, read::model)
     }
 
-    /// How to read the outputs of a version: the version's own threshold before the model's.
+    /// How to read the outputs of a version: its own calibration, and its own threshold before the model's.
     #[must_use]
     pub fn head(&self, version: &VersionConfig) -> HeadSettings {
         HeadSettings {
@@ -272,6 +287,7 @@ impl ModelConfig {
             score_output: self.score_output.clone(),
             link: self.link,
             threshold: version.threshold.unwrap_or(self.threshold),
+            calibration: version.calibration.clone(),
         }
     }
 }

@@ -167,6 +167,18 @@ impl<'a> Section<'a> {
         built
     }
 
+    /// Reads a table of the file, if it is there.
+    pub(super) fn has_table<T>(&mut self, key: &'static str, build: impl FnOnce(&mut Section<'a>) -> T) -> Option<T> {
+        match self.entry(key).map(Spanned::get_ref) {
+            Some(DeValue::Table(_)) => Some(self.table(key, build)),
+            Some(other) => {
+                self.fault(key, expected("a table", other));
+                None
+            }
+            None => None,
+        }
+    }
+
     /// The keys that nobody asked for, as free keys; they are faults no more.
     pub(super) fn rest<T: Value>(&mut self) -> Vec<(String, T)> {
         let Some(table) = self.table.take() else {

@@ -4,21 +4,10 @@
 type Entry = (&'static str, Option<&'static str>, &'static str);
 
 const ENTRIES: &[Entry] = &[
-    ("metric", Some("cost"), "use \"zero_one\" or \"brier\""),
-    ("metric", Some("auc"), "use \"brier\" or \"log_loss\""),
-    ("metric", Some("pinball"), "use \"absolute_error\""),
-    ("metric", Some("rewards"), "use a loss on labels"),
-    ("cost", None, "remove it"),
-    ("quantile", None, "remove it"),
     ("guardrail", None, "remove its keys"),
     ("groups", None, "remove its keys"),
     ("record.hash", None, "list the fields in record.drop, or remove it"),
     ("record.retention", None, "remove it (nothing is pruned)"),
-    (
-        "calibration",
-        None,
-        "remove it, and export the model with its calibration inside",
-    ),
 ];
 
 /// What to do instead of the key (`value`: the value, where it is a string), when it is not available.

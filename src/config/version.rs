@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::ConfigError;
 use super::reader::{Section, read};
+use super::value::{Value, choose};
+use crate::model::head::Calibration;
+use toml::de::DeValue;
 
 /// More columns than any table has, and few enough to hold.
 const MAX_FEATURES: usize = 100_000;
@@ -41,6 +44,8 @@ pub struct VersionConfig {
     pub features: Option<Vec<String>>,
     /// Score from which a binary label is positive.
     pub threshold: Option<f64>,
+    /// From its scores to probabilities.
+    pub calibration: Option<Calibration>,
     /// `[lineage]`.
     pub lineage: Lineage,
     /// An A/A copy: the bytes of another version on purpose.
@@ -67,9 +72,62 @@ impl VersionConfig {
         read(file, text, |s| Self {
             features: feature_names(s),
             threshold: s.opt_if("threshold", |x| (0.0..=1.0).contains(x), "must lie between 0 and 1"),
+            calibration: s.has_table("calibration", calibration).flatten(),
             lineage: s.table("lineage", lineage),
             twin: s.get("twin", false),
         })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Platt,
+    Temperature,
+    Isotonic,
+}
+
+impl Value for Kind {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        const KINDS: [(&str, Kind); 3] = [
+            ("platt", Kind::Platt),
+            ("temperature", Kind::Temperature),
+            ("isotonic", Kind::Isotonic),
+        ];
+        choose(value, &KINDS)
+    }
+}
+
+/// `{ kind = "platt", a = …, b = … }`, `{ kind = "temperature", t = … }`, `{ kind = "isotonic", x = […], y = […] }`.
+fn calibration(s: &mut Section<'_>) -> Option<Calibration> {
+    let kind: Option<Kind> = s.opt("kind");
+    if !s.has("kind") {
+        s.fault(
+            "kind",
+            "missing: write kind = \"platt\", \"temperature\" or \"isotonic\"",
+        );
+    }
+    let number = |s: &mut Section<'_>, key| s.opt::<f64>(key);
+    let (a, b, t) = (number(s, "a"), number(s, "b"), number(s, "t"));
+    let (x, y) = (s.opt::<Vec<f64>>("x"), s.opt::<Vec<f64>>("y"));
+    let (keys, built): (&[&str], _) = match kind? {
+        Kind::Platt => (&["a", "b"], a.zip(b).map(|(a, b)| Calibration::Platt { a, b })),
+        Kind::Temperature => (&["t"], t.map(|t| Calibration::Temperature { t })),
+        Kind::Isotonic => (&["x", "y"], x.zip(y).map(|(x, y)| Calibration::Isotonic { x, y })),
+    };
+    for key in ["a", "b", "t", "x", "y"] {
+        match (keys.contains(&key), s.has(key)) {
+            (true, false) => s.fault(key, "missing: this kind of calibration needs it"),
+            (false, true) => s.fault(key, "belongs to another kind of calibration: remove it"),
+            _ => {}
+        }
+    }
+    let built = built?;
+    match built.check() {
+        Ok(()) => Some(built),
+        Err(why) => {
+            s.fault("kind", why);
+            None
+        }
     }
 }
 

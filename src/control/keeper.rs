@@ -14,7 +14,7 @@ use crate::model::facts::{Facts, Refused};
 use crate::model::head::Head;
 use crate::model::interface::Interface;
 use crate::model::remedy::{answers_apart, unfit_to_answer};
-use crate::recorder::{Event, Recorder};
+use crate::recorder::{Event, OwnSettings, Recorder};
 use crate::score::VersionNo;
 use crate::served::{Pinnable, Served, View};
 use crate::time::now_ms;
@@ -110,13 +110,21 @@ pub(super) struct Keeper {
     pub names_refused: Option<Vec<String>>,
     /// The threshold of a loaded version has changed.
     pub relabel: bool,
+    /// Loaded versions whose calibration has changed.
+    pub recalibrate: Vec<VersionNo>,
     /// Why its directory cannot be looked into.
     pub away: Option<String>,
 }
 
 impl Keeper {
-    /// A model with the versions that the ledger knows; nothing runs yet.
-    pub(super) fn new(row: ModelRow, versions: Vec<VersionRow>, metrics: ModelMetrics) -> Self {
+    /// A model with the versions that the ledger knows, and what was last in force of their own settings; nothing runs
+    /// yet.
+    pub(super) fn new(
+        row: ModelRow,
+        versions: Vec<VersionRow>,
+        own: &[(VersionNo, String)],
+        metrics: ModelMetrics,
+    ) -> Self {
         let config = row
             .settings
             .as_deref()
@@ -137,10 +145,13 @@ impl Keeper {
             storing: 0,
             names_refused: None,
             relabel: false,
+            recalibrate: Vec::new(),
             away: None,
         };
         for version in versions {
-            keeper.add(version, VersionConfig::default());
+            let own = own.iter().find(|(no, _)| *no == version.no);
+            let settings = own.and_then(|(_, text)| serde_json::from_str(text).ok());
+            keeper.add(version, settings.unwrap_or_default());
         }
         keeper
     }
@@ -191,8 +202,16 @@ impl Keeper {
             let Some(settings) = self.settings_written(&name) else {
                 continue;
             };
+            if let Some(why) = self.misreads(&name, &settings) {
+                self.say_settings(super::roles::file_of(&name), Some(why));
+                continue;
+            }
             for version in self.versions.iter_mut().filter(|v| v.row.name == name) {
-                self.relabel |= version.is_loaded() && version.settings.threshold != settings.threshold;
+                if version.is_loaded() {
+                    self.relabel |= version.settings.threshold != settings.threshold;
+                    let recalibrates = version.settings.calibration != settings.calibration;
+                    self.recalibrate.extend(recalibrates.then_some(version.row.no));
+                }
                 version.settings = settings.clone();
             }
         }
@@ -239,6 +258,31 @@ impl Keeper {
             Some(Err(_)) => None,
             None => Some(VersionConfig::default()),
         }
+    }
+
+    /// Why a loaded version of this name cannot be read under these settings of its own.
+    fn misreads(&self, name: &str, settings: &VersionConfig) -> Option<String> {
+        let loaded = |v: &&Version| v.row.name == name && v.is_loaded() && v.facts.is_some();
+        let head = |v| self.head_under(v, settings);
+        self.versions.iter().filter(loaded).find_map(|v| head(v).err())
+    }
+
+    /// What the judge is to know of a version's own settings.
+    pub(super) fn own_settings(&self, version: &Version) -> Option<OwnSettings> {
+        let head = self.head(version).ok()?;
+        Some(OwnSettings {
+            version: version.row.no,
+            threshold: head.threshold,
+            calibration: head.calibration(),
+        })
+    }
+
+    /// The same of all loaded versions, with what the ledger keeps of each.
+    pub(super) fn all_own_settings(&self) -> Vec<(OwnSettings, Option<String>)> {
+        let loaded = self.versions.iter().filter(|v| v.is_loaded());
+        loaded
+            .filter_map(|v| Some((self.own_settings(v)?, serde_json::to_string(&v.settings).ok())))
+            .collect()
     }
 
     /// How the champion's outputs and everybody's labels are read.
@@ -503,9 +547,13 @@ impl Keeper {
     /// # Errors
     /// What does not fit the settings, and the line to add.
     pub(super) fn head(&self, version: &Version) -> Result<Head, String> {
+        self.head_under(version, &version.settings)
+    }
+
+    fn head_under(&self, version: &Version, settings: &VersionConfig) -> Result<Head, String> {
         let facts = version.facts.as_ref().ok_or("it has not been admitted")?;
         let probe = crate::model::facts::unpack(&facts.probe_outputs);
-        let settings = self.config.head(&version.settings);
+        let settings = self.config.head(settings);
         Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &settings)
     }
 

@@ -2,7 +2,8 @@
 
 use crate::config::{EvidenceFrom, MetricSetting, ModelConfig};
 use crate::id::IdKey;
-use crate::judge::loss::{Metric, Options};
+use crate::judge::loss::{Bound, Metric, Options};
+use crate::judge::pair::BOUND_LABELS;
 use crate::judge::policy::{Mode, Policy};
 use crate::model::head::Head;
 use crate::recorder::{Closing, Slice};
@@ -24,7 +25,11 @@ pub(crate) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
         MetricSetting::Brier => "brier",
         MetricSetting::ZeroOne => "zero_one",
         MetricSetting::SquaredError => "squared_error",
+        MetricSetting::Cost => "cost",
+        MetricSetting::Auc => "auc",
         MetricSetting::AbsoluteError => "absolute_error",
+        MetricSetting::Pinball => "pinball",
+        MetricSetting::Rewards => "rewards",
     };
     let clip = matches!(config.metric, MetricSetting::LogLoss).then_some(config.clip);
     let threshold = matches!(config.metric, MetricSetting::ZeroOne).then_some(config.threshold);
@@ -35,6 +40,8 @@ pub(crate) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
             bound: config.bound,
             clip,
             threshold,
+            cost: config.cost.clone(),
+            quantile: config.quantile,
         },
     )
 }
@@ -43,7 +50,9 @@ pub(crate) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
 pub(crate) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
     let metric = metric(config, task);
     let p = &config.policy;
+    let is_estimated = metric.is_ok() && config.bound == Some(Bound::Auto);
     Policy {
+        bound_from: is_estimated.then_some(BOUND_LABELS),
         mode: if metric.is_ok() { p.mode } else { Mode::Off },
         metric: metric.unwrap_or(Metric::Brier),
         alpha: p.alpha,
@@ -76,6 +85,17 @@ pub(super) fn check_absent(config: &ModelConfig, head: &Head) -> Result<(), Stri
     said.map_err(|why| format!("[label] absent = {label} means nothing: {why}"))
 }
 
+/// Whether the metric speaks of as many classes as the champion has.
+///
+/// # Errors
+/// What to change.
+pub(super) fn check_classes(config: &ModelConfig, head: &Head) -> Result<(), String> {
+    match metric(config, head.task) {
+        Ok(metric) if head.task.is_some() => metric.check_classes(head.class_names().len()),
+        _ => Ok(()),
+    }
+}
+
 /// When rows close and what silence means.
 pub(crate) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) -> Closing {
     let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());
@@ -88,5 +108,9 @@ pub(crate) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) ->
             share: config.label.explore,
         }),
         dropped: config.record.drop.clone(),
+        payees: match config.metric {
+            MetricSetting::Rewards => head.map(Head::class_names).unwrap_or_default(),
+            _ => Vec::new(),
+        },
     }
 }

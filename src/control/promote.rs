@@ -369,6 +369,8 @@ impl Thread {
             return Ok(());
         };
         let head = keeper.head(version).ok();
+        let own = keeper.own_settings(version);
+        let settings = serde_json::to_string(&version.settings).ok();
         let role = VersionRow {
             role: "champion".into(),
             reason: None,
@@ -400,6 +402,12 @@ impl Thread {
                 },
                 now,
             )?;
+            if let Some(own) = &own {
+                book.note(writer, own, now)?;
+            }
+            if let Some(settings) = settings {
+                writer.put_own_settings(no, &settings)?;
+            }
             if is_held {
                 // A person's word that came before there was a judge to hear it.
                 book.apply(writer, &Event::Hold { on: true }, now)?;

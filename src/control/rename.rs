@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::keeper::{Keeper, Version};
-use super::reread::{Change, Shadow};
+use super::reread::Shadow;
 use super::{Fault, Thread};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::model::facts::Facts;
@@ -49,7 +49,7 @@ impl Thread {
         let (interface, changed) = joined(keeper, &before, names)?;
         let old_facts = keeper.swap_facts(changed.clone());
         keeper.interface = Some(interface.clone());
-        let done = self.prepare(model, Change::Meaning).and_then(|prepared| {
+        let done = self.prepare(model, |_| true).and_then(|prepared| {
             match self.record_names(model, &interface, &changed, &prepared.shadows) {
                 Ok(()) => Ok(prepared),
                 Err(fault) => {

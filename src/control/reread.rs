@@ -12,6 +12,7 @@ use crate::champion::{Champion, Loaded, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
 use crate::model::head::HeadSettings;
 use crate::score::VersionNo;
+use crate::time::now_ms;
 
 /// A shadowed version, and the runner that asks and reads it in the new way.
 pub(super) type Shadow = (VersionNo, Arc<Challenger>);
@@ -35,11 +36,12 @@ pub(super) struct Prepared {
 }
 
 impl Thread {
-    /// Champion and shadows under the keeper's interface and settings of this moment.
+    /// Champion and shadows under the keeper's interface and settings of this moment. `is_renewed`: of a shadow that is
+    /// asked or read in another way, so that it needs a new runner.
     ///
     /// # Errors
     /// Which version cannot be asked or read so, and why; nothing has changed then.
-    pub(super) fn prepare(&mut self, model: &str, change: Change) -> Result<Prepared, String> {
+    pub(super) fn prepare(&mut self, model: &str, is_renewed: impl Fn(VersionNo) -> bool) -> Result<Prepared, String> {
         let keeper = self.keepers.get(model).ok_or("no such model")?;
         keeper.check_heads()?;
         let champion = match keeper.served.slot.load() {
@@ -60,11 +62,11 @@ impl Thread {
             before,
         };
         for no in numbers {
-            let done = match change {
-                Change::Meaning => self
+            let done = match is_renewed(no) {
+                true => self
                     .new_runner(model, no)
                     .map(|runner| prepared.shadows.push((no, runner))),
-                Change::Labels => self.new_info(model, no),
+                false => self.new_info(model, no),
             };
             if let Err(why) = done {
                 self.undo(model, prepared);
@@ -142,17 +144,58 @@ impl Thread {
         Ok(())
     }
 
-    /// A version's own toml has another threshold.
+    /// A version's own toml has another threshold, or another calibration. What was scored before and is not closed yet
+    /// was read in the old way: the judge is told from which row on the new way counts.
     pub(super) fn relabel(&mut self, model: &str) {
         let Some(keeper) = self.keepers.get_mut(model) else {
             return;
         };
-        if !std::mem::take(&mut keeper.relabel) || keeper.interface.is_none() {
+        let (relabel, renewed) = (
+            std::mem::take(&mut keeper.relabel),
+            std::mem::take(&mut keeper.recalibrate),
+        );
+        if (!relabel && renewed.is_empty()) || keeper.interface.is_none() {
             return;
         }
-        match self.prepare(model, Change::Labels) {
-            Ok(prepared) => self.put(model, prepared),
-            Err(why) => tracing::error!(model, "the thresholds of before stay in force: {why}"),
+        let prepared = match self.prepare(model, |no| renewed.contains(&no)) {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                tracing::error!(model, "the settings of before stay in force: {why}");
+                return;
+            }
+        };
+        let Some(keeper) = self.keepers.get(model) else { return };
+        let (no, own) = (keeper.row.no, keeper.all_own_settings());
+        let mut lineup = keeper.lineup_without(VersionNo(0));
+        for (version, runner) in &prepared.shadows {
+            let places = lineup.iter_mut().filter(|(other, _)| other == version);
+            places.for_each(|(_, old)| *old = Arc::clone(runner));
+        }
+        let has_runners = !prepared.shadows.is_empty();
+        let recorded = self.recorder.call_blocking(move |core, writer| {
+            if has_runners {
+                core.set_challengers(writer, no, lineup)?;
+            }
+            for (own, settings) in &own {
+                if let Some(book) = core.books.get_mut(&no) {
+                    book.note(writer, own, now_ms())?;
+                }
+                if let Some(settings) = settings {
+                    writer.put_own_settings(own.version, settings)?;
+                }
+            }
+            Ok(())
+        });
+        match recorded {
+            Ok(()) => self.put(model, prepared),
+            Err(error) => {
+                self.undo(model, prepared);
+                // Tried again at the next look.
+                if let Some(keeper) = self.keepers.get_mut(model) {
+                    (keeper.relabel, keeper.recalibrate) = (relabel, renewed);
+                }
+                self.report(Err(error.into()));
+            }
         }
     }
 }
@@ -186,12 +229,13 @@ impl Keeper {
         interface.task.is_some()
     }
 
-    /// Whether `[label] absent` is a label of this version.
+    /// Whether `[label] absent` is a label of this version, and the metric one for its classes.
     pub(super) fn check_absent(&self, version: Option<&Version>) -> Result<(), String> {
         let Some(head) = version.and_then(|version| self.head(version).ok()) else {
             return Ok(());
         };
         super::policy::check_absent(&self.config, &head)
+            .and_then(|()| super::policy::check_classes(&self.config, &head))
             .map_err(|why| format!("{}/model.toml: {why}", self.served.name))
     }
 

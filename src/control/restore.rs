@@ -44,6 +44,7 @@ impl Thread {
         }
         // Nothing is loaded yet that could have been read in another way.
         keeper.relabel = false;
+        keeper.recalibrate.clear();
     }
 
     fn restore_model(&mut self, model: &str) -> Result<(), Fault> {
@@ -53,7 +54,7 @@ impl Thread {
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids);
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
-        let bars = keeper.bars();
+        let (bars, own) = (keeper.bars(), keeper.all_own_settings());
         let booked = self.recorder.call_blocking(move |core, writer| {
             let mut book = Book::load(writer, row, closing, attached)?;
             for (version, why) in bars {
@@ -61,6 +62,13 @@ impl Thread {
                 let judge = book.judge.as_ref();
                 if judge.is_some_and(|judge| judge.bar_of(version) != why.as_deref()) {
                     book.apply(writer, &Event::Bar { version, why }, now_ms())?;
+                }
+            }
+            for (own, settings) in &own {
+                // What a version's toml has come to say while nobody looked.
+                book.note(writer, own, now_ms())?;
+                if let Some(settings) = settings {
+                    writer.put_own_settings(own.version, settings)?;
                 }
             }
             let rows = book.clock().row;

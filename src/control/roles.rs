@@ -166,12 +166,13 @@ impl Thread {
     /// A model that was not served until now.
     pub(super) fn open(&mut self, name: &str) -> Result<(), Fault> {
         let (wanted, metrics) = (name.to_owned(), self.metrics.model(name));
-        let (row, versions) = self.recorder.call_blocking(move |_, writer| {
+        let (row, versions, own) = self.recorder.call_blocking(move |_, writer| {
             let row = writer.model(&wanted)?;
             let versions = writer.versions(row.no)?;
-            Ok((row, versions))
+            let own = writer.own_settings(row.no)?;
+            Ok((row, versions, own))
         })?;
-        let keeper = Keeper::new(row, versions, metrics);
+        let keeper = Keeper::new(row, versions, &own, metrics);
         let mut models: BTreeMap<_, _> = (**self.models.load()).clone();
         models.insert(name.to_owned(), Arc::clone(&keeper.served));
         self.models.store(Arc::new(models));
@@ -256,7 +257,10 @@ impl Thread {
         let interface = keeper.interface.clone();
         let learned = keeper.learn_task();
         let change = keeper.change_since(&before);
-        let prepared = match change.map(|change| self.prepare(model, change)).transpose() {
+        let prepared = match change
+            .map(|change| self.prepare(model, |_| change == Change::Meaning))
+            .transpose()
+        {
             Ok(prepared) => prepared,
             Err(why) => {
                 if let Some(keeper) = self.keepers.get_mut(model) {
@@ -289,6 +293,7 @@ impl Thread {
             false => keeper.bars(),
         };
         let is_read_anew = change == Some(Change::Meaning);
+        let own = keeper.all_own_settings();
         let lineup = prepared.as_ref().map(|prepared| prepared.shadows.clone());
         let copy = row.clone();
         let recorded = self.recorder.call_blocking(move |core, writer| {
@@ -300,7 +305,11 @@ impl Thread {
                 return Ok(());
             };
             book.row = copy;
-            if book.judge.as_ref().is_some_and(|judge| *judge.policy() != policy) {
+            if book
+                .judge
+                .as_ref()
+                .is_some_and(|judge| judge.policy().declared() != policy)
+            {
                 book.apply(writer, &Event::Policy { policy }, now_ms())?;
             }
             // What a label means has changed: what was folded under the old meaning says nothing.
@@ -308,6 +317,9 @@ impl Thread {
                 book.apply(writer, &Event::Restart, now_ms())?;
             }
             book.closing = closing;
+            for (own, _) in &own {
+                book.note(writer, own, now_ms())?;
+            }
             for (version, why) in bars {
                 book.apply(writer, &Event::Bar { version, why }, now_ms())?;
             }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Gateway;
-use crate::decode::{FeedbackItem, Invalid, Item};
+use crate::config::MetricSetting;
+use crate::decode::{FeedbackItem, Invalid, Item, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
 use crate::protocol::ItemStatus;
@@ -89,6 +90,10 @@ impl Gateway {
             (Some(label), Some(view)) => view.head.truth(label).map(Some),
             (_, None) => Err("the model has no champion yet, so there is nothing to label".into()),
         };
+        let truth = truth.and_then(|truth| match unpaid(served, item) {
+            Some(why) => Err(why),
+            None => Ok(truth),
+        });
         let extra = (item.rewards.is_some() || item.reward.is_some())
             .then(|| serde_json::json!({"rewards": item.rewards, "reward": item.reward}).to_string());
         LabelItem {
@@ -114,4 +119,19 @@ impl Gateway {
             None => LabelKey::Foreign,
         }
     }
+}
+
+/// Where rewards are what is judged by: the label in the table that the model does not have.
+fn unpaid(served: &Served, item: &FeedbackItem) -> Option<String> {
+    let (rewards, view) = (item.rewards.as_ref()?, served.view.load_full()?);
+    if view.config.metric != MetricSetting::Rewards {
+        return None;
+    }
+    let classes = view.head.class_names();
+    let stray = rewards.keys().find(|label| !classes.contains(label))?;
+    Some(format!(
+        "'rewards' pays '{}', which is none of the classes {}: name the labels as answers do",
+        clip(stray),
+        classes.join(", ")
+    ))
 }

@@ -30,6 +30,8 @@ struct Moment {
     verdicts: Vec<(VersionNo, Value)>,
     coverage: Vec<(VersionNo, Coverage)>,
     rewards: Vec<RewardTotal>,
+    /// What decides nothing.
+    display: Vec<(VersionNo, Value)>,
     policy: Value,
     /// How labels come.
     labels: Value,
@@ -37,7 +39,7 @@ struct Moment {
     remark: Option<String>,
     /// Signs that the verdicts rest on less than their numbers.
     warnings: Vec<String>,
-    /// The largest loss that counts.
+    /// The largest loss that counts; `None` until it is estimated.
     bound: Option<f64>,
     alarm: Option<String>,
     /// Decided, and not carried out yet.
@@ -90,6 +92,7 @@ impl Gateway {
                     verdicts: Vec::new(),
                     coverage: Vec::new(),
                     rewards: Vec::new(),
+                    display: Vec::new(),
                     policy: Value::Null,
                     labels: Value::Null,
                     remark: None,
@@ -117,13 +120,20 @@ impl Gateway {
                     .map(|(no, coverage)| (*no, coverage.clone()))
                     .collect(),
                 rewards: writer.reward_totals(no)?,
+                display: book
+                    .shown()
+                    .into_iter()
+                    .map(|(no, shown)| (no, serde_json::to_value(&shown).unwrap_or_default()))
+                    .collect(),
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
                 labels: book.reported(),
                 remark: book.remark(),
                 warnings: book.warnings(),
-                bound: judge.map(|j| j.policy().metric.bound()),
+                bound: judge
+                    .filter(|j| !j.policy().needs_bound())
+                    .map(|j| j.policy().metric.bound()),
                 alarm: judge.and_then(|j| j.alarm()).map(|(_, text)| text),
                 deciding: book.pending().map(|decision| decision.version),
                 recorded: book.clock().row,
@@ -298,6 +308,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         .iter()
         .find(|(no, _)| *no == v.no)
         .map(|(_, coverage)| coverage);
+    let display = moment.display.iter().find(|(no, _)| *no == v.no);
     let facts: Option<Facts> = v.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let lineage: Value = v
         .lineage
@@ -313,6 +324,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "arrived": rfc3339(v.arrived_ms),
         "evidence": evidence,
         "coverage": coverage,
+        "display": display.map(|(_, shown)| shown),
         "rewards": rewards(v, moment),
         "lineage": lineage,
         // What the file itself allows; `null` where it was not examined, or refused.

@@ -66,9 +66,15 @@ pub struct Judge {
     /// meanwhile.
     #[serde(default)]
     pub(super) doubt: Option<String>,
-    /// From which score on a version's label is positive, where it is not one half; as bits.
+    /// From which score on a version's label is positive, where it is not what the policy says; as bits.
     #[serde(default)]
     pub(super) thresholds: Vec<(VersionNo, u64)>,
+    /// Digest of a version's calibration, where it has one.
+    #[serde(default)]
+    pub(super) calibrations: Vec<(VersionNo, String)>,
+    /// Up to which row a version's scores were read in another way.
+    #[serde(default)]
+    pub(super) stale: Vec<(VersionNo, u64)>,
 }
 
 impl Judge {
@@ -92,6 +98,8 @@ impl Judge {
             barred: Vec::new(),
             doubt: None,
             thresholds: Vec::new(),
+            calibrations: Vec::new(),
+            stale: Vec::new(),
         }
     }
 
@@ -161,6 +169,9 @@ impl Judge {
     /// True when a row at `clock` should make an entry for `version`.
     #[must_use]
     pub fn collects(&self, version: VersionNo, clock: Clock) -> bool {
+        if !self.is_fresh(version, clock) {
+            return false;
+        }
         if self.probation.is_some_and(|p| p.against == version) {
             return true;
         }

@@ -1,19 +1,27 @@
 //! The declared metric: how wrong a score is, as a bounded loss.
 //!
-//! Always holds: `0 <= loss <= bound()`. A score that is not finite, of another kind than the truth, or without
-//! the true class loses the bound: a malformed answer is the version's own fault.
+//! Always holds: `0 <= loss <= bound()`, whatever comes in. A score that is not finite, of another kind than the truth,
+//! or without the true class loses the bound: a malformed answer is the version's own fault.
+//! Leaves to others: which metric fits which task (`declare`), and what needs more than one score and its truth:
+//! rewards and the order of two rows are asked for by the pairing stage.
+
+mod declare;
 
 use serde::{Deserialize, Serialize};
 
-use crate::score::{Score, Task, Truth};
+use crate::score::{Score, Truth};
+
+pub use declare::{Bound, Options, check_cost};
 
 /// Smallest probability that log-loss tells apart, unless set: bounds the loss at ln 20.
 pub const DEFAULT_CLIP: f64 = 0.05;
 /// From this score on a binary prediction is positive, unless set.
 pub const DEFAULT_THRESHOLD: f64 = 0.5;
+/// The bound of a metric whose bound is yet to be estimated.
+pub const UNKNOWN_BOUND: f64 = 0.0;
 
 /// A bounded loss. Smaller is better.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Metric {
     /// Squared error of the probabilities; halved over several classes, so that the bound is 1.
@@ -23,11 +31,20 @@ pub enum Metric {
         /// Probabilities below it count as it.
         clip: f64,
     },
-    /// 1 for a wrong class, else 0.
+    /// 1 for a wrong label, else 0.
     ZeroOne {
-        /// Binary: positive from this score on. Several classes take the largest score.
+        /// Binary: positive from this score on, for versions without a threshold of their own. Several classes take
+        /// the largest score.
         threshold: f64,
     },
+    /// What the version's own label costs.
+    Cost {
+        /// A row per true class, a column per label of the version, in class order; of two classes the negative one
+        /// comes first.
+        matrix: Vec<Vec<f64>>,
+    },
+    /// The share of positives that are ordered below a negative: a match of two rows is one observation.
+    Auc,
     /// Squared error of a value, cut at `bound`.
     SquaredError {
         /// Loss bound.
@@ -38,113 +55,21 @@ pub enum Metric {
         /// Loss bound.
         bound: f64,
     },
-}
-
-/// What model.toml says beside the metric's name.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Options {
-    /// Loss bound; required for values, refused otherwise.
-    pub bound: Option<f64>,
-    /// Clip of log-loss.
-    pub clip: Option<f64>,
-    /// Threshold of 0/1 loss.
-    pub threshold: Option<f64>,
+    /// Loss of a predicted quantile: an outcome above it costs `quantile` per unit, one below it the rest of 1.
+    Pinball {
+        /// Which quantile, between 0 and 1.
+        quantile: f64,
+        /// Loss bound.
+        bound: f64,
+    },
+    /// What the best label of the row would have earned, less what the version's own label earns, cut at `bound`.
+    Rewards {
+        /// Loss bound.
+        bound: f64,
+    },
 }
 
 impl Metric {
-    /// The metric that `name` means for a task; `auto` is Brier for classes.
-    ///
-    /// # Errors
-    /// A sentence: the metric is unknown, does not fit the task, or its bound or clip is missing or out of range.
-    pub fn for_task(task: Task, name: &str, options: Options) -> Result<Self, String> {
-        let bound = || {
-            options
-                .bound
-                .ok_or_else(|| format!("metric '{name}' needs 'bound', the largest loss that counts"))
-        };
-        let metric = match name {
-            "auto" if task == Task::Regression => {
-                return Err(
-                    "a regression needs a metric and a bound: set metric = \"squared_error\" or \
-                            \"absolute_error\", and bound"
-                        .to_owned(),
-                );
-            }
-            "auto" | "brier" => Self::Brier,
-            "log_loss" => Self::LogLoss {
-                clip: options.clip.unwrap_or(DEFAULT_CLIP),
-            },
-            "zero_one" => Self::ZeroOne {
-                threshold: options.threshold.unwrap_or(DEFAULT_THRESHOLD),
-            },
-            "squared_error" => Self::SquaredError { bound: bound()? },
-            "absolute_error" => Self::AbsoluteError { bound: bound()? },
-            _ => {
-                return Err(format!(
-                    "metric '{name}' is not known: choose brier, log_loss, zero_one, squared_error or absolute_error"
-                ));
-            }
-        };
-        if metric.is_for_classes() && options.bound.is_some() {
-            return Err(format!(
-                "metric '{name}' has its own bound, {}: remove 'bound'",
-                metric.bound()
-            ));
-        }
-        metric.check(task).map(|()| metric)
-    }
-
-    /// Whether the metric fits a task and its numbers are in range.
-    ///
-    /// # Errors
-    /// A sentence that says what to change.
-    pub fn check(&self, task: Task) -> Result<(), String> {
-        match (self.is_for_classes(), task) {
-            (true, Task::Regression) => Err(format!(
-                "metric '{}' is for classes, this model predicts a value: use squared_error or absolute_error",
-                self.name()
-            )),
-            (false, Task::Binary | Task::Multiclass) => Err(format!(
-                "metric '{}' is for values, this model predicts classes: use brier, log_loss or zero_one",
-                self.name()
-            )),
-            _ => self.check_numbers(),
-        }
-    }
-
-    /// Whether the numbers of the metric are in range.
-    ///
-    /// # Errors
-    /// A sentence that says what to change.
-    pub fn check_numbers(&self) -> Result<(), String> {
-        match *self {
-            Self::LogLoss { clip } if !(clip > 0.0 && clip < 0.5) => {
-                Err(format!("clip = {clip}: must lie between 0 and 0.5, both excluded"))
-            }
-            Self::ZeroOne { threshold } if !(0.0..=1.0).contains(&threshold) => {
-                Err(format!("threshold = {threshold}: must lie between 0 and 1"))
-            }
-            Self::SquaredError { bound } | Self::AbsoluteError { bound } if !(bound > 0.0 && bound.is_finite()) => {
-                Err(format!("bound = {bound}: must be a finite number above 0"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn is_for_classes(&self) -> bool {
-        matches!(self, Self::Brier | Self::LogLoss { .. } | Self::ZeroOne { .. })
-    }
-
-    /// Its setting, if it has one.
-    pub(super) fn number_mut(&mut self) -> Option<&mut f64> {
-        match self {
-            Self::Brier => None,
-            Self::LogLoss { clip } => Some(clip),
-            Self::ZeroOne { threshold } => Some(threshold),
-            Self::SquaredError { bound } | Self::AbsoluteError { bound } => Some(bound),
-        }
-    }
-
     /// Name in model.toml.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -152,61 +77,117 @@ impl Metric {
             Self::Brier => "brier",
             Self::LogLoss { .. } => "log_loss",
             Self::ZeroOne { .. } => "zero_one",
+            Self::Cost { .. } => "cost",
+            Self::Auc => "auc",
             Self::SquaredError { .. } => "squared_error",
             Self::AbsoluteError { .. } => "absolute_error",
+            Self::Pinball { .. } => "pinball",
+            Self::Rewards { .. } => "rewards",
         }
     }
 
     /// The largest loss, B.
     #[must_use]
     pub fn bound(&self) -> f64 {
-        match *self {
-            Self::Brier | Self::ZeroOne { .. } => 1.0,
-            Self::LogLoss { clip } => -libm::log(clip),
-            Self::SquaredError { bound } | Self::AbsoluteError { bound } => bound,
+        match self {
+            Self::Brier | Self::ZeroOne { .. } | Self::Auc => 1.0,
+            Self::LogLoss { clip } => -libm::log(*clip),
+            Self::Cost { matrix } => matrix.iter().flatten().copied().fold(0.0, f64::max),
+            Self::SquaredError { bound }
+            | Self::AbsoluteError { bound }
+            | Self::Pinball { bound, .. }
+            | Self::Rewards { bound } => *bound,
         }
     }
 
-    /// Loss of a score against the truth, within `[0, bound()]`.
+    /// The bound that is declared or estimated; `None` where the metric has one of its own.
+    pub(super) fn bound_mut(&mut self) -> Option<&mut f64> {
+        match self {
+            Self::SquaredError { bound }
+            | Self::AbsoluteError { bound }
+            | Self::Pinball { bound, .. }
+            | Self::Rewards { bound } => Some(bound),
+            Self::Brier | Self::LogLoss { .. } | Self::ZeroOne { .. } | Self::Cost { .. } | Self::Auc => None,
+        }
+    }
+
+    /// Its numbers, in a fixed order.
+    pub(super) fn numbers_mut(&mut self) -> Vec<&mut f64> {
+        match self {
+            Self::Brier | Self::Auc => Vec::new(),
+            Self::LogLoss { clip } => vec![clip],
+            Self::ZeroOne { threshold } => vec![threshold],
+            Self::Cost { matrix } => matrix.iter_mut().flatten().collect(),
+            Self::SquaredError { bound } | Self::AbsoluteError { bound } | Self::Rewards { bound } => vec![bound],
+            Self::Pinball { quantile, bound } => vec![quantile, bound],
+        }
+    }
+
+    /// True when a version's label counts, and not its score: its threshold decides what it loses.
+    #[must_use]
+    pub fn rests_on_labels(&self) -> bool {
+        matches!(self, Self::ZeroOne { .. } | Self::Cost { .. } | Self::Rewards { .. })
+    }
+
+    /// From which score on the label of a version without a threshold of its own is positive.
+    #[must_use]
+    pub fn threshold(&self) -> f64 {
+        match self {
+            Self::ZeroOne { threshold } => *threshold,
+            _ => DEFAULT_THRESHOLD,
+        }
+    }
+
+    /// [`Metric::loss_at`] for a version without a threshold of its own.
     #[must_use]
     pub fn loss(&self, score: &Score, truth: &Truth) -> f64 {
+        self.loss_at(score, truth, self.threshold())
+    }
+
+    /// Loss of a score against the truth, within `[0, bound()]`; its label is positive from `threshold` on. What needs
+    /// more than a score and its truth, rewards and the order of rows, gives the bound here.
+    #[must_use]
+    pub fn loss_at(&self, score: &Score, truth: &Truth, threshold: f64) -> f64 {
         let bound = self.bound();
-        match self.raw(score, truth) {
+        match self.uncut(score, truth, threshold) {
             Some(loss) if !loss.is_nan() => loss.clamp(0.0, bound),
             _ => bound,
         }
     }
 
-    /// The loss before clipping; `None` for a score that does not fit.
-    fn raw(&self, score: &Score, truth: &Truth) -> Option<f64> {
+    /// The loss before it is cut at the bound; `None` for a score that does not fit.
+    pub(super) fn uncut(&self, score: &Score, truth: &Truth, threshold: f64) -> Option<f64> {
         if !score.is_finite() {
             return None;
         }
         match (score, truth) {
-            (Score::Binary(p), Truth::Class(class @ (0 | 1))) => self.binary(*p, *class == 1),
+            (Score::Binary(p), Truth::Class(class @ (0 | 1))) => self.binary(*p, *class == 1, threshold),
             (Score::Classes(scores), Truth::Class(class)) => self.classes(scores, usize::try_from(*class).ok()?),
             (Score::Value(value), Truth::Value(truth)) => match self {
                 Self::SquaredError { .. } => Some((value - truth) * (value - truth)),
                 Self::AbsoluteError { .. } => Some((value - truth).abs()),
+                Self::Pinball { quantile, .. } if truth >= value => Some(quantile * (truth - value)),
+                Self::Pinball { quantile, .. } => Some((1.0 - quantile) * (value - truth)),
                 _ => None,
             },
             _ => None,
         }
     }
 
-    fn binary(&self, p: f64, positive: bool) -> Option<f64> {
+    fn binary(&self, p: f64, positive: bool, threshold: f64) -> Option<f64> {
         let of_truth = if positive { p } else { 1.0 - p };
-        match *self {
+        match self {
             Self::Brier => Some((1.0 - of_truth) * (1.0 - of_truth)),
-            Self::LogLoss { clip } => Some(-libm::log(of_truth.max(clip))),
-            Self::ZeroOne { threshold } => Some(if (p >= threshold) == positive { 0.0 } else { 1.0 }),
+            Self::LogLoss { clip } => Some(-libm::log(of_truth.max(*clip))),
+            Self::ZeroOne { .. } => Some(if (p >= threshold) == positive { 0.0 } else { 1.0 }),
+            Self::Cost { matrix } => cost(matrix, usize::from(positive), usize::from(p >= threshold)),
             _ => None,
         }
     }
 
     fn classes(&self, scores: &[f64], class: usize) -> Option<f64> {
         let of_truth = *scores.get(class)?;
-        match *self {
+        match self {
             Self::Brier => {
                 let mut sum = 0.0;
                 for (k, score) in scores.iter().enumerate() {
@@ -215,18 +196,59 @@ impl Metric {
                 }
                 Some(sum / 2.0)
             }
-            Self::LogLoss { clip } => Some(-libm::log(of_truth.max(clip))),
-            Self::ZeroOne { .. } => {
-                // The first of equal scores is the prediction.
-                let beaten = scores
-                    .iter()
-                    .enumerate()
-                    .any(|(k, s)| *s > of_truth || (k < class && *s >= of_truth));
-                Some(if beaten { 1.0 } else { 0.0 })
-            }
+            Self::LogLoss { clip } => Some(-libm::log(of_truth.max(*clip))),
+            Self::ZeroOne { .. } => Some(if largest(scores) == Some(class) { 0.0 } else { 1.0 }),
+            Self::Cost { matrix } => cost(matrix, class, largest(scores)?),
             _ => None,
         }
     }
+
+    /// What `label` loses where the labels of a row would have earned this much, within `[0, bound()]`; `None` where
+    /// nobody has said what it earns.
+    #[must_use]
+    pub fn loss_of_rewards(&self, label: usize, table: &[Option<f64>]) -> Option<f64> {
+        let earns = table.get(label).copied().flatten()?;
+        let best = table.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+        let loss = best - earns;
+        // A number that is none is nobody's word; huge ones that overflow are cut like all others.
+        (!loss.is_nan()).then(|| loss.clamp(0.0, self.bound()))
+    }
+}
+
+/// The class that a score decides for, in class order (binary: 1 is positive, from `threshold` on); of several the
+/// largest, the first of equals. `None` for a value and for a score that is not finite.
+#[must_use]
+pub fn label_of(score: &Score, threshold: f64) -> Option<usize> {
+    match score {
+        Score::Binary(p) if p.is_finite() => Some(usize::from(*p >= threshold)),
+        Score::Classes(scores) if score.is_finite() => largest(scores),
+        _ => None,
+    }
+}
+
+/// How wrong the order of a negative and a positive row is: 1 where the negative has the larger score, 1/2 for a tie.
+#[must_use]
+pub fn misorder(negative: f64, positive: f64) -> f64 {
+    match negative.partial_cmp(&positive) {
+        Some(std::cmp::Ordering::Less) => 0.0,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 1.0,
+    }
+}
+
+fn cost(matrix: &[Vec<f64>], truth: usize, label: usize) -> Option<f64> {
+    matrix.get(truth)?.get(label).copied()
+}
+
+/// The index of the largest score, the first of equals.
+fn largest(scores: &[f64]) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (index, &score) in scores.iter().enumerate() {
+        if best.is_none_or(|(_, largest)| score > largest) {
+            best = Some((index, score));
+        }
+    }
+    best.map(|(index, _)| index)
 }
 
 #[cfg(test)]

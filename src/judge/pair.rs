@@ -3,7 +3,11 @@
 //! A pair holds no id, no features and no label, so erasing rows never changes a verdict. Class counts need the
 //! label, so they are kept here and only their state ([`Classes`]) goes into the pair. Only versions that
 //! collect evidence at that moment get an entry, and only rows that the present champion answered make a pair.
-//! Which rows close, in which order, is decided by the ledger.
+//! Which rows close, in which order, is decided by the ledger. Two metrics need more than a row's score and truth:
+//! the AUC matches rows (`order`), and a bound that nobody has declared is estimated from the first labels (`estimate`).
+
+mod estimate;
+mod order;
 
 use std::collections::BTreeMap;
 
@@ -11,9 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::exact;
 use super::fold::Judge;
-use super::loss::Metric;
+use super::loss::{Metric, label_of};
 use crate::score::{Outcome, Score, Truth, VersionNo};
 use crate::span::Clock;
+use estimate::Estimate;
+use order::{Said, Waiting};
+
+pub use estimate::BOUND_LABELS;
 
 /// Classes counted per version; labels of further classes still make pairs, they are just not counted.
 const MAX_CLASSES: usize = 4_096;
@@ -158,11 +166,23 @@ pub struct Pair {
     pub entries: Vec<Entry>,
 }
 
-/// The pairing stage's memory: labels per class and version since the evidence was started.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The pairing stage's memory since the evidence was started: labels per class and version, negatives that wait for a
+/// positive, losses that the bound is estimated from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Pairing {
     era: u64,
     counts: Vec<(VersionNo, BTreeMap<u32, u64>)>,
+    #[serde(default)]
+    waiting: Waiting,
+    #[serde(default)]
+    estimate: Estimate,
+}
+
+/// What a row is judged by.
+#[derive(Debug, Clone, Copy)]
+enum Basis<'a> {
+    Truth(Truth),
+    Rewards(&'a [Option<f64>]),
 }
 
 impl Pairing {
@@ -180,31 +200,55 @@ impl Pairing {
         }
     }
 
-    /// The pair that a closed row makes for `judge`, to be folded next; `None` when it makes none: no label, a
-    /// row of another tenure, a champion without an outcome, or a weight that is not above 0.
+    /// The pair that a closed row makes for `judge`, to be folded next; `None` when it makes none: no label (or, under
+    /// rewards, no table that pays the champion's), a row of another tenure, a champion without an outcome, a weight that
+    /// is not above 0, a loss bound that is still estimated, or, under the AUC, a row that completes no match.
     pub fn pair(&mut self, judge: &Judge, row: &ClosedRow) -> Option<Pair> {
         self.follow(judge);
-        let truth = row.truth.filter(is_finite)?;
         if row.epoch != judge.epoch() || row.weight.is_nan() || row.weight <= 0.0 {
             return None;
         }
+        let metric = &judge.policy().metric;
+        let basis = match metric {
+            Metric::Rewards { .. } => Basis::Rewards(row.rewards.as_deref()?),
+            _ => Basis::Truth(row.truth.filter(is_finite)?),
+        };
+        if let Some(enough) = judge.policy().bound_from.filter(|_| judge.policy().needs_bound()) {
+            self.learn(judge, row, basis, enough);
+            return None;
+        }
+        match basis {
+            Basis::Truth(Truth::Class(class)) if *metric == Metric::Auc => self.matched(judge, row, class),
+            _ => self.compared(judge, row, basis),
+        }
+    }
+
+    fn compared(&mut self, judge: &Judge, row: &ClosedRow, basis: Basis<'_>) -> Option<Pair> {
         let weight = row.weight.min(1.0);
-        let metric = judge.policy().metric;
-        let champion_loss = loss(&metric, &row.champion, &truth)?;
+        let metric = &judge.policy().metric;
+        let champion_loss = loss(metric, &row.champion, basis, judge.threshold_of(judge.champion()))?;
         let entries = row
             .others
             .iter()
             .filter(|(version, _)| judge.collects(*version, row.clock));
         let entries = entries
             .filter_map(|(version, outcome)| {
-                let (difference, kind) = difference(&metric, champion_loss, outcome, &truth)?;
-                let classes = self.count(*version, &truth, judge.policy().min_class_labels);
+                let threshold = judge.threshold_of(*version);
+                let other = loss(metric, outcome, basis, threshold)?;
+                let difference = match (champion_loss, other) {
+                    (Some(champion), Some(other)) => champion - other,
+                    _ => 0.0,
+                };
+                let classes = match basis {
+                    Basis::Truth(truth) => self.count(*version, &truth, judge.policy().min_class_labels),
+                    Basis::Rewards(_) => Classes::Enough,
+                };
                 Some(Entry {
                     version: *version,
                     difference: difference * weight,
-                    kind,
+                    kind: kind_of(outcome),
                     classes,
-                    seen: Seen::of(outcome, judge.threshold_of(*version)),
+                    seen: Seen::of(outcome, threshold),
                 })
             })
             .collect();
@@ -228,14 +272,107 @@ impl Pairing {
         entity::mean(self, judge, rows, last.clock)
     }
 
+    /// A positive row with the latest unused negative; a negative row waits. The weight of a match is the product of its
+    /// rows' weights; the champion's loss is its own misorder.
+    fn matched(&mut self, judge: &Judge, row: &ClosedRow, class: u32) -> Option<Pair> {
+        let weight = row.weight.min(1.0);
+        let champion = Said::of(&row.champion)?;
+        let others = row
+            .others
+            .iter()
+            .filter(|(version, _)| judge.collects(*version, row.clock))
+            .filter_map(|(version, outcome)| Some((*version, Said::of(outcome)?, outcome)));
+        if class == 0 {
+            let others = others.map(|(version, said, _)| (version, said)).collect();
+            self.waiting.push(weight, champion, others);
+            return None;
+        }
+        let negative = self.waiting.latest()?;
+        let weight = (weight * negative.weight).max(f64::MIN_POSITIVE);
+        let champion_loss = Said::misorders(negative.champion, champion);
+        let mut entries = Vec::new();
+        for (version, said, outcome) in others {
+            let Some(before) = negative.of(version) else { continue };
+            let other = Said::misorders(before, said);
+            let difference = match (champion_loss, other) {
+                (Some(champion), Some(other)) => champion - other,
+                _ => 0.0,
+            };
+            let failed = [before, said].contains(&Said::Failed);
+            let enough = judge.policy().min_class_labels;
+            self.count(version, &Truth::Class(0), enough);
+            entries.push(Entry {
+                version,
+                difference: difference * weight,
+                kind: match other {
+                    None => Kind::Uncovered,
+                    Some(_) if failed => Kind::Failed,
+                    Some(_) => Kind::Scored,
+                },
+                classes: self.count(version, &Truth::Class(1), enough),
+                seen: Seen::of(outcome, judge.threshold_of(version)),
+            });
+        }
+        Some(Pair {
+            clock: row.clock,
+            epoch: row.epoch,
+            weight,
+            champion_loss,
+            champion: Seen::of(&row.champion, judge.threshold_of(judge.champion())),
+            groups: row.groups,
+            entries,
+        })
+    }
+
+    fn learn(&mut self, judge: &Judge, row: &ClosedRow, basis: Basis<'_>, enough: u64) {
+        let Outcome::Scored(score) = &row.champion else { return };
+        let loss = match basis {
+            Basis::Truth(truth) => {
+                let threshold = judge.threshold_of(judge.champion());
+                judge.policy().metric.uncut(score, &truth, threshold)
+            }
+            Basis::Rewards(table) => {
+                let paid = || table.iter().flatten().copied();
+                let (least, most) = (paid().reduce(f64::min), paid().reduce(f64::max));
+                least.zip(most).map(|(least, most)| most - least)
+            }
+        };
+        if let Some(loss) = loss {
+            self.estimate.push(loss, enough);
+        }
+    }
+
+    /// The loss bound, once it is estimated: to be told to the judge before the next row.
+    pub fn bound(&mut self, judge: &Judge) -> Option<f64> {
+        let policy = judge.policy();
+        let enough = policy.bound_from.filter(|_| policy.needs_bound())?;
+        let bound = self.estimate.bound(&policy.metric, enough)?;
+        self.estimate.clear();
+        Some(bound)
+    }
+
+    /// How many labels the bound's estimate has, where one is made.
+    #[must_use]
+    pub fn estimating(&self, judge: &Judge) -> Option<u64> {
+        judge.policy().needs_bound().then(|| self.estimate.labels())
+    }
+
+    /// What was counted for a version whose evidence, and its alone, is started anew.
+    pub fn forget(&mut self, version: VersionNo) {
+        self.counts.retain(|(other, _)| *other != version);
+        self.waiting.retain(|other| other != version);
+    }
+
     /// Counts restart with the evidence, and go with the versions.
     fn follow(&mut self, judge: &Judge) {
         if self.era == judge.era() {
             self.counts.retain(|(version, _)| judge.knows(*version));
-        } else {
-            self.era = judge.era();
-            self.counts.clear();
+            return;
         }
+        self.era = judge.era();
+        self.counts.clear();
+        self.waiting.clear();
+        self.estimate.clear();
     }
 
     /// What was counted for `from` is counted for `to`, after [`Judge::inherit`] has given it the evidence.
@@ -243,6 +380,7 @@ impl Pairing {
         if judge.knows(from) || !judge.knows(to) {
             return;
         }
+        self.waiting.rename(from, to);
         if self.counts.iter().any(|(version, _)| *version == from) {
             self.counts.retain(|(version, _)| *version != to);
         }
@@ -290,29 +428,28 @@ fn is_finite(truth: &Truth) -> bool {
     }
 }
 
-/// Outer `None`: no outcome, so no pair. Inner `None`: the row lacks a feature.
+/// Outer `None`: no outcome, so no pair; or nobody has said what its label earns. Inner `None`: the row lacks a feature.
 #[expect(clippy::option_option, reason = "two different absences, both private to this file")]
-fn loss(metric: &Metric, outcome: &Outcome, truth: &Truth) -> Option<Option<f64>> {
-    match outcome {
-        Outcome::Scored(score) => Some(Some(metric.loss(score, truth))),
-        Outcome::Failed => Some(Some(metric.bound())),
-        Outcome::Uncovered => Some(None),
-        Outcome::Unread | Outcome::Shed(_) => None,
+fn loss(metric: &Metric, outcome: &Outcome, basis: Basis<'_>, threshold: f64) -> Option<Option<f64>> {
+    match (outcome, basis) {
+        (Outcome::Scored(score), Basis::Truth(truth)) => Some(Some(metric.loss_at(score, &truth, threshold))),
+        (Outcome::Scored(score), Basis::Rewards(table)) => match label_of(score, threshold) {
+            Some(label) => metric.loss_of_rewards(label, table).map(Some),
+            // A score without a label is the version's own fault.
+            None => Some(Some(metric.bound())),
+        },
+        (Outcome::Failed, _) => Some(Some(metric.bound())),
+        (Outcome::Uncovered, _) => Some(None),
+        (Outcome::Unread | Outcome::Shed(_), _) => None,
     }
 }
 
-fn difference(metric: &Metric, champion: Option<f64>, outcome: &Outcome, truth: &Truth) -> Option<(f64, Kind)> {
-    let other = loss(metric, outcome, truth)?;
-    let kind = match outcome {
+fn kind_of(outcome: &Outcome) -> Kind {
+    match outcome {
         Outcome::Failed => Kind::Failed,
         Outcome::Uncovered => Kind::Uncovered,
         _ => Kind::Scored,
-    };
-    let difference = match (champion, other) {
-        (Some(champion), Some(other)) => champion - other,
-        _ => 0.0,
-    };
-    Some((difference, kind))
+    }
 }
 
 mod entity;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::loss::Metric;
+use super::loss::{Metric, UNKNOWN_BOUND};
 use crate::span::Span;
 
 /// Who carries out what the judge finds.
@@ -54,6 +54,9 @@ pub struct Policy {
     /// The dwell starts anew when wealth falls below the bar divided by it. No setting: stored only where it is not 10.
     #[serde(skip_serializing_if = "is_ten")]
     pub drop_factor: f64,
+    /// The loss bound is estimated from so many labels before evidence starts; `None`: it is declared, or the metric's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound_from: Option<u64>,
 }
 
 const DROP_FACTOR: f64 = 10.0;
@@ -82,6 +85,7 @@ impl Default for Policy {
             min_coverage: 0.99,
             min_class_labels: 30,
             drop_factor: DROP_FACTOR,
+            bound_from: None,
         }
     }
 }
@@ -93,14 +97,18 @@ impl Policy {
     /// A sentence per fault, joined by "; ".
     pub fn check(&self) -> Result<(), String> {
         let mut faults = Vec::new();
-        faults.extend(self.metric.check_numbers().err());
+        let metric = match self.needs_bound() {
+            true => self.metric.check_shape(),
+            false => self.metric.check_numbers(),
+        };
+        faults.extend(metric.err());
         for (name, value) in [("alpha", self.alpha), ("rollback_alpha", self.rollback_alpha)] {
             if !(value > 0.0 && value <= 0.5) {
                 faults.push(format!("{name} = {value}: must be above 0 and at most 0.5"));
             }
         }
         let bound = self.metric.bound();
-        if !(self.margin > -bound && self.margin < bound) {
+        if !(self.needs_bound() || self.margin > -bound && self.margin < bound) {
             faults.push(format!(
                 "margin = {}: must lie within the loss bound, {bound}",
                 self.margin
@@ -128,6 +136,37 @@ impl Policy {
             || self.alpha.to_bits() != other.alpha.to_bits()
     }
 
+    /// True until the loss bound is estimated: before, no row is evidence.
+    #[must_use]
+    pub fn needs_bound(&self) -> bool {
+        self.bound_from.is_some() && self.metric.bound() <= UNKNOWN_BOUND
+    }
+
+    /// The policy as it was declared: without a bound that was estimated.
+    #[must_use]
+    pub fn declared(&self) -> Self {
+        let mut declared = self.clone();
+        declared.forget_bound();
+        declared
+    }
+
+    /// An estimated bound is to be estimated again.
+    pub(super) fn forget_bound(&mut self) {
+        if self.bound_from.is_some()
+            && let Some(bound) = self.metric.bound_mut()
+        {
+            *bound = UNKNOWN_BOUND;
+        }
+    }
+
+    /// Takes over what was estimated under `before`, if it was estimated of the same loss.
+    pub(super) fn keep_bound(&mut self, before: &Self) {
+        let is_same = self.bound_from == before.bound_from && self.declared().metric == before.declared().metric;
+        if is_same && self.needs_bound() {
+            self.metric = before.metric.clone();
+        }
+    }
+
     /// Every float in it, in a fixed order.
     pub(super) fn numbers_mut(&mut self) -> impl Iterator<Item = &mut f64> {
         let own = [
@@ -138,7 +177,7 @@ impl Policy {
         ];
         // What was added later comes last: older snapshots have fewer numbers.
         own.into_iter()
-            .chain(self.metric.number_mut())
+            .chain(self.metric.numbers_mut())
             .chain([&mut self.drop_factor])
     }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::contender::{Contender, Fall, Probation};
 use super::evidence::Evidence;
 use super::fold::Judge;
-use super::loss::DEFAULT_THRESHOLD;
 use super::policy::{Mode, Policy};
 use crate::score::VersionNo;
 use crate::span::Clock;
@@ -107,10 +106,12 @@ impl Judge {
         if let Some(contender) = self.queue.iter_mut().find(|c| c.version == from) {
             contender.version = to;
         }
+        self.inherit_settings(from, to);
     }
 
     /// A new policy. True when it asks another question, so that the evidence was started anew.
-    pub fn set_policy(&mut self, policy: Policy) -> bool {
+    pub fn set_policy(&mut self, mut policy: Policy) -> bool {
+        policy.keep_bound(&self.policy);
         let restart = policy.asks_another_question(&self.policy);
         self.policy = policy;
         if self.policy.mode != Mode::Auto {
@@ -158,6 +159,7 @@ impl Judge {
             evidence: Evidence::default(),
         });
         self.hold |= kind == Swap::Person;
+        self.prune_settings();
         self.restart_evidence();
     }
 
@@ -233,21 +235,6 @@ impl Judge {
     #[must_use]
     pub fn doubt(&self) -> Option<&str> {
         self.doubt.as_deref()
-    }
-
-    /// From now on the label of `version` is positive from this score on.
-    pub fn set_threshold(&mut self, version: VersionNo, threshold: f64) {
-        self.thresholds.retain(|(other, _)| *other != version);
-        if threshold.to_bits() != DEFAULT_THRESHOLD.to_bits() {
-            self.thresholds.push((version, threshold.to_bits()));
-        }
-    }
-
-    /// From which score on the label of `version` is positive.
-    #[must_use]
-    pub fn threshold_of(&self, version: VersionNo) -> f64 {
-        let own = self.thresholds.iter().find(|(other, _)| *other == version);
-        own.map_or(DEFAULT_THRESHOLD, |(_, bits)| f64::from_bits(*bits))
     }
 
     /// The decision for `version` could not be carried out: it must hold its wealth for another dwell first.

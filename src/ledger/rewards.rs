@@ -1,9 +1,13 @@
-//! Rewards: what the answer that was acted on has earned. Recorded and shown, never evidence.
+//! Rewards: what the answer that was acted on has earned, which is recorded and shown and never evidence; and tables of
+//! what each label would have earned, which are evidence where the metric is `rewards`.
 //!
 //! Always holds: the first report of a row counts, what differs from it is a correction; the totals are those of the
 //! first reports.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{OptionalExtension, params};
+use serde::Deserialize;
 
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, VersionNo};
@@ -19,6 +23,21 @@ pub struct RewardRow {
     pub late: bool,
     /// All of it as JSON.
     pub extra: String,
+}
+
+impl RewardRow {
+    /// What each of these labels would have earned, in their order; `None` where no label's reward was reported.
+    #[must_use]
+    pub fn table(&self, payees: &[String]) -> Option<Box<[Option<f64>]>> {
+        #[derive(Deserialize)]
+        struct Extra {
+            rewards: Option<BTreeMap<String, f64>>,
+        }
+        let extra: Extra = serde_json::from_str(&self.extra).ok()?;
+        let table = extra.rewards?;
+        let paid: Box<[Option<f64>]> = payees.iter().map(|payee| table.get(payee).copied()).collect();
+        paid.iter().any(Option::is_some).then_some(paid)
+    }
 }
 
 /// The rewards of the rows that one version answered.

@@ -7,13 +7,14 @@
 //! |---|---|---|
 //! | `models` | a model: interface and settings as JSON and TOML, who is champion, which tenure (`epoch`), who holds it | when its directory is first seen |
 //! | `versions` | a file that was dropped: role, reason, what admission found, lineage | when it is first seen |
+//! | `version_settings` | what a version's own toml said, as JSON, when it was last in force | when it joins, and when it changes |
 //! | `predictions` | a recorded row as it was answered: champion asked, who stood in, score, inputs, context | with the answer |
 //! | `record` | the order of recording: `key = model_no << 40 \| row` to `id`; a second key, but one that only grows | with `predictions` |
 //! | `caller_ids` | an id of the caller's own | with `predictions`, where there is one |
 //! | `lineups` | a set of challengers (`3,4,7`) that rows are offered to | when it is new |
 //! | `outcomes` | what one challenger made of one row: a score, or why there is none | when it reports, or at the offer if it refuses |
 //! | `labels`, `corrections` | the first label of a row, and later ones that differ | when they arrive |
-//! | `rewards`, `reward_totals` | what the answer to a row earned, or what each label would have: the first report of a row, and count and sum per version that answered; no evidence | when they arrive |
+//! | `rewards`, `reward_totals` | what the answer to a row earned, or what each label would have: the first report of a row, and count and sum per version that answered; evidence only under `metric = "rewards"`, by the table of labels | when they arrive |
 //! | `folded`, `pairs` | a row that became evidence: loss of the champion, difference per version; no id, no features, no label | when the row closes |
 //! | `cursors` | how far a model's rows have been folded, with counts of labels per class | with each fold |
 //! | `journal` | what happened to the judge between two rows: versions coming and going, swaps, policies, holds | when it happens |
@@ -113,6 +114,7 @@ CREATE TABLE IF NOT EXISTS reward_totals (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
   PRIMARY KEY (model_no, version_no)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;
+CREATE TABLE IF NOT EXISTS version_settings (version_no INTEGER PRIMARY KEY, settings TEXT NOT NULL);
 ";
 
 /// From format 1: what each version said of a row, and the groups of the row.

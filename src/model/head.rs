@@ -5,6 +5,7 @@
 //! line to add, never a guess that turns a margin into a probability.
 //! Leaves to others: running (`session`), what a score is worth (`judge`).
 
+mod calibration;
 mod find;
 mod labels;
 mod source;
@@ -15,6 +16,7 @@ use super::onnx::{Classes, Scan};
 use super::signature::Signature;
 use super::tensor::Tensor;
 use crate::score::{Score, Task, Truth};
+pub use calibration::Calibration;
 use source::Source;
 
 /// What turns a raw output into a probability.
@@ -42,6 +44,8 @@ pub struct HeadSettings {
     pub link: Option<Link>,
     /// Score from which a binary label is positive.
     pub threshold: f64,
+    /// From the version's scores to probabilities.
+    pub calibration: Option<Calibration>,
 }
 
 impl Default for HeadSettings {
@@ -52,6 +56,7 @@ impl Default for HeadSettings {
             score_output: None,
             link: None,
             threshold: 0.5,
+            calibration: None,
         }
     }
 }
@@ -81,6 +86,7 @@ pub struct Head {
     pub threshold: f64,
     /// Why the task is unknown, and the line that makes it known.
     pub remedy: Option<String>,
+    calibration: Option<Calibration>,
     source: Source,
     wanted: Vec<usize>,
 }
@@ -102,7 +108,11 @@ impl Head {
             (Some(name), Some(classes), Some(Task::Binary)) => labels::position(classes, name)?,
             _ => 1,
         };
+        if let Some(calibration) = &settings.calibration {
+            calibration.check_task(found.task)?;
+        }
         let head = Self {
+            calibration: settings.calibration.clone(),
             task: found.task,
             classes: found.classes,
             positive,
@@ -149,13 +159,36 @@ impl Head {
     }
 
     fn score(&self, task: Task, table: &source::Table<'_>, row: usize) -> Result<Score, String> {
-        match task {
+        let score = match task {
             Task::Regression => table.value(row).map(Score::Value),
             Task::Binary => table
                 .binary(row, self.positive, self.classes.as_ref())
                 .map(Score::Binary),
             Task::Multiclass => table.classes(row, self.classes.as_ref()).map(Score::Classes),
+        };
+        match &self.calibration {
+            Some(calibration) => score.map(|score| calibration.apply(score)),
+            None => score,
         }
+    }
+
+    /// The digest of the calibration that scores go through.
+    #[must_use]
+    pub fn calibration(&self) -> Option<String> {
+        self.calibration.as_ref().map(Calibration::digest)
+    }
+
+    /// The classes by name, in class order: of two the positive one comes second. Empty for a regression.
+    #[must_use]
+    pub fn class_names(&self) -> Vec<String> {
+        let Some(classes) = self.classes.as_ref().filter(|_| self.task != Some(Task::Regression)) else {
+            return Vec::new();
+        };
+        let mut names = labels::names(classes);
+        if self.task == Some(Task::Binary) && self.positive == 0 {
+            names.reverse();
+        }
+        names
     }
 
     /// The label that goes with a score.

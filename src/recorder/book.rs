@@ -5,6 +5,7 @@
 //! disk, not in memory.
 
 mod coverage;
+mod display;
 mod fold;
 mod observe;
 mod reports;
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+use self::display::Display;
 use self::reports::Reports;
 use self::signs::Signs;
 use super::core::Shadow;
@@ -45,6 +47,19 @@ pub struct Closing {
     pub slice: Option<Slice>,
     /// Features that are not recorded.
     pub dropped: Vec<String>,
+    /// The labels that rewards pay, in class order; empty where rewards are not what is judged by.
+    pub payees: Vec<String>,
+}
+
+/// What a version's own toml says of its scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnSettings {
+    /// The version.
+    pub version: VersionNo,
+    /// From which score on its label is positive; the model's where the version has none of its own.
+    pub threshold: f64,
+    /// The digest of its calibration.
+    pub calibration: Option<String>,
 }
 
 /// The rows whose outcome is found out whatever was answered.
@@ -161,6 +176,7 @@ pub struct Book {
     reports: Reports,
     /// A row has named an entity: rows of one may be one observation.
     has_entities: bool,
+    display: Display,
 }
 
 impl Book {
@@ -185,7 +201,7 @@ impl Book {
         };
         let folded = restored.folded.max(cursor.folded_row);
         let has_entities = writer.has_entities(row.no)?;
-        Ok(Self {
+        let mut book = Self {
             attached,
             coverage: Coverage::load(writer, row.no)?,
             row,
@@ -210,7 +226,10 @@ impl Book {
             signs: Signs::default(),
             reports: Reports::default(),
             has_entities,
-        })
+            display: Display::default(),
+        };
+        book.recall(writer)?;
+        Ok(book)
     }
 
     /// The book as the ledger and the last commit know it; `None` for one whose making was never committed.
@@ -258,13 +277,43 @@ impl Book {
             source,
         })?;
         self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
-        event.apply(&mut self.judge);
+        let restarted = event.apply(&mut self.judge);
         journal::forget_answered(&mut self.pending, self.judge.as_ref());
+        if let Some(version) = restarted {
+            self.pairing.forget(version);
+            self.keep_pairing()?;
+        }
         if let (Event::Inherit { from, to }, Some(judge)) = (event, &self.judge) {
             self.pairing.inherit(judge, *from, *to);
-            self.pairing_text = json("label counts", &self.pairing)?;
-            // To be stored, whether rows have come or not.
-            self.saved.1 = u64::MAX;
+            self.keep_pairing()?;
+        }
+        Ok(())
+    }
+
+    /// The pairing stage's memory is to be stored, whether rows have come or not.
+    fn keep_pairing(&mut self) -> Result<(), LedgerError> {
+        self.pairing_text = json("label counts", &self.pairing)?;
+        self.saved.1 = u64::MAX;
+        Ok(())
+    }
+
+    /// Tells the judge what a version's own settings say, where that is new.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub fn note(&mut self, writer: &Writer<'_>, own: &OwnSettings, now_ms: i64) -> Result<(), LedgerError> {
+        let (version, clock) = (own.version, self.last);
+        let Some(judge) = &self.judge else { return Ok(()) };
+        let is_relabelled = own.threshold.to_bits() != judge.threshold_of(version).to_bits();
+        let is_recalibrated = own.calibration.as_deref() != judge.calibration_of(version);
+        if is_relabelled {
+            let threshold = own.threshold;
+            self.apply(writer, &Event::Threshold { version, threshold }, now_ms)?;
+        }
+        if is_recalibrated {
+            let digest = own.calibration.clone();
+            let event = Event::Calibration { version, digest, clock };
+            self.apply(writer, &event, now_ms)?;
         }
         Ok(())
     }
@@ -299,7 +348,14 @@ impl Book {
     /// Verdicts of all challengers.
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
-        self.judge.as_ref().map(Judge::verdicts).unwrap_or_default()
+        let Some(judge) = &self.judge else { return Vec::new() };
+        let mut verdicts = judge.verdicts();
+        if let (Some(enough), Some(has)) = (judge.policy().bound_from, self.pairing.estimating(judge)) {
+            for verdict in &mut verdicts {
+                verdict.why = format!("the loss bound is being estimated from the first {enough} labels, has {has}");
+            }
+        }
+        verdicts
     }
 
     /// How labels come, and what that says of the evidence.

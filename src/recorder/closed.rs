@@ -10,10 +10,10 @@ use crate::score::{ModelNo, Outcome, VersionNo};
 const MOST_OF_AN_ENTITY: usize = 1_000;
 
 impl Closing {
-    /// It has a truth, and no rule keeps it out of the evidence.
+    /// It has a truth, or may have rewards where they are judged by, and no rule keeps it out of the evidence.
     #[must_use]
     pub fn may_be_evidence(&self, row: &OpenRow) -> bool {
-        (row.label.is_some() || self.absent.is_some()) && self.takes(row.id)
+        (row.label.is_some() || self.absent.is_some() || !self.payees.is_empty()) && self.takes(row.id)
     }
 }
 
@@ -30,11 +30,7 @@ pub fn observation(
     (answered, others): (AnsweredRow, Vec<(VersionNo, Outcome)>),
 ) -> Result<Vec<ClosedRow>, LedgerError> {
     let Some(entity) = &answered.entity else {
-        let is_evidence = closing.may_be_evidence(row);
-        return Ok(is_evidence
-            .then(|| closed(closing, row, answered, others))
-            .into_iter()
-            .collect());
+        return Ok(closed(reader, closing, row, answered, others)?.into_iter().collect());
     };
     let overlap = Overlap {
         maturity: closing.maturity,
@@ -44,25 +40,50 @@ pub fn observation(
     let found = reader.entity_rows(model, entity, row.clock, overlap, MOST_OF_AN_ENTITY)?;
     let mut rows = Vec::new();
     for open in found.unwrap_or_default() {
-        if !closing.may_be_evidence(&open) {
-            continue;
-        }
         if let Some(answered) = reader.answered(open.id)? {
-            rows.push(closed(closing, &open, answered, reader.outcomes(open.id)?));
+            rows.extend(closed(reader, closing, &open, answered, reader.outcomes(open.id)?)?);
         }
     }
     Ok(rows)
 }
 
-fn closed(closing: &Closing, row: &OpenRow, answered: AnsweredRow, others: Vec<(VersionNo, Outcome)>) -> ClosedRow {
-    ClosedRow {
+/// `None` where the row is no evidence.
+fn closed(
+    reader: &Writer<'_>,
+    closing: &Closing,
+    row: &OpenRow,
+    answered: AnsweredRow,
+    others: Vec<(VersionNo, Outcome)>,
+) -> Result<Option<ClosedRow>, LedgerError> {
+    if !closing.may_be_evidence(row) {
+        return Ok(None);
+    }
+    let truth = row.label.map(|label| label.truth).or(closing.absent);
+    let (rewards, reward_weight) = rewards(reader, closing, row.id)?;
+    if truth.is_none() && rewards.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(ClosedRow {
         clock: row.clock,
         epoch: answered.epoch,
-        truth: row.label.map(|label| label.truth).or(closing.absent),
-        weight: row.label.map_or(1.0, |label| label.weight),
+        truth,
+        weight: reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |label| label.weight)),
         champion: answered.outcome,
         others,
         groups: 0,
-        rewards: None,
+        rewards,
+    }))
+}
+
+/// Rewards in class order.
+type Table = Box<[Option<f64>]>;
+
+/// What each label of a row would have earned, and the row's weight; asked for only where rewards are what is judged by.
+fn rewards(reader: &Writer<'_>, closing: &Closing, id: i64) -> Result<(Option<Table>, Option<f64>), LedgerError> {
+    if closing.payees.is_empty() {
+        return Ok((None, None));
     }
+    let reported = reader.reward(id)?.filter(|reported| !reported.late);
+    let table = reported.as_ref().and_then(|reported| reported.table(&closing.payees));
+    Ok((table, reported.map(|reported| reported.weight)))
 }

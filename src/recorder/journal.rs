@@ -49,7 +49,7 @@ pub enum Event {
         /// The rules.
         policy: Policy,
     },
-    /// The meaning of labels changed: evidence starts anew.
+    /// The meaning of labels or scores changed: evidence, and an estimated bound, start anew.
     Restart,
     /// The champion changes.
     Swap {
@@ -84,6 +84,22 @@ pub enum Event {
         /// The score.
         threshold: f64,
     },
+    /// A version's scores go through another calibration, or through none.
+    Calibration {
+        /// Which.
+        version: VersionNo,
+        /// The calibration's digest.
+        digest: Option<String>,
+        /// Rows recorded until then were scored without it.
+        clock: Clock,
+    },
+    /// The loss bound was estimated.
+    Bound {
+        /// The bound.
+        bound: f64,
+        /// The labels that it was estimated from; their rows are no evidence.
+        labels: u64,
+    },
     /// A decision could not be carried out.
     Decline {
         /// The version that did not load.
@@ -95,8 +111,9 @@ pub enum Event {
 const FIRST_EPOCH: u64 = 1;
 
 impl Event {
-    /// Applies the event; before [`Event::Start`] there is no judge to apply anything to.
-    pub fn apply(&self, judge: &mut Option<Judge>) {
+    /// Applies the event; before [`Event::Start`] there is no judge to apply anything to. Gives the version back whose
+    /// evidence, and its alone, was started anew by it.
+    pub fn apply(&self, judge: &mut Option<Judge>) -> Option<VersionNo> {
         if let Self::Start {
             policy,
             champion,
@@ -104,9 +121,9 @@ impl Event {
         } = self
         {
             *judge = Some(Judge::new(policy.clone(), *champion, FIRST_EPOCH, *clock));
-            return;
+            return None;
         }
-        let Some(judge) = judge else { return };
+        let judge = judge.as_mut()?;
         match self {
             Self::Start { .. } => {}
             Self::Enter { version, clock } => judge.enter(*version, *clock),
@@ -115,14 +132,19 @@ impl Event {
             Self::Policy { policy } => {
                 judge.set_policy(policy.clone());
             }
-            Self::Restart => judge.restart_evidence(),
+            Self::Restart => judge.relearn(),
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
             Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
             Self::Doubt { why } => judge.set_doubt(why.clone()),
-            Self::Threshold { version, threshold } => judge.set_threshold(*version, *threshold),
+            Self::Threshold { version, threshold } => return judge.set_threshold(*version, *threshold),
+            Self::Calibration { version, digest, clock } => {
+                return judge.set_calibration(*version, digest.clone(), *clock);
+            }
+            Self::Bound { bound, .. } => judge.set_bound(*bound),
             Self::Decline { version } => judge.decline(*version),
         }
+        None
     }
 }
 

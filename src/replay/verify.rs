@@ -290,7 +290,9 @@ impl Walk<'_> {
         if let Event::Swap { to, kind, .. } = happened.event {
             self.swap(happened, to, kind);
         }
-        happened.event.apply(&mut self.judge);
+        if let Some(version) = happened.event.apply(&mut self.judge) {
+            self.pairing.forget(version);
+        }
         if self.judge.as_ref().and_then(Judge::awaits).is_none() {
             self.pending = None;
         }

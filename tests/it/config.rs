@@ -6,7 +6,7 @@ use dethrone::arena::SandboxPolicy;
 use dethrone::config::{
     ConfigError, MetricSetting, Missing, Mode, ModelConfig, ServeArgs, ServerConfig, VersionConfig,
 };
-use dethrone::model::head::Link;
+use dethrone::model::head::{Calibration, Link};
 use dethrone::score::Task;
 use dethrone::span::Span;
 use proptest::prelude::*;
@@ -173,14 +173,30 @@ fn each_bad_model_setting_says_what_to_change() {
         ("metric = \"brier\"\ntask = \"regression\"", "is for classes"),
         ("bound = 2", "beside it"),
         ("clip = 0.05", "belongs to metric"),
+        ("metric = \"pinball\"\nbound = 3", "for example quantile = 0.9"),
+        ("metric = \"pinball\"\nquantile = 0.9", "bound = \"auto\""),
+        ("metric = \"pinball\"\nquantile = 1\nbound = 3", "less than 1"),
+        ("metric = \"squared_error\"\nbound = \"big\"", "a number or \"auto\""),
+        ("quantile = 0.9", "belongs to metric = \"pinball\""),
+        ("cost = [[0,1],[5,0]]", "belongs to metric = \"cost\""),
+        ("metric = \"cost\"", "for example cost = [[0, 1], [5, 0]]"),
+        ("metric = \"cost\"\ncost = [[0,1]]", "must be square"),
+        ("metric = \"cost\"\ncost = [[0,-1],[5,0]]", "from 0 on"),
+        ("metric = \"cost\"\ncost = [[0,0],[0,0]]", "must cost something"),
+        ("metric = \"cost\"\ncost = 5", "must be a list"),
+        ("metric = \"cost\"\ncost = [[0,1],[5,0]]\nbound = 5", "largest cost"),
         (
-            "metric = \"pinball\"\nquantile = 0.9\nbound = 3",
-            "not available in this version",
+            "metric = \"cost\"\ncost = [[0,1],[5,0]]\npolicy.margin = 5",
+            "smaller than the loss bound (5.0000)",
         ),
-        ("cost = [[0,1],[5,0]]", "not available in this version"),
-        ("metric = \"cost\"", "use \"zero_one\" or \"brier\""),
-        ("metric = \"auc\"", "not available"),
-        ("metric = \"rewards\"", "not available"),
+        (
+            "metric = \"cost\"\ncost = [[0,1],[5,0]]\ntask = \"regression\"",
+            "is for classes",
+        ),
+        ("metric = \"auc\"\nbound = \"auto\"", "bounded by 1"),
+        ("metric = \"auc\"\ntask = \"multiclass\"", "orders two classes"),
+        ("metric = \"rewards\"", "for example bound = 100.0"),
+        ("bound = \"auto\"", "beside it"),
         ("guardrail.latency = 1.5", "not available"),
         ("[groups]\nsenior = { expr = \"age >= 60\" }", "not available"),
         ("record.hash = [\"customer\"]", "list the fields in record.drop"),
@@ -222,12 +238,54 @@ fn a_version_may_say_what_it_is() {
     );
     assert_eq!(config.lineage.other["ticket"], 17);
     assert_eq!(config.lineage.other["trained"], "2026-01-02");
+    for (text, calibration) in [
+        (
+            "{ kind = \"platt\", a = 2, b = -0.5 }",
+            Calibration::Platt { a: 2.0, b: -0.5 },
+        ),
+        (
+            "{ kind = \"temperature\", t = 1.5 }",
+            Calibration::Temperature { t: 1.5 },
+        ),
+        (
+            "{ kind = \"isotonic\", x = [0.1, 0.9], y = [0, 1] }",
+            Calibration::Isotonic {
+                x: vec![0.1, 0.9],
+                y: vec![0.0, 1.0],
+            },
+        ),
+    ] {
+        let read = VersionConfig::parse("e02.toml", &format!("calibration = {text}")).unwrap();
+        assert_eq!(ModelConfig::default().head(&read).calibration, Some(calibration));
+    }
     let threshold = |version| Some(ModelConfig::default().head(version).threshold);
     assert_eq!(threshold(&config), Some(0.3));
     assert_eq!(threshold(&VersionConfig::default()), Some(0.5));
     for (text, expected) in [
         ("threshold = 1.5", "between 0 and 1"),
-        ("calibration = \"platt\"", "not available"),
+        ("calibration = \"platt\"", "must be a table"),
+        ("calibration = {}", "kind = \"platt\""),
+        (
+            "calibration = { kind = \"plat\", a = 1.0, b = 0.0 }",
+            "did you mean \"platt\"?",
+        ),
+        ("calibration = { kind = \"platt\", a = 1.0 }", "calibration.b: missing"),
+        (
+            "calibration = { kind = \"platt\", a = -1.0, b = 0.0 }",
+            "turn both signs",
+        ),
+        (
+            "calibration = { kind = \"temperature\", t = 2.0, b = 0.0 }",
+            "calibration.b: belongs to another kind",
+        ),
+        (
+            "calibration = { kind = \"temperature\", t = 2.0, c = 0.0 }",
+            "unknown key",
+        ),
+        (
+            "calibration = { kind = \"isotonic\", x = [0.1, 0.5], y = [0.3, 0.2] }",
+            "never fall",
+        ),
         ("[lineage.metrics]\nauc = \"high\"", "lineage.metrics.auc"),
         ("twin = 1", "true or false"),
         ("twim = true", "did you mean \"twin\"?"),

@@ -53,6 +53,7 @@ fn reference(maturity: u64) -> (Policy, Closing) {
         horizon: Span::Rows(u64::MAX),
         absent: None,
         slice: None,
+        payees: Vec::new(),
         dropped: Vec::new(),
     };
     (policy, closing)

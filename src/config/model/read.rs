@@ -9,6 +9,7 @@ use super::{
     EvidenceFrom, Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig, PolicyConfig,
     RecordConfig, ShadowConfig, Unknown,
 };
+use crate::judge::loss::{Bound, check_cost};
 use crate::model::head::Link;
 use crate::score::Task;
 use crate::span::Span;
@@ -16,15 +17,17 @@ use crate::span::Span;
 pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
     let default = ModelConfig::default();
     let task = s.get("task", TaskSetting(default.task)).0;
-    let (metric, bound, clip) = metric(s, task);
+    let loss = loss(s, task);
     ModelConfig {
         interface: s.get("interface", default.interface),
         isolation: s.get("isolation", default.isolation),
         task,
         champion: s.opt::<String>("champion").filter(|name| !name.is_empty()),
-        metric,
-        bound,
-        clip,
+        metric: loss.metric,
+        bound: loss.bound,
+        clip: loss.clip,
+        cost: loss.cost.clone(),
+        quantile: loss.quantile,
         positive: s.opt::<Class>("positive").map(|class| class.0),
         score_output: s.opt_if("score_output", |name: &String| !name.is_empty(), "must not be empty"),
         link: s.opt("link"),
@@ -34,7 +37,7 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
         unknown: s.get("unknown", default.unknown),
         pins: s.get("pins", default.pins),
         label: s.table("label", |s| label(s, default.label)),
-        policy: s.table("policy", |s| policy(s, default.policy, metric, bound, clip)),
+        policy: s.table("policy", |s| policy(s, default.policy, &loss)),
         shadow: s.table("shadow", |s| ShadowConfig {
             sample: share(s, "sample", default.shadow.sample),
             max_challengers: s.get_if(
@@ -94,18 +97,8 @@ fn label(s: &mut Section<'_>, default: LabelConfig) -> LabelConfig {
     label
 }
 
-fn policy(
-    s: &mut Section<'_>,
-    default: PolicyConfig,
-    metric: MetricSetting,
-    bound: Option<f64>,
-    clip: f64,
-) -> PolicyConfig {
-    let bound = match metric {
-        MetricSetting::LogLoss => -libm::log(clip),
-        MetricSetting::SquaredError | MetricSetting::AbsoluteError => bound.unwrap_or(f64::INFINITY),
-        MetricSetting::Auto | MetricSetting::Brier | MetricSetting::ZeroOne => 1.0,
-    };
+fn policy(s: &mut Section<'_>, default: PolicyConfig, loss: &Loss) -> PolicyConfig {
+    let bound = loss.largest();
     PolicyConfig {
         mode: s.get("mode", default.mode),
         alpha: chance(s, "alpha", default.alpha),
@@ -130,56 +123,136 @@ fn policy(
     }
 }
 
-/// The metric with what belongs to it, and nothing that belongs to another.
-fn metric(s: &mut Section<'_>, task: Option<Task>) -> (MetricSetting, Option<f64>, f64) {
-    use MetricSetting::{AbsoluteError, Auto, Brier, LogLoss, SquaredError, ZeroOne};
+/// The metric with what belongs to it.
+struct Loss {
+    metric: MetricSetting,
+    bound: Option<Bound>,
+    clip: f64,
+    cost: Option<Vec<Vec<f64>>>,
+    quantile: Option<f64>,
+}
+
+impl Loss {
+    /// The largest loss; infinite where it is not known yet, or missing.
+    fn largest(&self) -> f64 {
+        use MetricSetting::{AbsoluteError, Auc, Auto, Brier, Cost, LogLoss, Pinball, Rewards, SquaredError, ZeroOne};
+        match self.metric {
+            LogLoss => -libm::log(self.clip),
+            SquaredError | AbsoluteError | Pinball | Rewards => match self.bound {
+                Some(Bound::Declared(bound)) => bound,
+                Some(Bound::Auto) | None => f64::INFINITY,
+            },
+            Cost => {
+                let largest = self.cost.iter().flatten().flatten().copied().reduce(f64::max);
+                largest.unwrap_or(f64::INFINITY)
+            }
+            Auto | Brier | ZeroOne | Auc => 1.0,
+        }
+    }
+}
+
+/// Reads the metric with what belongs to it, and nothing that belongs to another.
+fn loss(s: &mut Section<'_>, task: Option<Task>) -> Loss {
+    use MetricSetting::{AbsoluteError, Auc, Auto, Brier, Cost, LogLoss, Pinball, Rewards, SquaredError, ZeroOne};
     let asked = s.opt("metric");
     // A metric that was refused must not make its bound a second fault.
     let is_sound = asked.is_some() || !s.has("metric");
     let metric = asked.unwrap_or(Auto);
-    let bound = s.opt_if("bound", |bound: &f64| *bound > 0.0, "must be greater than 0");
+    let bound = s.opt_if(
+        "bound",
+        |bound: &Bound| matches!(bound, Bound::Auto) || bound.number() > 0.0,
+        "must be greater than 0",
+    );
     let clip = s.opt_if(
         "clip",
         |x: &f64| *x > 0.0 && *x < 0.5,
         "must be greater than 0 and less than 0.5",
     );
+    let cost: Option<Vec<Vec<f64>>> = s.opt("cost");
+    let quantile = s.opt_if(
+        "quantile",
+        |x: &f64| *x > 0.0 && *x < 1.0,
+        "must be greater than 0 and less than 1",
+    );
+    if let Some(Err(why)) = cost.as_deref().map(check_cost) {
+        s.fault("cost", why);
+    }
     if is_sound {
         match metric {
-            SquaredError | AbsoluteError if !s.has("bound") => s.fault(
+            SquaredError | AbsoluteError | Pinball | Rewards if !s.has("bound") => s.fault(
                 "bound",
-                "missing: errors of values need the largest loss that counts, for example bound = 100.0",
+                "missing: errors of values and rewards need the largest loss that counts, for example bound = 100.0, or \
+                 bound = \"auto\" to have it estimated from the first labels",
             ),
             LogLoss if s.has("bound") => s.fault("bound", "log_loss is bounded by -ln clip: remove it and set clip"),
-            Brier | ZeroOne if s.has("bound") => s.fault("bound", "the metric is bounded by 1: remove it"),
+            Cost if s.has("bound") => s.fault("bound", "the metric is bounded by the largest cost: remove it"),
+            Brier | ZeroOne | Auc if s.has("bound") => s.fault("bound", "the metric is bounded by 1: remove it"),
             Auto if s.has("bound") => {
                 s.fault(
                     "bound",
-                    "set metric = \"squared_error\" or \"absolute_error\" beside it, or remove it",
+                    "set metric = \"squared_error\", \"absolute_error\" or \"pinball\" beside it, or remove it",
                 );
             }
             _ => {}
         }
-        if clip.is_some() && metric != LogLoss {
-            s.fault("clip", "belongs to metric = \"log_loss\": set that, or remove it");
+        let own = [
+            ("clip", LogLoss, "log_loss"),
+            ("cost", Cost, "cost"),
+            ("quantile", Pinball, "pinball"),
+        ];
+        for (key, whose, name) in own {
+            if s.has(key) && metric != whose {
+                s.fault(key, format!("belongs to metric = \"{name}\": set that, or remove it"));
+            }
         }
-        let is_for_values = matches!(metric, SquaredError | AbsoluteError);
+        match metric {
+            Cost if !s.has("cost") => s.fault(
+                "cost",
+                "missing: write what each label (column) costs by the true class (row), for example cost = [[0, 1], [5, 0]]",
+            ),
+            Pinball if !s.has("quantile") => s.fault("quantile", "missing: write which one, for example quantile = 0.9"),
+            _ => {}
+        }
+        let is_for_values = matches!(metric, SquaredError | AbsoluteError | Pinball);
         match task {
             Some(Task::Regression) if metric != Auto && !is_for_values => {
                 s.fault(
                     "metric",
-                    "is for classes: a regression takes \"squared_error\" or \"absolute_error\"",
+                    "is for classes: a regression takes \"squared_error\", \"absolute_error\" or \"pinball\"",
                 );
             }
             Some(Task::Binary | Task::Multiclass) if is_for_values => {
                 s.fault(
                     "metric",
-                    "is for regressions: classes take \"brier\", \"log_loss\" or \"zero_one\"",
+                    "is for regressions: classes take \"brier\", \"log_loss\", \"zero_one\", \"cost\", \"auc\" or \"rewards\"",
+                );
+            }
+            Some(Task::Multiclass) if metric == Auc => {
+                s.fault(
+                    "metric",
+                    "orders two classes: several take \"brier\", \"log_loss\" or \"zero_one\"",
                 );
             }
             _ => {}
         }
     }
-    (metric, bound, clip.unwrap_or(ModelConfig::default().clip))
+    Loss {
+        metric,
+        bound,
+        clip: clip.unwrap_or(ModelConfig::default().clip),
+        cost,
+        quantile,
+    }
+}
+
+impl Value for Bound {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value {
+            DeValue::String(word) if word == "auto" => Ok(Self::Auto),
+            DeValue::String(_) => Err("must be a number or \"auto\"".to_owned()),
+            number => f64::read(number).map(Self::Declared),
+        }
+    }
 }
 
 /// `task`, where `auto` means none.
@@ -239,7 +312,8 @@ choices! {
     Isolation { "auto" => Auto, "inline" => Inline, "process" => Process }
     MetricSetting {
         "auto" => Auto, "log_loss" => LogLoss, "brier" => Brier, "zero_one" => ZeroOne,
-        "squared_error" => SquaredError, "absolute_error" => AbsoluteError
+        "cost" => Cost, "auc" => Auc, "squared_error" => SquaredError, "absolute_error" => AbsoluteError,
+        "pinball" => Pinball, "rewards" => Rewards
     }
     Link { "identity" => Identity, "logit" => Logit, "softmax" => Softmax }
     Missing { "reject" => Reject, "nan" => Nan }

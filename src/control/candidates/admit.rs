@@ -125,6 +125,8 @@ impl Thread {
             ..version.row.clone()
         };
         let unfit = keeper.unfit_to_answer(version);
+        let own = keeper.own_settings(version);
+        let settings = serde_json::to_string(&version.settings).ok();
         let earlier = keeper.earlier_of(version);
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
@@ -133,12 +135,18 @@ impl Thread {
             writer.update_model(&m)?;
             writer.update_version(&v)?;
             core.set_challengers(writer, m.no, lineup)?;
+            if let Some(settings) = settings {
+                writer.put_own_settings(no, &settings)?;
+            }
             let Some(book) = core.books.get_mut(&m.no) else {
                 return Ok(());
             };
             book.row = m;
             for from in earlier {
                 book.apply(writer, &Event::Inherit { from, to: no }, now_ms())?;
+            }
+            if let Some(own) = &own {
+                book.note(writer, own, now_ms())?;
             }
             let clock = book.clock();
             book.apply(writer, &Event::Enter { version: no, clock }, now_ms())?;

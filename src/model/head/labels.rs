@@ -26,6 +26,14 @@ pub(super) fn largest(scores: &[f64]) -> usize {
     best.0
 }
 
+/// All classes as texts.
+pub(super) fn names(classes: &Classes) -> Vec<String> {
+    match classes {
+        Classes::Ints(ints) => ints.iter().map(ToString::to_string).collect(),
+        Classes::Names(names) => names.clone(),
+    }
+}
+
 /// The index of the class that the settings name.
 pub(super) fn position(classes: &Classes, name: &str) -> Result<usize, String> {
     let at = match classes {

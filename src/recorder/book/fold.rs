@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use super::{Book, json};
+use crate::judge::fold::Judge;
 use crate::judge::pair::{ClosedRow, Pair};
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
+use crate::recorder::journal::Event;
 use crate::recorder::{Verdicted, closed};
 use crate::score::{Outcome, Shed, VersionNo};
 use crate::span::Clock;
@@ -140,13 +142,16 @@ impl Book {
         let Some(judge) = &mut self.judge else {
             return Ok(());
         };
+        for row in rows {
+            self.display.row(judge, row);
+        }
         let Some(mut pair) = self.pairing.observation(judge, rows) else {
-            return Ok(());
+            return self.learn_bound(writer, clock);
         };
         // The last row of an entity, which has closed now, may have no label of its own.
         pair.clock = clock;
         writer.insert_pair(self.row.no, &pair)?;
-        let metric = judge.policy().metric;
+        let metric = &judge.policy().metric;
         for row in rows {
             let others = row.others.iter().map(|(_, outcome)| outcome);
             others
@@ -164,6 +169,16 @@ impl Book {
         Ok(())
     }
 
+    /// Once the loss bound is estimated it is recorded, before any row is evidence.
+    fn learn_bound(&mut self, writer: &Writer<'_>, clock: Clock) -> Result<(), LedgerError> {
+        let Some(judge) = &self.judge else { return Ok(()) };
+        let labels = judge.policy().bound_from.unwrap_or_default();
+        match self.pairing.bound(judge) {
+            Some(bound) => self.apply(writer, &Event::Bound { bound, labels }, clock.time_ms),
+            None => Ok(()),
+        }
+    }
+
     fn count_labelled(&mut self, pair: &Pair) {
         for entry in &pair.entries {
             let coverage = self.coverage.entry(entry.version).or_default();
@@ -174,7 +189,8 @@ impl Book {
 
     /// Keeps each version's verdict whenever it, or being armed, changes.
     fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        let verdicts = self.verdicts();
+        // As the judge has it: what is said beside it is not evidence, and no replay could say it again.
+        let verdicts = self.judge.as_ref().map(Judge::verdicts).unwrap_or_default();
         let wealth = verdicts.iter().map(|v| (v.version, v.numbers.log_wealth)).collect();
         self.attached.evidence.store(Arc::new(wealth));
         for verdict in verdicts {

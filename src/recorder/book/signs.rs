@@ -62,8 +62,8 @@ impl Signs {
     }
 
     /// A row became evidence by this outcome.
-    pub(super) fn score(&mut self, outcome: &Outcome, metric: Metric) {
-        let (Metric::LogLoss { clip }, Outcome::Scored(score)) = (metric, outcome) else {
+    pub(super) fn score(&mut self, outcome: &Outcome, metric: &Metric) {
+        let (&Metric::LogLoss { clip }, Outcome::Scored(score)) = (metric, outcome) else {
             return;
         };
         self.scores += 1;
@@ -133,12 +133,12 @@ mod tests {
         let (metric, mut signs) = (Metric::LogLoss { clip: 0.05 }, Signs::default());
         for n in 0..99 {
             let p = if n % 3 == 0 { 0.5 } else { 0.99 };
-            signs.score(&Outcome::Scored(Score::Binary(p)), metric);
-            signs.score(&Outcome::Scored(Score::Binary(p)), Metric::Brier);
-            signs.score(&Outcome::Failed, metric);
+            signs.score(&Outcome::Scored(Score::Binary(p)), &metric);
+            signs.score(&Outcome::Scored(Score::Binary(p)), &Metric::Brier);
+            signs.score(&Outcome::Failed, &metric);
         }
         assert_eq!(signs.warnings(), Vec::<String>::new(), "too few to say");
-        signs.score(&Outcome::Scored(Score::Classes([0.01, 0.99].into())), metric);
+        signs.score(&Outcome::Scored(Score::Classes([0.01, 0.99].into())), &metric);
         assert!(
             signs.warnings()[0].starts_with("67 of 100 scores"),
             "{:?}",
