@@ -19,6 +19,7 @@ mod version;
 
 pub use fault::{ConfigError, Fault};
 pub use model::{
+    GroupConfig,
     ExecutionConfig, ExecutionMode, Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig,
     PolicyConfig, RecordConfig, ShadowConfig, Unknown,
 };

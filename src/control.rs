@@ -10,6 +10,7 @@ mod budget;
 mod bytes;
 mod candidates;
 mod keeper;
+mod marks;
 mod policy;
 mod promote;
 mod pulse;
@@ -18,6 +19,7 @@ mod repository;
 mod reread;
 mod restore;
 mod roles;
+mod slow;
 mod trip;
 
 use std::cell::RefCell;

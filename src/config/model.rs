@@ -11,9 +11,11 @@ use crate::span::Span;
 use serde::{Deserialize, Serialize};
 
 mod execution;
+mod guard;
 mod read;
 
 pub use execution::{ExecutionConfig, ExecutionMode};
+pub use guard::{GroupConfig, Guardrails};
 
 const DAY: u64 = 86_400;
 
@@ -173,6 +175,10 @@ pub struct ModelConfig {
     pub label: LabelConfig,
     /// `[policy]`.
     pub policy: PolicyConfig,
+    /// `[guardrail]`.
+    pub guardrail: Guardrails,
+    /// `[groups]`.
+    pub groups: Vec<GroupConfig>,
     /// `[shadow]`.
     pub shadow: ShadowConfig,
     /// `[record]`.
@@ -216,6 +222,8 @@ impl Default for ModelConfig {
                 rollback_wait: days(7),
                 min_coverage: 0.99,
             },
+            guardrail: Guardrails::default(),
+            groups: Vec::new(),
             shadow: ShadowConfig {
                 sample: 1.0,
                 max_challengers: 16,

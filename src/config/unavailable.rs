@@ -10,8 +10,6 @@ const ENTRIES: &[Entry] = &[
     ("metric", Some("rewards"), "use a loss on labels"),
     ("cost", None, "remove it"),
     ("quantile", None, "remove it"),
-    ("guardrail", None, "remove its keys"),
-    ("groups", None, "remove its keys"),
     ("record.hash", None, "list the fields in record.drop, or remove it"),
     ("record.retention", None, "remove it (nothing is pruned)"),
     (

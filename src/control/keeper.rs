@@ -110,6 +110,10 @@ pub(super) struct Keeper {
     pub names_refused: Option<Vec<String>>,
     /// The threshold of a loaded version has changed.
     pub relabel: bool,
+    /// What the judge was told of the versions.
+    pub marked: Vec<Event>,
+    /// The tenure whose latency is watched.
+    pub watched: Option<super::slow::Watched>,
     /// Why its directory cannot be looked into.
     pub away: Option<String>,
 }
@@ -137,6 +141,8 @@ impl Keeper {
             storing: 0,
             names_refused: None,
             relabel: false,
+            marked: Vec::new(),
+            watched: None,
             away: None,
         };
         for version in versions {

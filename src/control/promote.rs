@@ -148,6 +148,8 @@ impl Thread {
             previous: warm.into_iter().find(|loaded| loaded.info.no != to),
         });
         keeper.served.watch(&champion);
+        let previous = champion.previous.as_deref();
+        keeper.watched = Some(super::slow::Watched::begin(champion.epoch, &champion.version, previous));
         let before = keeper.served.slot.store(champion);
         keeper.served.stand_in.store(Arc::default());
         tracing::info!(
@@ -210,7 +212,7 @@ impl Thread {
     }
 
     /// The latest recorded rows, as a request would bring them.
-    fn recorded_rows(&self, model: &str) -> Option<Batch> {
+    pub(super) fn recorded_rows(&self, model: &str) -> Option<Batch> {
         let keeper = self.keepers.get(model)?;
         let (no, view) = (keeper.row.no, keeper.served.view.load_full()?);
         let recorded = self
@@ -377,6 +379,7 @@ impl Thread {
         let policy = super::policy::policy(&keeper.config, interface.task);
         let closing = super::policy::closing(&keeper.config, head.as_ref());
         let (copy, changed, attached) = (row.clone(), role.clone(), Attached::to(&keeper.served));
+        let marks = keeper.marks(Some(no));
         self.recorder.call_blocking(move |core, writer| {
             writer.update_version(&changed)?;
             writer.update_model(&copy)?;
@@ -400,6 +403,7 @@ impl Thread {
                 },
                 now,
             )?;
+            super::marks::tell(&mut book, writer, &marks)?;
             if is_held {
                 // A person's word that came before there was a judge to hear it.
                 book.apply(writer, &Event::Hold { on: true }, now)?;

@@ -53,7 +53,7 @@ impl Thread {
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref());
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
-        let bars = keeper.bars();
+        let (bars, marks) = (keeper.bars(), keeper.marks(None));
         let booked = self.recorder.call_blocking(move |core, writer| {
             let mut book = Book::load(writer, row, closing, attached)?;
             for (version, why) in bars {
@@ -63,6 +63,7 @@ impl Thread {
                     book.apply(writer, &Event::Bar { version, why }, now_ms())?;
                 }
             }
+            super::marks::tell(&mut book, writer, &marks)?;
             let rows = book.clock().row;
             core.add(book);
             Ok(rows)

@@ -6,6 +6,7 @@
 
 mod coverage;
 mod fold;
+mod groups;
 mod observe;
 mod signs;
 
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+use self::groups::Groups;
 use self::signs::Signs;
 use super::core::Shadow;
 use super::inputs::Columns;
@@ -106,6 +108,7 @@ pub struct Book {
     shown: HashMap<VersionNo, (Call, bool)>,
     columns: Columns,
     signs: Signs,
+    groups: Groups,
 }
 
 impl Book {
@@ -152,6 +155,7 @@ impl Book {
             shown: HashMap::new(),
             columns: Columns::default(),
             signs: Signs::default(),
+            groups: Groups::default(),
         })
     }
 
@@ -247,7 +251,9 @@ impl Book {
     /// What to say beside every verdict: signs that it rests on less than its numbers.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.signs.warnings()
+        let mut warnings = self.signs.warnings();
+        warnings.extend(self.groups.warnings());
+        warnings
     }
 
     /// True when a row recorded at `clock` takes no more evidence.

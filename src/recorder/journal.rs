@@ -79,6 +79,22 @@ pub enum Event {
         /// The score.
         threshold: f64,
     },
+    /// A version's CPU time of a row, as its admission measured it.
+    Cost {
+        /// Which.
+        version: VersionNo,
+        /// Nanoseconds; 0: nobody knows.
+        ns: u64,
+    },
+    /// A version is an A/A copy, or is none after all.
+    Twin {
+        /// Which.
+        version: VersionNo,
+        /// Whether.
+        twin: bool,
+        /// Whose bytes it has, where that one is here.
+        of: Option<VersionNo>,
+    },
     /// A decision could not be carried out.
     Decline {
         /// The version that did not load.
@@ -115,6 +131,8 @@ impl Event {
             Self::Hold { on } => judge.hold(*on),
             Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
             Self::Threshold { version, threshold } => judge.set_threshold(*version, *threshold),
+            Self::Cost { version, ns } => judge.set_cost(*version, *ns),
+            Self::Twin { version, twin, of } => judge.set_twin(*version, *twin, *of),
             Self::Decline { version } => judge.decline(*version),
         }
     }

@@ -126,6 +126,7 @@ impl Thread {
         };
         let unfit = keeper.unfit_to_answer(version);
         let earlier = keeper.earlier_of(version);
+        let marks = keeper.marks(Some(no));
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
@@ -140,6 +141,8 @@ impl Thread {
             for from in earlier {
                 book.apply(writer, &Event::Inherit { from, to: no }, now_ms())?;
             }
+            // Before it enters: a twin takes no place in the queue.
+            super::super::marks::tell(book, writer, &marks)?;
             let clock = book.clock();
             book.apply(writer, &Event::Enter { version: no, clock }, now_ms())?;
             match unfit {

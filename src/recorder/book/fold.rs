@@ -85,9 +85,18 @@ impl Book {
             weight: row.label.map_or(1.0, |(_, weight)| weight),
             champion: answered.outcome,
             others,
-            groups: 0,
+            groups: self.groups_of(writer, row.id)?,
             rewards: None,
         })))
+    }
+
+    /// The named groups that the row is in, a bit each.
+    fn groups_of(&mut self, writer: &Writer<'_>, id: i64) -> Result<u64, LedgerError> {
+        if !self.groups.follow(self.judge.as_ref()) {
+            return Ok(0);
+        }
+        let (inputs, context) = writer.recorded(id)?;
+        Ok(self.groups.of_row(inputs.as_deref(), context.as_deref()))
     }
 
     /// The outcomes of all versions that the row was offered to, or `None` while one is to come. An orphan's never
