@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::fault::ConfigError;
 use super::version::VersionConfig;
+use crate::judge::policy::Guardrails;
 pub use crate::judge::policy::Mode;
 use crate::model::head::{HeadSettings, Link};
 use crate::score::Task;
@@ -15,7 +16,7 @@ mod guard;
 mod read;
 
 pub use execution::{ExecutionConfig, ExecutionMode};
-pub use guard::{GroupConfig, Guardrails};
+pub use guard::GroupConfig;
 
 const DAY: u64 = 86_400;
 

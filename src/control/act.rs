@@ -112,6 +112,7 @@ impl Thread {
             hold: hold.clone(),
             ..keeper.row.clone()
         };
+        let parties = super::basis::Parties::of(keeper, keeper.row.champion, None);
         let (copy, author, reason) = (row.clone(), act.author.clone(), act.reason.clone());
         self.recorder.call_blocking(move |core, writer| {
             writer.update_model(&copy)?;
@@ -121,7 +122,9 @@ impl Thread {
             } else {
                 ("resume", "the judge decides again")
             };
-            writer.insert_decision(copy.no, now_ms(), (kind, None, None), (&author, &reason, why), None)?;
+            let basis = parties.basis(None, core.books.get(&copy.no));
+            let by = (author.as_str(), reason.as_str(), why);
+            writer.insert_decision(copy.no, now_ms(), (kind, None, None), by, Some(&basis))?;
             let Some(book) = core.books.get_mut(&copy.no) else {
                 return Ok(());
             };

@@ -55,10 +55,11 @@ impl Thread {
             return Ok(());
         }
         let (no, told) = (keeper.row.no, marks.clone());
-        self.recorder.call_blocking(move |core, writer| match core.books.get_mut(&no) {
-            Some(book) => tell(book, writer, &told),
-            None => Ok(()),
-        })?;
+        self.recorder
+            .call_blocking(move |core, writer| match core.books.get_mut(&no) {
+                Some(book) => tell(book, writer, &told),
+                None => Ok(()),
+            })?;
         if let Some(keeper) = self.keepers.get_mut(model) {
             keeper.marked = marks;
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Thread;
 use crate::champion::{Loaded, Trip};
@@ -19,6 +19,8 @@ const LEAST_ROWS: u64 = 1_000;
 const FACTOR: f64 = 2.0;
 /// A row that takes less than this much longer is no emergency.
 const SPARE: Duration = Duration::from_micros(200);
+/// The timing takes this thread's time: where it clears the champion, the next one waits.
+const REST: Duration = Duration::from_secs(30);
 /// Turns of the timing.
 const TURNS: usize = 3;
 
@@ -34,6 +36,8 @@ pub(super) struct Watched {
     /// What the previous one had run until then.
     reference: Runs,
     told: bool,
+    /// Not to be timed again before.
+    rests: Option<Instant>,
 }
 
 impl Watched {
@@ -44,6 +48,7 @@ impl Watched {
             base: runs(&champion.info.counters),
             reference: previous.map(|p| runs(&p.info.counters)).unwrap_or_default(),
             told: false,
+            rests: None,
         }
     }
 
@@ -67,7 +72,11 @@ impl Watched {
 }
 
 fn runs(counters: &Counters) -> Runs {
-    counters.runs().into_iter().map(|(size, count, ns)| (size, (count, ns))).collect()
+    counters
+        .runs()
+        .into_iter()
+        .map(|(size, count, ns)| (size, (count, ns)))
+        .collect()
 }
 
 impl Thread {
@@ -84,13 +93,19 @@ impl Thread {
             return;
         }
         let (rows, times) = watched.compare(&runs(&slot.version.info.counters));
-        if rows < LEAST_ROWS || times < limit {
+        let rests = watched.rests.is_some_and(|until| Instant::now() < until);
+        if rows < LEAST_ROWS || times < limit || rests {
             return;
         }
         let (epoch, no) = (slot.epoch, keeper.row.no);
-        let Some((own, before)) = slot.previous.as_ref().and_then(|p| self.time_both(model, &slot.version, p)) else {
-            return;
-        };
+        let timed = slot
+            .previous
+            .as_ref()
+            .and_then(|p| self.time_both(model, &slot.version, p));
+        if let Some(watched) = self.keepers.get_mut(model).and_then(|keeper| keeper.watched.as_mut()) {
+            watched.rests = Some(Instant::now() + REST);
+        }
+        let Some((own, before)) = timed else { return };
         if own < before * limit || own - before < SPARE.as_secs_f64() * 1e6 {
             return;
         }
@@ -107,7 +122,10 @@ impl Thread {
     /// Median microseconds of a recorded row at both, in turns, so that what slows one slows the other.
     fn time_both(&self, model: &str, champion: &Loaded, previous: &Loaded) -> Option<(f64, f64)> {
         let rows = Arc::new(self.recorded_rows(model)?);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .ok()?;
         let mut best = (f64::INFINITY, f64::INFINITY);
         for _ in 0..TURNS {
             let (own, before) = runtime.block_on(async { (champion.time(&rows).await, previous.time(&rows).await) });
@@ -133,6 +151,7 @@ mod tests {
             base: Runs::from([(1, (100, ms(900)))]),
             reference: Runs::from([(1, (1_000, ms(1_000))), (64, (10, ms(640)))]),
             told: false,
+            rests: None,
         };
         // 500 single rows of 6 ms since the swap; runs of 7 rows, which the previous one never had.
         let now = Runs::from([(1, (600, ms(900 + 3_000))), (7, (10_000, ms(1_000_000)))]);

@@ -34,7 +34,12 @@ impl Thread {
             Err(error) => return self.report(Err(error.into())),
         };
         let Some(to) = to else {
-            tracing::error!(model, champion, why = trip.why, "the champion fails too often or takes too long");
+            tracing::error!(
+                model,
+                champion,
+                why = trip.why,
+                "the champion fails too often or takes too long"
+            );
             return;
         };
         let cause = Cause {

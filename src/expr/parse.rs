@@ -90,7 +90,9 @@ impl Parser<'_> {
             '`' => Token::Name(self.backquoted()?, true),
             c if c.is_ascii_digit() => self.number()?,
             c if c.is_alphabetic() || c == '_' => {
-                let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                    .unwrap_or(rest.len());
                 let name = rest.get(..end).unwrap_or_default().to_owned();
                 self.next += end;
                 Token::Name(name, false)

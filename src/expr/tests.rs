@@ -81,7 +81,10 @@ fn a_wrong_expression_says_where_and_what_may_stand_there() {
         ("", "at character 1: found the end, expected a feature"),
         ("age >", "at character 6: found the end"),
         ("age = 60", "at character 5: found '=', expected '==' to compare"),
-        ("age > 60 senior", "at character 10: found 'senior', expected \"and\", \"or\""),
+        (
+            "age > 60 senior",
+            "at character 10: found 'senior', expected \"and\", \"or\"",
+        ),
         ("60", "expected a comparison"),
         ("1 < age < 3", "at character 9: found '<', expected \"and\" between"),
         ("(age > 1", "at character 9: found the end, expected ')'"),
@@ -102,8 +105,18 @@ fn a_wrong_expression_says_where_and_what_may_stand_there() {
         assert!(error.contains(says), "{text}: {error}");
     }
     let deep = format!("{}true{}", "(".repeat(40), ")".repeat(40));
-    assert!(Expr::parse(&deep).unwrap_err().message.contains("nested deeper than 32"));
-    assert!(Expr::parse(&"!".repeat(MAX_LENGTH)).unwrap_err().message.contains("nested"));
+    assert!(
+        Expr::parse(&deep)
+            .unwrap_err()
+            .message
+            .contains("nested deeper than 32")
+    );
+    assert!(
+        Expr::parse(&"!".repeat(MAX_LENGTH))
+            .unwrap_err()
+            .message
+            .contains("nested")
+    );
     let long = format!("a == \"{}\"", "x".repeat(MAX_LENGTH));
     assert!(Expr::parse(&long).unwrap_err().message.contains("at most 2048"));
     let many = format!("a in [{}]", "1,".repeat(MAX_ITEMS + 1));

@@ -19,9 +19,10 @@ impl Judge {
         let probation = self.probation.as_ref()?;
         let evidence = &probation.evidence;
         let has_held = |since: Clock| self.policy.dwell.has_passed(since, pair.clock);
-        let is_of_it = evidence.classes != Classes::OneClass
-            && pair.entries.iter().any(|e| e.version == probation.against);
-        let shown = evidence.armed.is_some_and(|armed| has_held(armed.since)) && evidence.labels() >= self.policy.min_labels;
+        let is_of_it =
+            evidence.classes != Classes::OneClass && pair.entries.iter().any(|e| e.version == probation.against);
+        let shown =
+            evidence.armed.is_some_and(|armed| has_held(armed.since)) && evidence.labels() >= self.policy.min_labels;
         let hurt = || {
             probation.groups.of(&self.policy).find(|(group, standing)| {
                 group.strict && standing.labels() >= self.policy.min_labels && standing.since().is_some_and(has_held)
@@ -47,9 +48,9 @@ impl Judge {
         } else {
             GROUP_BAR
         };
-        let held = standing
-            .since()
-            .map_or_else(String::new, |since| format!(", armed since {}", moment(since, self.policy.dwell)));
+        let held = standing.since().map_or_else(String::new, |since| {
+            format!(", armed since {}", moment(since, self.policy.dwell))
+        });
         format!(
             "in group '{}' the new champion loses more than {} more than the previous one: ln wealth {:.2}, bar {:.2}{held}; \
              mean difference {:+.4} over {} labels of the group",
@@ -65,7 +66,11 @@ impl Judge {
     /// The challenger that is furthest above its bar, of those that nothing stands in the way of and that this
     /// pair speaks of: nobody is crowned on stale evidence.
     pub(super) fn promotion(&self, pair: &Pair) -> Option<Decision> {
-        let passes = |c: &Contender| c.groups.of(&self.policy).all(|(group, standing)| standing.passes(group));
+        let passes = |c: &Contender| {
+            c.groups
+                .of(&self.policy)
+                .all(|(group, standing)| standing.passes(group))
+        };
         let ready = self.queue.iter().filter(|c| {
             c.evidence.armed.is_some()
                 && passes(c)

@@ -84,7 +84,11 @@ impl Standings {
     /// The groups with what is known of each.
     pub(super) fn of<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = (&'a Group, Standing)> {
         let standing = |k: usize| self.0.get(k).copied().unwrap_or_default();
-        policy.groups.iter().enumerate().map(move |(k, group)| (group, standing(k)))
+        policy
+            .groups
+            .iter()
+            .enumerate()
+            .map(move |(k, group)| (group, standing(k)))
     }
 }
 

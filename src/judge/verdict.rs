@@ -270,7 +270,9 @@ impl Judge {
             failed: evidence.failed,
             place: contender.order,
             first_log_bar: libm::log(first_bar),
-            place_costs_labels: until(bar).zip(until(first_bar)).map(|(own, first)| own.saturating_sub(first)),
+            place_costs_labels: until(bar)
+                .zip(until(first_bar))
+                .map(|(own, first)| own.saturating_sub(first)),
             outlook,
             guardrails,
             groups,

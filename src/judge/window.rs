@@ -184,7 +184,12 @@ mod tests {
                 let mut window = Window::default();
                 for row in 1..=5 * dwell + 40 {
                     push(&mut window, row.is_multiple_of(2), at(row), span);
-                    let Counts { covered, rows: of, tenths, .. } = window.counts();
+                    let Counts {
+                        covered,
+                        rows: of,
+                        tenths,
+                        ..
+                    } = window.counts();
                     assert_eq!(u64::from(tenths[9]), of);
                     assert!(of >= row.min(dwell), "{span} at {row}: {of}");
                     assert!(of <= dwell + 2 * dwell.div_ceil(PARTS), "{span} at {row}: {of}");

@@ -28,6 +28,8 @@ mod feedback;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod guardrails;
+#[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
 mod intake;

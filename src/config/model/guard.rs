@@ -6,8 +6,7 @@ use toml::de::DeValue;
 use super::super::reader::Section;
 use super::super::value::{Value, expected, nearest};
 use crate::expr::{Expr, Field};
-pub use crate::judge::policy::Guardrails;
-use crate::judge::policy::{GROUP_MARGIN, MAX_GROUPS};
+use crate::judge::policy::{GROUP_MARGIN, Guardrails, MAX_GROUPS};
 
 /// Longest name of a group.
 const MAX_NAME: usize = 64;
@@ -37,15 +36,24 @@ pub(super) fn guardrails(s: &mut Section<'_>, default: Guardrails) -> Guardrails
     let factor = |limit: &Limit| limit.0.is_none_or(|x| x >= 1.0);
     let share = |limit: &Limit| limit.0.is_none_or(|x| (0.0..=1.0).contains(&x));
     let above = |limit: &Limit| limit.0.is_none_or(|x| x > 0.0);
-    let mut limit = |key, default, holds: &dyn Fn(&Limit) -> bool, rule: &str| {
-        s.get_if(key, Limit(default), holds, rule).0
-    };
+    let mut limit =
+        |key, default, holds: &dyn Fn(&Limit) -> bool, rule: &str| s.get_if(key, Limit(default), holds, rule).0;
     let times = "is how many times the champion's it may be: write a number from 1 on, or \"off\"";
     Guardrails {
         latency: limit("latency", default.latency, &factor, times),
-        errors: limit("errors", default.errors, &share, "is a share between 0 and 1, or \"off\""),
+        errors: limit(
+            "errors",
+            default.errors,
+            &share,
+            "is a share between 0 and 1, or \"off\"",
+        ),
         decision_rate: limit("decision_rate", default.decision_rate, &factor, times),
-        score_shift: limit("score_shift", default.score_shift, &above, "must be above 0, or \"off\""),
+        score_shift: limit(
+            "score_shift",
+            default.score_shift,
+            &above,
+            "must be above 0, or \"off\"",
+        ),
     }
 }
 
@@ -56,9 +64,14 @@ pub(super) fn groups(s: &mut Section<'_>, dropped: &[String]) -> Vec<GroupConfig
         let known = |field: &Field| match field {
             Field::Feature(name) | Field::Context(name) => dropped.contains(name),
         };
-        let fields = Expr::parse(&table.expr).map(|expr| expr.fields().to_vec()).unwrap_or_default();
+        let fields = Expr::parse(&table.expr)
+            .map(|expr| expr.fields().to_vec())
+            .unwrap_or_default();
         if let Some(field) = fields.into_iter().find(|field| known(field)) {
-            s.fault(&name, format!("asks for {field}, which record.drop keeps from being recorded: no row could be in it"));
+            s.fault(
+                &name,
+                format!("asks for {field}, which record.drop keeps from being recorded: no row could be in it"),
+            );
         }
         if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
             s.fault(&name, format!("a group has a name of 1 to {MAX_NAME} characters"));
@@ -101,7 +114,10 @@ impl Value for GroupTable {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         const KEYS: [&str; 3] = ["expr", "margin", "strict"];
         let DeValue::Table(table) = value else {
-            return Err(expected("a table such as { expr = \"age >= 60\", margin = 0.02 }", value));
+            return Err(expected(
+                "a table such as { expr = \"age >= 60\", margin = 0.02 }",
+                value,
+            ));
         };
         let (mut text, mut margin, mut strict) = (None, None, true);
         for (key, value) in table {
@@ -151,7 +167,11 @@ mod tests {
             ..Guardrails::default()
         };
         assert_eq!(config.guardrail, expected);
-        let shown: Vec<_> = config.groups.iter().map(|g| (g.name.as_str(), g.margin, g.strict)).collect();
+        let shown: Vec<_> = config
+            .groups
+            .iter()
+            .map(|g| (g.name.as_str(), g.margin, g.strict))
+            .collect();
         assert_eq!(shown, [("young", None, false), ("senior", Some(0.01), true)]);
         assert!((config.groups[0].margin(3.0) - 0.06).abs() < 1e-12);
         assert_eq!(read("").unwrap().guardrail, Guardrails::default());
@@ -167,14 +187,27 @@ mod tests {
             ("[groups]\na = \"age > 1\"", "must be a table such as"),
             ("[groups]\na = { margin = 1 }", "needs expr"),
             ("[groups]\na = { expr = \"age >\" }", "at character 6: found the end"),
-            ("[groups]\na = { expr = \"age > 1\", stict = true }", "did you mean \"strict\"?"),
-            ("[groups]\na = { expr = \"age > 1\", margin = -1 }", "margin must be at least 0"),
-            ("[record]\ndrop = [\"age\"]\n[groups]\na = { expr = \"age > 1\" }", "asks for age, which record.drop"),
+            (
+                "[groups]\na = { expr = \"age > 1\", stict = true }",
+                "did you mean \"strict\"?",
+            ),
+            (
+                "[groups]\na = { expr = \"age > 1\", margin = -1 }",
+                "margin must be at least 0",
+            ),
+            (
+                "[record]\ndrop = [\"age\"]\n[groups]\na = { expr = \"age > 1\" }",
+                "asks for age, which record.drop",
+            ),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
         let many: String = (0..65).map(|k| format!("g{k} = {{ expr = \"a == {k}\" }}\n")).collect();
-        assert!(read(&format!("[groups]\n{many}")).unwrap_err().contains("65 groups: at most 64"));
+        assert!(
+            read(&format!("[groups]\n{many}"))
+                .unwrap_err()
+                .contains("65 groups: at most 64")
+        );
     }
 }

@@ -72,7 +72,10 @@ impl Groups {
         let mut warnings = Vec::new();
         for (group, ready) in self.of.iter().zip(&self.ready) {
             let Some(expr) = &ready.expr else {
-                warnings.push(format!("group '{}': its expression is not understood, so that no row is in it", group.name));
+                warnings.push(format!(
+                    "group '{}': its expression is not understood, so that no row is in it",
+                    group.name
+                ));
                 continue;
             };
             let missed = expr.fields().iter().zip(&ready.found).filter(|(_, found)| **found == 0);
@@ -172,8 +175,18 @@ mod tests {
     fn a_row_is_in_the_groups_whose_conditions_it_meets() {
         let mut groups = groups(&["age >= 60", "context.channel == \"web\"", "day in [\"2\"]", "gone == 1"]);
         let row = |groups: &mut Groups, inputs, context| groups.of_row(Some(inputs), context);
-        assert_eq!(row(&mut groups, r#"{"age":61.5,"x":[1],"day":"2"}"#, Some(r#"{"channel":"web"}"#)), 0b111);
-        assert_eq!(row(&mut groups, r#"{"age":59,"channel":"web"}"#, Some(r#"{"age":70}"#)), 0);
+        assert_eq!(
+            row(
+                &mut groups,
+                r#"{"age":61.5,"x":[1],"day":"2"}"#,
+                Some(r#"{"channel":"web"}"#)
+            ),
+            0b111
+        );
+        assert_eq!(
+            row(&mut groups, r#"{"age":59,"channel":"web"}"#, Some(r#"{"age":70}"#)),
+            0
+        );
         assert_eq!(row(&mut groups, r#"{"age":null,"gone":1}"#, None), 0b1000);
         assert_eq!(groups.of_row(None, None), 0);
         assert_eq!(row(&mut groups, "[1]", Some("no JSON")), 0);
@@ -186,10 +199,16 @@ mod tests {
         for _ in 0..99 {
             groups.of_row(Some(r#"{"age":61}"#), None);
         }
-        assert_eq!(groups.warnings(), ["group 'g1': its expression is not understood, so that no row is in it"]);
+        assert_eq!(
+            groups.warnings(),
+            ["group 'g1': its expression is not understood, so that no row is in it"]
+        );
         groups.of_row(Some(r#"{"age":61}"#), None);
         let said = groups.warnings();
-        assert!(said[0].starts_with("group 'g0' asks for agee, which none of the last 100 closed rows has"), "{said:?}");
+        assert!(
+            said[0].starts_with("group 'g0' asks for agee, which none of the last 100 closed rows has"),
+            "{said:?}"
+        );
         assert_eq!(said.len(), 2);
     }
 }

@@ -50,7 +50,10 @@ fn a_challenger_that_takes_much_more_time_than_the_champion_is_not_promoted_unti
         latency: Some(2.0),
         ..Guardrails::default()
     };
-    assert!(!judge.set_policy(Policy { guardrail, ..policy() }), "the evidence goes on");
+    assert!(
+        !judge.set_policy(Policy { guardrail, ..policy() }),
+        "the evidence goes on"
+    );
     assert!(feed(&mut judge, 301..=301, |_| vec![entry(B, 0.5)]).is_some());
 }
 
@@ -60,7 +63,10 @@ fn less_than_200_microseconds_harm_nobody_and_what_is_not_known_stops_nobody() {
         let mut judge = judge(&[B]);
         judge.set_cost(A, champion);
         judge.set_cost(B, own);
-        assert!(feed(&mut judge, 1..=300, |_| vec![entry(B, 0.5)]).is_some(), "{champion} {own}");
+        assert!(
+            feed(&mut judge, 1..=300, |_| vec![entry(B, 0.5)]).is_some(),
+            "{champion} {own}"
+        );
     }
 }
 
@@ -77,12 +83,24 @@ fn a_challenger_that_fails_waits_until_the_last_dwell_is_clean() {
     judge.policy.min_labels = 65;
     let (row, decision) = feed(&mut judge, 1..=300, fails).unwrap();
     assert!((80..=84).contains(&row), "{row}");
-    let errors = decision.basis.guardrails.iter().find(|rail| rail.name == "errors").unwrap();
-    assert_eq!((errors.value, errors.limit, errors.passes), (Some(0.0), Some(0.001), true));
+    let errors = decision
+        .basis
+        .guardrails
+        .iter()
+        .find(|rail| rail.name == "errors")
+        .unwrap();
+    assert_eq!(
+        (errors.value, errors.limit, errors.passes),
+        (Some(0.0), Some(0.001), true)
+    );
     let mut again = self::judge(&[B]);
     again.policy.min_labels = 65;
     feed(&mut again, 1..=70, fails);
-    assert!(why(&again, B).starts_with("failed on 4.76 % of the rows of the last dwell"), "{}", why(&again, B));
+    assert!(
+        why(&again, B).starts_with("failed on 4.76 % of the rows of the last dwell"),
+        "{}",
+        why(&again, B)
+    );
 }
 
 #[test]
@@ -105,7 +123,10 @@ fn a_challenger_that_says_positive_much_more_often_is_not_promoted() {
     let verdict = why(&judge, B);
     assert!(verdict.starts_with("says positive 1.9"), "{verdict}");
     let (value, limit, passes) = rail(&judge, B, "score_shift");
-    assert!(value.unwrap() > 1.0 && limit.is_none() && passes, "shown, and no limit by itself");
+    assert!(
+        value.unwrap() > 1.0 && limit.is_none() && passes,
+        "shown, and no limit by itself"
+    );
 }
 
 #[test]
@@ -115,7 +136,8 @@ fn a_strict_group_must_have_shown_that_it_is_not_hurt_and_says_how_far_it_is() {
     // Nothing of the group has come: nothing has been shown.
     assert_eq!(feed(&mut judge, 1..=300, |_| vec![entry(B, 0.5)]), None);
     assert!(
-        why(&judge, B).starts_with("group 'g0': not shown yet to lose at most 0.02 more there: ln wealth 0.00, bar 3.00"),
+        why(&judge, B)
+            .starts_with("group 'g0': not shown yet to lose at most 0.02 more there: ln wealth 0.00, bar 3.00"),
         "{}",
         why(&judge, B)
     );
@@ -133,7 +155,13 @@ fn a_strict_group_must_have_shown_that_it_is_not_hurt_and_says_how_far_it_is() {
     assert!(group.passes && group.log_wealth >= group.log_bar && group.labels == row - 300);
     let shown = serde_json::to_value(&decision).unwrap();
     assert_eq!(shown["policy"]["groups"][0]["expr"], "g == 0");
-    assert!(shown["guardrails"].as_array().unwrap().iter().any(|rail| rail["name"] == "group g0"));
+    assert!(
+        shown["guardrails"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|rail| rail["name"] == "group g0")
+    );
 }
 
 #[test]
@@ -173,7 +201,11 @@ fn a_veto_stops_who_is_shown_to_hurt_and_nobody_else() {
         }
         assert_eq!(decided, !is_stopped);
         if is_stopped {
-            assert!(why(&judge, B).starts_with("group 'g0': shown to lose more than 0.02"), "{}", why(&judge, B));
+            assert!(
+                why(&judge, B).starts_with("group 'g0': shown to lose more than 0.02"),
+                "{}",
+                why(&judge, B)
+            );
         }
     }
 }
@@ -182,7 +214,12 @@ fn a_veto_stops_who_is_shown_to_hurt_and_nobody_else() {
 fn hurts(judge: &mut Judge, rows: std::ops::RangeInclusive<u64>) -> Option<(u64, Decision)> {
     rows.into_iter().find_map(|row| {
         let is_in = row % 4 == 0;
-        let pair = grouped(judge, row, vec![entry(A, if is_in { 0.6 } else { -0.5 })], u64::from(is_in));
+        let pair = grouped(
+            judge,
+            row,
+            vec![entry(A, if is_in { 0.6 } else { -0.5 })],
+            u64::from(is_in),
+        );
         judge.fold(&pair).map(|decision| (row, decision))
     })
 }
@@ -198,7 +235,13 @@ fn on_probation_a_strict_group_takes_the_crown_back_once_it_has_held_for_the_dwe
     let (row, decision) = hurts(&mut judge, 1..=2_000).unwrap();
     assert_eq!((decision.kind, decision.version), (Action::Rollback, A));
     assert!(row >= 4 * 50, "{row}: 50 labels of the group");
-    assert!(decision.why.starts_with("in group 'g0' the new champion loses more than 0.02 more"), "{}", decision.why);
+    assert!(
+        decision
+            .why
+            .starts_with("in group 'g0' the new champion loses more than 0.02 more"),
+        "{}",
+        decision.why
+    );
     judge.hold(true);
     judge.hold(false);
     assert!(hurts(&mut judge, row + 1..=row + 4).is_some(), "and again after a hold");
@@ -286,7 +329,11 @@ fn a_twin_never_wins_takes_no_place_and_its_disagreement_is_the_noise_beside_eve
             assert_eq!(judge.fold(&pair), None, "seed {seed}");
         }
         let twin = judge.verdict(B).unwrap();
-        assert!(twin.twin && twin.place.is_none() && twin.why.starts_with("it is a twin"), "{}", twin.why);
+        assert!(
+            twin.twin && twin.place.is_none() && twin.why.starts_with("it is a twin"),
+            "{}",
+            twin.why
+        );
         let beside = judge.verdict(C).unwrap();
         assert_eq!(beside.place, Some(1), "the twin has not made its bar higher");
         let noise = beside.noise.unwrap();
@@ -329,15 +376,30 @@ fn what_a_late_place_costs_is_told_in_labels_and_what_never_comes_is_called_neve
     assert!((second.first_log_bar - first.numbers.log_bar).abs() < 1e-12);
     let costs = second.place_costs_labels.unwrap();
     assert!((1..60).contains(&costs), "{costs}");
-    let (near, far) = (first.outlook.labels_to_bar.unwrap(), second.outlook.labels_to_bar.unwrap());
+    let (near, far) = (
+        first.outlook.labels_to_bar.unwrap(),
+        second.outlook.labels_to_bar.unwrap(),
+    );
     assert_eq!(near + costs, far);
     assert!((first.outlook.seconds_to_bar.unwrap() - 60.0 * near as f64).abs() < 1e-6);
-    assert!(first.why.contains(&format!("about {near} more at the present mean difference, +0.1333")), "{}", first.why);
+    assert!(
+        first
+            .why
+            .contains(&format!("about {near} more at the present mean difference, +0.1333")),
+        "{}",
+        first.why
+    );
 
     let mut worse = self::judge(&[B]);
     worse.policy.min_labels = 5;
-    feed(&mut worse, 1..=8, |row| vec![entry(B, if row.is_multiple_of(2) { -0.2 } else { 0.1 })]);
-    assert!(why(&worse, B).contains("never at the present mean difference, -0.0500"), "{}", why(&worse, B));
+    feed(&mut worse, 1..=8, |row| {
+        vec![entry(B, if row.is_multiple_of(2) { -0.2 } else { 0.1 })]
+    });
+    assert!(
+        why(&worse, B).contains("never at the present mean difference, -0.0500"),
+        "{}",
+        why(&worse, B)
+    );
 }
 
 #[test]
@@ -364,5 +426,9 @@ fn the_outlook_is_about_right() {
         .collect();
     ratios.sort_by(f64::total_cmp);
     let median = ratios[ratios.len() / 2];
-    assert!(ratios.len() >= 10 && (0.3..3.0).contains(&median), "{} {median}", ratios.len());
+    assert!(
+        ratios.len() >= 10 && (0.3..3.0).contains(&median),
+        "{} {median}",
+        ratios.len()
+    );
 }
