@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod check;
+pub mod explain;
 mod runtime_probe;
 pub mod serve;
 pub mod status;
@@ -21,6 +22,7 @@ use crate::demo::DemoArgs;
 use crate::protocol::Action;
 use crate::replay::ReplayArgs;
 use act::ActArgs;
+use explain::ExplainArgs;
 use status::StatusArgs;
 
 /// A champion-challenger inference gateway for ONNX models.
@@ -43,6 +45,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show who is champion, who is ahead, and why not yet
     Status(StatusArgs),
+    /// Tell all that a decision rested on
+    ExplainDecision(ExplainArgs),
     /// Make a version the champion, on your word
     Promote(ActArgs),
     /// Go back to the previous champion, or to a named version
@@ -163,6 +167,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => crate::demo::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::ExplainDecision(args) => explain::run(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),
         Command::Rollback(args) => act::run(Action::Rollback, &args),
         Command::Hold(args) => act::run(Action::Hold, &args),

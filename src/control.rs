@@ -6,10 +6,12 @@
 //! deciding (`judge`), and everything on a request's path.
 
 mod act;
+mod basis;
 mod budget;
 mod bytes;
 mod candidates;
 mod keeper;
+mod marks;
 pub(crate) mod policy;
 mod promote;
 mod pulse;
@@ -18,6 +20,7 @@ mod repository;
 mod reread;
 mod restore;
 mod roles;
+mod slow;
 mod trip;
 
 use std::cell::RefCell;

@@ -438,6 +438,10 @@ impl Backend for Gateway {
         self.show_decisions(model).await
     }
 
+    async fn decision(&self, model: &str, n: i64) -> Result<Value, Error> {
+        self.show_decision(model, n).await
+    }
+
     async fn act(&self, model: &str, action: Action, order: Order) -> Result<Value, Error> {
         let (reply, answer) = oneshot::channel();
         let act = Act {

@@ -80,6 +80,7 @@ pub mod control;
 pub mod decode;
 pub mod demo;
 pub mod error;
+pub mod expr;
 pub mod gateway;
 pub mod grpc;
 pub mod http;

@@ -11,6 +11,7 @@ mod book;
 pub mod closed;
 mod complaints;
 mod core;
+pub mod groups;
 mod inputs;
 mod journal;
 mod labels;

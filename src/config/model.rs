@@ -5,6 +5,7 @@ use std::path::Path;
 use super::fault::ConfigError;
 use super::version::VersionConfig;
 pub use crate::judge::loss::Bound;
+use crate::judge::policy::Guardrails;
 pub use crate::judge::policy::Mode;
 use crate::model::head::{HeadSettings, Link};
 use crate::score::Task;
@@ -12,9 +13,11 @@ use crate::span::Span;
 use serde::{Deserialize, Serialize};
 
 mod execution;
+mod guard;
 mod read;
 
 pub use execution::{ExecutionConfig, ExecutionMode};
+pub use guard::GroupConfig;
 
 const DAY: u64 = 86_400;
 
@@ -201,6 +204,10 @@ pub struct ModelConfig {
     pub label: LabelConfig,
     /// `[policy]`.
     pub policy: PolicyConfig,
+    /// `[guardrail]`.
+    pub guardrail: Guardrails,
+    /// `[groups]`.
+    pub groups: Vec<GroupConfig>,
     /// `[shadow]`.
     pub shadow: ShadowConfig,
     /// `[record]`.
@@ -248,6 +255,8 @@ impl Default for ModelConfig {
                 rollback_wait: days(7),
                 min_coverage: 0.99,
             },
+            guardrail: Guardrails::default(),
+            groups: Vec::new(),
             shadow: ShadowConfig {
                 sample: 1.0,
                 max_challengers: 16,

@@ -1,10 +1,10 @@
 //! From a model's settings to the judge's rules.
 
-use crate::config::{EvidenceFrom, MetricSetting, ModelConfig};
+use crate::config::{EvidenceFrom, GroupConfig, MetricSetting, ModelConfig};
 use crate::id::IdKey;
 use crate::judge::loss::{Bound, Metric, Options};
 use crate::judge::pair::BOUND_LABELS;
-use crate::judge::policy::{Mode, Policy};
+use crate::judge::policy::{Group, Mode, Policy};
 use crate::model::head::Head;
 use crate::recorder::{Closing, Slice};
 use crate::score::Task;
@@ -49,6 +49,7 @@ pub(crate) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
 /// The judge's rules. Where no metric fits the mode is off, and [`metric`] says why.
 pub(crate) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
     let metric = metric(config, task);
+    let bound = metric.as_ref().map_or(1.0, Metric::bound);
     let p = &config.policy;
     let is_estimated = metric.is_ok() && config.bound == Some(Bound::Auto);
     Policy {
@@ -64,8 +65,31 @@ pub(crate) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
         rollback_alpha: p.rollback_alpha,
         rollback_wait: p.rollback_wait,
         min_coverage: p.min_coverage,
+        guardrail: config.guardrail,
+        groups: groups(config, bound),
         ..Policy::default()
     }
+}
+
+fn groups(config: &ModelConfig, bound: f64) -> Vec<Group> {
+    let group = |group: &GroupConfig| Group {
+        name: group.name.clone(),
+        expr: group.expr.clone(),
+        margin: group.margin(bound),
+        strict: group.strict,
+    };
+    config.groups.iter().map(group).collect()
+}
+
+/// Whether the rules fit each other under the metric of the task.
+///
+/// # Errors
+/// What does not.
+pub(super) fn check_rules(config: &ModelConfig, task: Option<Task>) -> Result<(), String> {
+    if metric(config, task).is_err() {
+        return Ok(());
+    }
+    policy(config, task).check()
 }
 
 /// Why the mode is off where the settings do not ask for it.

@@ -69,6 +69,7 @@ impl Thread {
         let names: Vec<String> = self.keepers.keys().cloned().collect();
         for name in names {
             self.advance(&name);
+            self.look_for_slow(&name);
         }
     }
 
@@ -154,6 +155,7 @@ impl Thread {
             }
         }
         self.relabel(&directory.name);
+        self.remark(&directory.name)?;
         let names: BTreeSet<String> = contents
             .versions
             .iter()
@@ -250,7 +252,8 @@ impl Thread {
             }
         }
         let champion = keeper.row.champion.and_then(|no| keeper.version(no));
-        if let Err(why) = keeper.check_isolation().and_then(|()| keeper.check_absent(champion)) {
+        let sound = keeper.check_isolation().and_then(|()| keeper.check_absent(champion));
+        if let Err(why) = sound.and_then(|()| keeper.check_rules()) {
             self.refuse_settings(model, before, &why);
             return Ok(());
         }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Gateway;
+use crate::decode::Form;
 use crate::error::{Error, Kind};
+use crate::expr::{Expr, Field};
 use crate::http::backend::Backend;
+use crate::judge::policy::Group;
+use crate::judge::twin::Noise;
 use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
 use crate::metrics::VersionSeries;
 use crate::model::facts::Facts;
@@ -18,6 +22,8 @@ use crate::time::rfc3339;
 
 /// Decisions shown at most; the ledger has them all.
 const DECISIONS: u32 = 10_000;
+/// Decisions shown before and after one.
+const NEARBY: u32 = 5;
 /// Versions that do not run, shown at most: names may come and go for years, and the recorder's thread reads them.
 const VERSIONS: u32 = 256;
 
@@ -37,6 +43,9 @@ struct Moment {
     labels: Value,
     /// What to add to every verdict's sentence.
     remark: Option<String>,
+    groups: Vec<Group>,
+    /// How much a twin disagrees with its original.
+    noise: Option<Noise>,
     /// Signs that the verdicts rest on less than their numbers.
     warnings: Vec<String>,
     /// The largest loss that counts; `None` until it is estimated.
@@ -71,7 +80,9 @@ impl Gateway {
 
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {
         let served = self.resolve(Some(name))?;
-        let moment = self.moment(&served).await?;
+        let mut moment = self.moment(&served).await?;
+        let unrecorded = unrecorded(&served, &moment.groups);
+        moment.warnings.extend(unrecorded);
         let mut view = view(&served, &moment);
         if let Some(view) = view.as_object_mut() {
             view.insert("ledger_fault".into(), json!(self.recorder.fault()));
@@ -96,6 +107,8 @@ impl Gateway {
                     policy: Value::Null,
                     labels: Value::Null,
                     remark: None,
+                    groups: Vec::new(),
+                    noise: None,
                     warnings: Vec::new(),
                     bound: None,
                     alarm: None,
@@ -130,6 +143,8 @@ impl Gateway {
                     .unwrap_or_default(),
                 labels: book.reported(),
                 remark: book.remark(),
+                groups: judge.map(|j| j.policy().groups.clone()).unwrap_or_default(),
+                noise: judge.and_then(|j| j.noise()),
                 warnings: book.warnings(),
                 bound: judge
                     .filter(|j| !j.policy().needs_bound())
@@ -154,6 +169,26 @@ impl Gateway {
             .await
             .map_err(Error::from)?;
         Ok(json!({"decisions": decisions}))
+    }
+
+    pub(super) async fn show_decision(&self, name: &str, n: i64) -> Result<Value, Error> {
+        let no = self.resolve(Some(name))?.no;
+        let told = self
+            .recorder
+            .look(move |_, writer| writer.decision(no, n, NEARBY))
+            .await;
+        let told = told.map_err(Error::from)?.ok_or_else(|| {
+            let text = format!("model '{name}' has no decision {n}; they are listed at /api/models/{name}/decisions");
+            Error::new(Kind::NotFound, text)
+        })?;
+        let mut shown = json!(told.decision);
+        if let Some(shown) = shown.as_object_mut() {
+            let basis: Option<Value> = told.basis.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            shown.insert("basis".into(), json!(basis));
+            shown.insert("before".into(), json!(told.before));
+            shown.insert("after".into(), json!(told.after));
+        }
+        Ok(shown)
     }
 
     /// The series of the versions that are loaded now.
@@ -244,6 +279,8 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "deciding": moment.deciding.and_then(name_of).map(|v| &v.name),
         "labels": moment.labels,
         "rows": {"recorded": moment.recorded, "open": moment.open},
+        "noise": moment.noise,
+        "warnings": moment.warnings,
         "versions": versions,
         "versions_left_out": moment.left_out,
     })
@@ -288,6 +325,35 @@ fn rewards(v: &VersionRow, moment: &Moment) -> Value {
     #[expect(clippy::cast_precision_loss, reason = "for display: counts are far below 2^53")]
     let shown = total.map(|t| json!({"count": t.count, "mean": t.sum / t.count.max(1) as f64}));
     shown.unwrap_or_default()
+}
+
+/// Groups that ask for features which no loaded version takes, so that they are not recorded.
+fn unrecorded(served: &Served, groups: &[Group]) -> Vec<String> {
+    let Some(view) = served.view.load_full() else {
+        return Vec::new();
+    };
+    let mut said = Vec::new();
+    for group in groups {
+        let fields = Expr::parse(&group.expr)
+            .map(|expr| expr.fields().to_vec())
+            .unwrap_or_default();
+        for field in fields {
+            let why = match (&field, &view.reading.form) {
+                (Field::Context(_), _) => continue,
+                (Field::Feature(name), Form::Features { schema, .. }) => {
+                    if schema.features().iter().any(|feature| feature.name == *name) {
+                        continue;
+                    }
+                    "no loaded version takes that feature, so that it is not recorded: send it as a key of the context"
+                }
+                (Field::Feature(_), Form::Tensors { .. }) => {
+                    "rows of tensors have no named features: send it as a key of the context"
+                }
+            };
+            said.push(format!("group '{}' asks for {field}: {why}", group.name));
+        }
+    }
+    said
 }
 
 fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Option<&String>) -> Value {
@@ -335,6 +401,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,
             "latency_us_p99": f.latency_us_p99,
+            "cpu_ns_p50": f.cpu_ns_p50,
             "memory_bytes": f.memory_bytes,
             "batched": f.batched,
             "producer": f.scan.producer,

@@ -188,6 +188,9 @@ pub trait Backend: Send + Sync + 'static {
     /// `GET /api/models/{m}/decisions`.
     fn decisions(&self, model: &str) -> impl Future<Output = Result<Value, Error>> + Send;
 
+    /// `GET /api/models/{m}/decisions/{n}`.
+    fn decision(&self, model: &str, n: i64) -> impl Future<Output = Result<Value, Error>> + Send;
+
     /// Carries out a person's order; done when it is durable and visible.
     fn act(&self, model: &str, action: Action, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;
 

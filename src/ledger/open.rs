@@ -204,4 +204,20 @@ impl Writer<'_> {
         found.reverse();
         Ok(Some(found))
     }
+
+    /// A recorded row's features, where they were recorded by name, and its context: JSON objects.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn recorded(&self, id: i64) -> Result<(Option<String>, Option<String>), LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT inputs, context FROM predictions WHERE id = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            // Tensors are bytes.
+            let inputs = row.get_ref(0)?.as_str().ok().map(str::to_owned);
+            Ok((inputs, row.get(1)?))
+        };
+        Ok(statement.query_row([id], read).optional()?.unwrap_or_default())
+    }
 }

@@ -19,6 +19,7 @@ use self::display::Display;
 use self::reports::Reports;
 use self::signs::Signs;
 use super::core::Shadow;
+use super::groups::Groups;
 use super::inputs::Columns;
 use super::journal::{self, Event};
 use crate::id::IdKey;
@@ -177,6 +178,7 @@ pub struct Book {
     /// A row has named an entity: rows of one may be one observation.
     has_entities: bool,
     display: Display,
+    groups: Groups,
 }
 
 impl Book {
@@ -227,6 +229,7 @@ impl Book {
             reports: Reports::default(),
             has_entities,
             display: Display::default(),
+            groups: Groups::default(),
         };
         book.recall(writer)?;
         Ok(book)
@@ -374,7 +377,9 @@ impl Book {
     /// What to say beside every verdict: signs that it rests on less than its numbers.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.signs.warnings()
+        let mut warnings = self.signs.warnings();
+        warnings.extend(self.groups.warnings());
+        warnings
     }
 
     /// True when a row recorded at `clock` takes no more evidence.

@@ -2,6 +2,7 @@
 //! itself, the rows of its entity, or nothing. Live and in a replay.
 
 use super::book::Closing;
+use super::groups::Groups;
 use crate::judge::pair::ClosedRow;
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Writer};
 use crate::score::{ModelNo, Outcome, VersionNo};
@@ -17,62 +18,76 @@ impl Closing {
     }
 }
 
-/// The rows that fold as one observation when `row` closes, oldest first; none where it is no evidence, or where a later
-/// row of its entity joins it.
-///
-/// # Errors
-/// What the ledger says.
-pub fn observation(
-    reader: &Writer<'_>,
-    model: ModelNo,
-    closing: &Closing,
-    row: &OpenRow,
-    (answered, others): (AnsweredRow, Vec<(VersionNo, Outcome)>),
-) -> Result<Vec<ClosedRow>, LedgerError> {
-    let Some(entity) = &answered.entity else {
-        return Ok(closed(reader, closing, row, answered, others)?.into_iter().collect());
-    };
-    let overlap = Overlap {
-        maturity: closing.maturity,
-        horizon: closing.horizon,
-    };
-    // The outcomes of the earlier ones were waited for when they closed.
-    let found = reader.entity_rows(model, entity, row.clock, overlap, MOST_OF_AN_ENTITY)?;
-    let mut rows = Vec::new();
-    for open in found.unwrap_or_default() {
-        if let Some(answered) = reader.answered(open.id)? {
-            rows.extend(closed(reader, closing, &open, answered, reader.outcomes(open.id)?)?);
-        }
-    }
-    Ok(rows)
+/// What decides which rows are evidence, and what is asked of them.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// The model.
+    pub model: ModelNo,
+    /// When rows close, and which are evidence.
+    pub closing: &'a Closing,
+    /// The groups of the rules in force.
+    pub groups: &'a mut Groups,
 }
 
-/// `None` where the row is no evidence.
-fn closed(
-    reader: &Writer<'_>,
-    closing: &Closing,
-    row: &OpenRow,
-    answered: AnsweredRow,
-    others: Vec<(VersionNo, Outcome)>,
-) -> Result<Option<ClosedRow>, LedgerError> {
-    if !closing.may_be_evidence(row) {
-        return Ok(None);
+impl Terms<'_> {
+    /// The rows that fold as one observation when `row` closes, oldest first; none where it is no evidence, or where a
+    /// later row of its entity joins it.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub fn observation(
+        &mut self,
+        reader: &Writer<'_>,
+        row: &OpenRow,
+        answered: AnsweredRow,
+        others: Vec<(VersionNo, Outcome)>,
+    ) -> Result<Vec<ClosedRow>, LedgerError> {
+        let Some(entity) = &answered.entity else {
+            return Ok(self.closed(reader, row, answered, others)?.into_iter().collect());
+        };
+        let overlap = Overlap {
+            maturity: self.closing.maturity,
+            horizon: self.closing.horizon,
+        };
+        // The outcomes of the earlier ones were waited for when they closed.
+        let found = reader.entity_rows(self.model, entity, row.clock, overlap, MOST_OF_AN_ENTITY)?;
+        let mut rows = Vec::new();
+        for open in found.unwrap_or_default() {
+            if let Some(answered) = reader.answered(open.id)? {
+                rows.extend(self.closed(reader, &open, answered, reader.outcomes(open.id)?)?);
+            }
+        }
+        Ok(rows)
     }
-    let truth = row.label.map(|label| label.truth).or(closing.absent);
-    let (rewards, reward_weight) = rewards(reader, closing, row.id)?;
-    if truth.is_none() && rewards.is_none() {
-        return Ok(None);
+
+    /// `None` where the row is no evidence.
+    fn closed(
+        &mut self,
+        reader: &Writer<'_>,
+        row: &OpenRow,
+        answered: AnsweredRow,
+        others: Vec<(VersionNo, Outcome)>,
+    ) -> Result<Option<ClosedRow>, LedgerError> {
+        let closing = self.closing;
+        if !closing.may_be_evidence(row) {
+            return Ok(None);
+        }
+        let truth = row.label.map(|label| label.truth).or(closing.absent);
+        let (rewards, reward_weight) = rewards(reader, closing, row.id)?;
+        if truth.is_none() && rewards.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(ClosedRow {
+            clock: row.clock,
+            epoch: answered.epoch,
+            truth,
+            weight: reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |label| label.weight)),
+            champion: answered.outcome,
+            others,
+            groups: self.groups.of_recorded(reader, row.id)?,
+            rewards,
+        }))
     }
-    Ok(Some(ClosedRow {
-        clock: row.clock,
-        epoch: answered.epoch,
-        truth,
-        weight: reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |label| label.weight)),
-        champion: answered.outcome,
-        others,
-        groups: 0,
-        rewards,
-    }))
 }
 
 /// Rewards in class order.

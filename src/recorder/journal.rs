@@ -100,6 +100,22 @@ pub enum Event {
         /// The labels that it was estimated from; their rows are no evidence.
         labels: u64,
     },
+    /// A version's CPU time of a row, as its admission measured it.
+    Cost {
+        /// Which.
+        version: VersionNo,
+        /// Nanoseconds; 0: nobody knows.
+        ns: u64,
+    },
+    /// A version is an A/A copy, or is none after all.
+    Twin {
+        /// Which.
+        version: VersionNo,
+        /// Whether.
+        twin: bool,
+        /// Whose bytes it has, where that one is here.
+        of: Option<VersionNo>,
+    },
     /// A decision could not be carried out.
     Decline {
         /// The version that did not load.
@@ -142,6 +158,8 @@ impl Event {
                 return judge.set_calibration(*version, digest.clone(), *clock);
             }
             Self::Bound { bound, .. } => judge.set_bound(*bound),
+            Self::Cost { version, ns } => judge.set_cost(*version, *ns),
+            Self::Twin { version, twin, of } => judge.set_twin(*version, *twin, *of),
             Self::Decline { version } => judge.decline(*version),
         }
         None

@@ -11,7 +11,9 @@ use crate::judge::pair::ClosedRow;
 use crate::ledger::{Ledger, LedgerError, ModelRow, OpenRow, RecordedDecision, VersionRow, Writer, is_held};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
-use crate::recorder::{Closing, Event, closed};
+use crate::recorder::closed::Terms;
+use crate::recorder::groups::Groups;
+use crate::recorder::{Closing, Event};
 use crate::score::{Truth, VersionNo};
 
 /// A journal entry, read.
@@ -153,7 +155,13 @@ impl Past {
     ///
     /// # Errors
     /// What the ledger says.
-    pub fn closed(&self, reader: &Writer<'_>, row: &OpenRow, absent: Option<Truth>) -> Result<Read, LedgerError> {
+    pub fn closed(
+        &self,
+        reader: &Writer<'_>,
+        row: &OpenRow,
+        absent: Option<Truth>,
+        groups: &mut Groups,
+    ) -> Result<Read, LedgerError> {
         let closing = &Closing {
             absent,
             ..self.closing.clone()
@@ -172,7 +180,12 @@ impl Past {
                 self.name_of(*missing)
             )));
         }
-        let rows = closed::observation(reader, self.row.no, closing, row, (answered, others))?;
+        let mut terms = Terms {
+            model: self.row.no,
+            closing,
+            groups,
+        };
+        let rows = terms.observation(reader, row, answered, others)?;
         Ok(if rows.is_empty() {
             Read::PassedOver
         } else {

@@ -13,6 +13,7 @@ use crate::judge::pair::{Pair, Pairing};
 use crate::judge::tenure::Swap;
 use crate::ledger::{LedgerError, OpenRow, Position, RecordedDecision, RecordedVerdict, Writer};
 use crate::recorder::Event;
+use crate::recorder::groups::Groups;
 use crate::score::VersionNo;
 
 /// Where a replay went another way than the record.
@@ -76,6 +77,7 @@ struct Walk<'a> {
     swaps: Vec<RecordedDecision>,
     judge: Option<Judge>,
     pairing: Pairing,
+    groups: Groups,
     pending: Option<Decision>,
     era: Option<(u64, u64)>,
     /// Labels per class are known from the beginning of this era on.
@@ -106,6 +108,7 @@ pub fn verify(
         swaps: past.swaps()?,
         judge: None,
         pairing: Pairing::new(),
+        groups: Groups::default(),
         pending: None,
         era: None,
         counted: true,
@@ -182,7 +185,10 @@ impl Walk<'_> {
         let is_known = open.clock.row > self.silence_known_after;
         let absent = self.past.closing.absent.filter(|_| is_known);
         let counts = self.range.contains(&open.clock.row);
-        let read = match self.past.closed(reader, open, absent)? {
+        let read = match {
+            self.groups.follow(self.judge.as_ref());
+            self.past.closed(reader, open, absent, &mut self.groups)?
+        } {
             Read::PassedOver if is_silent && !is_known && stored.is_some() => {
                 self.counted = false;
                 self.found.rows_unknown += u64::from(counts);

@@ -30,6 +30,8 @@ mod feeding;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod guardrails;
+#[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
 mod intake;

@@ -18,6 +18,9 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
     let default = ModelConfig::default();
     let task = s.get("task", TaskSetting(default.task)).0;
     let loss = loss(s, task);
+    let record = s.table("record", |s| RecordConfig {
+        drop: s.get("drop", default.record.drop),
+    });
     ModelConfig {
         interface: s.get("interface", default.interface),
         isolation: s.get("isolation", default.isolation),
@@ -47,9 +50,9 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
                 "must lie between 0 and 1000",
             ),
         }),
-        record: s.table("record", |s| RecordConfig {
-            drop: s.get("drop", default.record.drop),
-        }),
+        guardrail: s.table("guardrail", |s| super::guard::guardrails(s, default.guardrail)),
+        groups: s.table("groups", |s| super::guard::groups(s, &record.drop)),
+        record,
         execution: s.table("execution", |s| super::execution::execution(s, default.execution)),
     }
 }

@@ -10,8 +10,9 @@ use super::{Book, json};
 use crate::judge::fold::Judge;
 use crate::judge::pair::{ClosedRow, Pair};
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
+use crate::recorder::Verdicted;
+use crate::recorder::closed::Terms;
 use crate::recorder::journal::Event;
-use crate::recorder::{Verdicted, closed};
 use crate::score::{Outcome, Shed, VersionNo};
 use crate::span::Clock;
 
@@ -86,7 +87,15 @@ impl Book {
         let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
             return Ok(None);
         };
-        let rows = closed::observation(writer, self.row.no, &self.closing, row, (answered, others))?;
+        let rows = {
+            self.groups.follow(self.judge.as_ref());
+            let mut terms = Terms {
+                model: self.row.no,
+                closing: &self.closing,
+                groups: &mut self.groups,
+            };
+            terms.observation(writer, row, answered, others)?
+        };
         Ok(Some(if rows.is_empty() {
             Closed::PassedOver
         } else {
