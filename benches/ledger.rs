@@ -90,6 +90,7 @@ impl Rig {
                 absent: None,
                 slice: None,
                 dropped: Vec::new(),
+                hashed: None,
                 payees: Vec::new(),
             };
             let mut book = Book::load(writer, row, closing, Attached::to(&served))?;

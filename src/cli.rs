@@ -6,6 +6,7 @@
 pub mod act;
 pub mod check;
 pub mod explain;
+pub mod person;
 mod runtime_probe;
 pub mod serve;
 pub mod status;
@@ -51,6 +52,10 @@ pub enum Command {
     Promote(ActArgs),
     /// Go back to the previous champion, or to a named version
     Rollback(ActArgs),
+    /// Print all that is held on a row, or on an entity
+    Show(person::ShowArgs),
+    /// Remove rows, and all that names them, for good
+    Erase(person::EraseArgs),
     /// Stop automatic changes of champion
     Hold(ActArgs),
     /// Allow automatic changes again
@@ -168,6 +173,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => crate::demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::ExplainDecision(args) => explain::run(&args),
+        Command::Show(args) => person::show(&args),
+        Command::Erase(args) => person::erase(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),
         Command::Rollback(args) => act::run(Action::Rollback, &args),
         Command::Hold(args) => act::run(Action::Hold, &args),

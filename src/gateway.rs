@@ -5,6 +5,7 @@
 
 mod labels;
 mod parts;
+mod person;
 mod show;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
 use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
-use crate::protocol::{Action, ItemStatus, Order};
+use crate::protocol::{Action, Erasure, ItemStatus, Order, Whose};
 use crate::recorder::{Recorder, StorageError};
 use crate::score::{ModelNo, Score};
 use crate::served::{Pinnable, Served};
@@ -440,6 +441,14 @@ impl Backend for Gateway {
 
     async fn decision(&self, model: &str, n: i64) -> Result<Value, Error> {
         self.show_decision(model, n).await
+    }
+
+    async fn held(&self, model: &str, whose: Whose) -> Result<Value, Error> {
+        self.show_held(model, whose).await
+    }
+
+    async fn erase(&self, model: &str, order: Erasure) -> Result<Value, Error> {
+        self.erase_held(model, order).await
     }
 
     async fn act(&self, model: &str, action: Action, order: Order) -> Result<Value, Error> {

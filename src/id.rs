@@ -37,6 +37,8 @@ pub struct IdKey {
     tag: SipHasher24,
     sample: SipHasher24,
     explore: SipHasher24,
+    /// Two halves.
+    value: [SipHasher24; 2],
 }
 
 impl fmt::Debug for IdKey {
@@ -87,6 +89,7 @@ impl IdKey {
             tag: derive(b"dethrone id tag"),
             sample: derive(b"dethrone id sample"),
             explore: derive(b"dethrone id explore"),
+            value: [derive(b"dethrone value 0"), derive(b"dethrone value 1")],
         }
     }
 
@@ -156,6 +159,18 @@ impl IdKey {
         let mut hasher = self.sample;
         hasher.write(&number.to_be_bytes());
         hasher.finish()
+    }
+
+    /// What stands for a value that is not to be recorded itself: the same for the same value, and, without this key,
+    /// nothing that tells which value it was.
+    #[must_use]
+    pub fn pseudonym(&self, value: &[u8]) -> String {
+        let half = |mut hasher: SipHasher24| {
+            hasher.write(value);
+            hasher.finish()
+        };
+        let [first, second] = self.value;
+        format!("h_{:016x}{:016x}", half(first), half(second))
     }
 
     /// Whether the row belongs to a sample of this share; a row in a sample is in every larger one.

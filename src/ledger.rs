@@ -15,6 +15,7 @@ mod outcome;
 mod own;
 mod pairs;
 mod past;
+mod person;
 mod rewards;
 mod rows;
 mod schema;
@@ -31,6 +32,7 @@ pub use lock::StateLock;
 pub use open::{AnsweredRow, OpenRow, Overlap, Reported};
 pub use outcome::Outcomes;
 pub use past::{DatedEntry, RecordedDecision, RecordedInputs, RecordedVerdict, is_held};
+pub use person::{Erased, MOST_ROWS};
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 
@@ -201,6 +203,21 @@ impl Ledger {
         self.connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         Ok(())
+    }
+
+    /// Moves all of the log into the file and empties it, so that nothing of what was erased is left there. False while
+    /// somebody reads an old state: try again later.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn empty_log(&mut self) -> Result<bool, LedgerError> {
+        // Whoever reads is not waited for: rows are.
+        self.connection.busy_timeout(std::time::Duration::ZERO)?;
+        let busy: Result<i64, _> = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        self.connection.busy_timeout(schema::BUSY)?;
+        Ok(busy? == 0)
     }
 
     /// Reads outside a transaction.

@@ -135,15 +135,73 @@ impl Order {
             let text = format!("the order is not JSON as expected ({e}): send {{\"author\":…,\"reason\":…}}");
             Error::new(Kind::MalformedJson, text)
         })?;
-        for (key, words) in [("author", &order.author), ("reason", &order.reason)] {
-            if words.trim().is_empty() {
-                let text = format!("'{key}' is missing: say who orders it and why, it is recorded");
-                return Err(Error::new(Kind::BadRequest, text));
-            }
-            if words.len() > MAX_WORDS_BYTES {
-                let text = format!("'{key}' is longer than {MAX_WORDS_BYTES} bytes: {}", clip(words));
-                return Err(Error::new(Kind::BadRequest, text));
-            }
+        signed(&order.author, &order.reason)?;
+        Ok(order)
+    }
+}
+
+/// Whether an order says who gives it, and why.
+fn signed(author: &str, reason: &str) -> Result<(), Error> {
+    for (key, words) in [("author", author), ("reason", reason)] {
+        if words.trim().is_empty() {
+            let text = format!("'{key}' is missing: say who orders it and why, it is recorded");
+            return Err(Error::new(Kind::BadRequest, text));
+        }
+        if words.len() > MAX_WORDS_BYTES {
+            let text = format!("'{key}' is longer than {MAX_WORDS_BYTES} bytes: {}", clip(words));
+            return Err(Error::new(Kind::BadRequest, text));
+        }
+    }
+    Ok(())
+}
+
+/// Whose rows are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// A prediction id, or an id of the caller's own.
+    Id(String),
+    /// All rows of an entity.
+    Entity(String),
+}
+
+/// Rows that are to be erased, by whom and why.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with 'ids' or 'entities', 'author' and 'reason'"
+)]
+pub struct Erasure {
+    /// Prediction ids, or ids of the caller's own.
+    #[serde(default)]
+    pub ids: Vec<String>,
+    /// Entities.
+    #[serde(default)]
+    pub entities: Vec<String>,
+    /// Who.
+    #[serde(default)]
+    pub author: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Erasure {
+    /// Reads and checks an order to erase.
+    ///
+    /// # Errors
+    /// Not JSON, nothing or too much to erase, or no author or reason.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let order: Self = serde_json::from_slice(body).map_err(|e| {
+            let text = format!(
+                "the order is not JSON as expected ({e}): send {{\"ids\":[…],\"entities\":[…],\"author\":…,\"reason\":…}}"
+            );
+            Error::new(Kind::MalformedJson, text)
+        })?;
+        signed(&order.author, &order.reason)?;
+        let names = order.ids.len() + order.entities.len();
+        if !(1..=MAX_LISTED).contains(&names) {
+            let text = format!("name between 1 and {MAX_LISTED} 'ids' and 'entities' whose rows are to be erased");
+            return Err(Error::new(Kind::BadRequest, text));
         }
         Ok(order)
     }

@@ -161,6 +161,9 @@ pub struct ShadowConfig {
 pub struct RecordConfig {
     /// Features and context keys that are never written.
     pub drop: Vec<String>,
+    /// Features and context keys of which a keyed hash is written; `entities` means the entity itself.
+    #[serde(default)]
+    pub hash: Vec<String>,
 }
 
 /// The settings of one model.

@@ -6,7 +6,7 @@ use crate::judge::loss::{Bound, Metric, Options};
 use crate::judge::pair::BOUND_LABELS;
 use crate::judge::policy::{Group, Mode, Policy};
 use crate::model::head::Head;
-use crate::recorder::{Closing, Slice};
+use crate::recorder::{Closing, Hashed, Slice};
 use crate::score::Task;
 
 /// The metric that the settings mean for a task.
@@ -132,6 +132,10 @@ pub(crate) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) ->
             share: config.label.explore,
         }),
         dropped: config.record.drop.clone(),
+        hashed: (!config.record.hash.is_empty()).then(|| Hashed {
+            key: key.clone(),
+            names: config.record.hash.clone(),
+        }),
         payees: match config.metric {
             MetricSetting::Rewards => head.map(Head::class_names).unwrap_or_default(),
             _ => Vec::new(),

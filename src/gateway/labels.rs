@@ -107,7 +107,7 @@ impl Gateway {
         }
     }
 
-    fn key(&self, id: &str) -> LabelKey {
+    pub(super) fn key(&self, id: &str) -> LabelKey {
         if !id.starts_with("p1_") {
             return LabelKey::Caller(id.to_owned());
         }

@@ -15,7 +15,7 @@ use crate::id::PredictionId;
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::oip::Contract;
-use crate::protocol::{Action, ItemStatus, Order};
+use crate::protocol::{Action, Erasure, ItemStatus, Order, Whose};
 use crate::score::Score;
 
 /// How a model's requests are read.
@@ -190,6 +190,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `GET /api/models/{m}/decisions/{n}`.
     fn decision(&self, model: &str, n: i64) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `GET /api/models/{m}/rows/{id}` and `GET /api/models/{m}/entities/{entity}`.
+    fn held(&self, model: &str, whose: Whose) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `POST /api/models/{m}/erase`.
+    fn erase(&self, model: &str, order: Erasure) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// Carries out a person's order; done when it is durable and visible.
     fn act(&self, model: &str, action: Action, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;

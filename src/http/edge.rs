@@ -164,6 +164,13 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
             Route::Decision(model, n) => reply::value(200, &backend.decision(&model, n).await?),
+            Route::Held(model, whose) => reply::value(200, &backend.held(&model, whose).await?),
+            Route::Erase(model) => {
+                strict::json_type(&parts.headers)?;
+                strict::encoding(&parts.headers)?;
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                admin::erase(backend, &model, &body.bytes).await?
+            }
             Route::Act(model, action) => {
                 strict::json_type(&parts.headers)?;
                 strict::encoding(&parts.headers)?;
@@ -187,8 +194,12 @@ fn name_of(route: &Route) -> RouteName {
         Route::ModelNames | Route::Metadata(_) | Route::Config(_) | Route::Statistics(_) => RouteName::Models,
         Route::Index | Route::Repository(..) | Route::NotOffered(_) => RouteName::Models,
         Route::Metrics => RouteName::Metrics,
-        Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Decision(..) | Route::Act(..) => {
-            RouteName::Admin
-        }
+        Route::Models
+        | Route::Model(_)
+        | Route::Decisions(_)
+        | Route::Decision(..)
+        | Route::Act(..)
+        | Route::Held(..)
+        | Route::Erase(_) => RouteName::Admin,
     }
 }

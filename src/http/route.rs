@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::error::{Error, Kind};
-use crate::protocol::Action;
+use crate::protocol::{Action, Whose};
 
 /// Which listener a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub(crate) enum Route {
     Models,
     Model(String),
     Decisions(String),
+    /// All that is held on a row or on an entity.
+    Held(String, Whose),
+    /// Rows that are to go.
+    Erase(String),
     /// One decision and all that it rested on.
     Decision(String, i64),
     Act(String, Action),
@@ -135,6 +139,11 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
             Ok(n) => (Route::Decision(decoded(model)?, n), "GET"),
             Err(_) => return Err(not_found(path)),
         },
+        ["api", "models", model, "rows", id] => (Route::Held(decoded(model)?, Whose::Id(decoded(id)?)), "GET"),
+        ["api", "models", model, "entities", name] => {
+            (Route::Held(decoded(model)?, Whose::Entity(decoded(name)?)), "GET")
+        }
+        ["api", "models", model, "erase"] => (Route::Erase(decoded(model)?), "POST"),
         ["api", "models", model, action] => match Action::ALL.into_iter().find(|a| a.name() == action) {
             Some(action) => (Route::Act(decoded(model)?, action), "POST"),
             None => return Err(not_found(path)),
@@ -250,6 +259,9 @@ mod tests {
             (Method::GET, "/api/models/m"),
             (Method::GET, "/api/models/m/decisions"),
             (Method::GET, "/api/models/m/decisions/7"),
+            (Method::GET, "/api/models/m/rows/order-17"),
+            (Method::GET, "/api/models/m/entities/customer%209"),
+            (Method::POST, "/api/models/m/erase"),
             (Method::POST, "/api/models/m/promote"),
             (Method::POST, "/api/models/m/retire"),
         ];

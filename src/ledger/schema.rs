@@ -21,6 +21,7 @@
 //! | `decisions`, `verdicts` | promotions, rollbacks, people's orders; every change of a version's verdict | when they happen |
 //! | `snapshots` | the judge's state, to start faster; may be deleted | every so many rows |
 //! | `coverage` | counters behind each verdict | with each commit |
+//! | `erasures` | rows that were erased: their numbers, by whom, why | when a person asks for it |
 //! | `outages` | a time in which the ledger could not be written, and the rows it cost | when it is over |
 //!
 //! The views `rows` and `evidence` show names for numbers and dates for times. Times are Unix milliseconds, `*_no` are
@@ -35,7 +36,7 @@ use super::LedgerError;
 /// Format of the file, in SQLite's `user_version`.
 const FORMAT: i64 = 2;
 /// How long a commit waits for another program that writes to the file, before that counts as a failure.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
+pub(super) const BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
 const TABLES: &str = "
 CREATE TABLE models (
@@ -113,6 +114,11 @@ CREATE TABLE IF NOT EXISTS rewards (
 CREATE TABLE IF NOT EXISTS reward_totals (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
   PRIMARY KEY (model_no, version_no)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erasures (
+  erasure_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, time INTEGER NOT NULL, author TEXT NOT NULL,
+  reason TEXT NOT NULL, rows TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS ids_of_callers ON caller_ids (id);
+CREATE INDEX IF NOT EXISTS corrections_of_row ON corrections (id);
 CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;
 CREATE TABLE IF NOT EXISTS version_settings (version_no INTEGER PRIMARY KEY, settings TEXT NOT NULL);
 ";

@@ -11,7 +11,7 @@ mod observe;
 mod reports;
 mod signs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
@@ -32,6 +32,9 @@ use crate::score::{Truth, VersionNo};
 use crate::served::{Evidence, Served};
 use crate::span::{Clock, Span};
 
+/// Erased rows that are remembered.
+const MOST_FORGOTTEN: usize = 100_000;
+
 /// The challengers that rows are offered to.
 pub(super) type Lineup = Arc<[(VersionNo, Arc<dyn Shadow>)]>;
 
@@ -48,6 +51,8 @@ pub struct Closing {
     pub slice: Option<Slice>,
     /// Features that are not recorded.
     pub dropped: Vec<String>,
+    /// Features of which a hash is recorded.
+    pub hashed: Option<Hashed>,
     /// The labels that rewards pay, in class order; empty where rewards are not what is judged by.
     pub payees: Vec<String>,
 }
@@ -61,6 +66,32 @@ pub struct OwnSettings {
     pub threshold: f64,
     /// The digest of its calibration.
     pub calibration: Option<String>,
+}
+
+/// What is recorded by a keyed hash only.
+#[derive(Debug, Clone)]
+pub struct Hashed {
+    /// The key.
+    pub key: IdKey,
+    /// Features and context keys; `entities` means the entity itself.
+    pub names: Vec<String>,
+}
+
+impl PartialEq for Hashed {
+    fn eq(&self, other: &Self) -> bool {
+        // A gateway has one key.
+        self.names == other.names
+    }
+}
+
+impl Hashed {
+    /// What is recorded for an entity.
+    pub(super) fn entity(&self, entity: String) -> String {
+        match self.names.iter().any(|name| name == "entities") {
+            true => self.key.pseudonym(entity.as_bytes()),
+            false => entity,
+        }
+    }
 }
 
 /// The rows whose outcome is found out whatever was answered.
@@ -179,6 +210,8 @@ pub struct Book {
     has_entities: bool,
     display: Display,
     groups: Groups,
+    /// Rows that were erased since the start.
+    erased: HashSet<i64>,
 }
 
 impl Book {
@@ -230,6 +263,7 @@ impl Book {
             has_entities,
             display: Display::default(),
             groups: Groups::default(),
+            erased: HashSet::new(),
         };
         book.recall(writer)?;
         Ok(book)
@@ -242,6 +276,7 @@ impl Book {
         };
         let mut book = Self::load(reader, row, settled.closing.clone(), self.attached.clone())?;
         book.set_challengers(reader, Arc::clone(&settled.lineup))?;
+        book.erased.clone_from(&self.erased);
         book.settle();
         Ok(Some(book))
     }
@@ -326,6 +361,15 @@ impl Book {
         let numbers: Vec<VersionNo> = lineup.iter().map(|(no, _)| *no).collect();
         self.lineup_no = writer.insert_lineup(&numbers)?;
         Ok(std::mem::replace(&mut self.lineup, lineup))
+    }
+
+    /// These rows were erased.
+    pub(super) fn forget(&mut self, ids: &[i64]) {
+        if self.erased.len() > MOST_FORGOTTEN {
+            // Whoever was offered them has answered long ago.
+            self.erased.clear();
+        }
+        self.erased.extend(ids);
     }
 
     pub(super) fn into_lineup(self) -> Lineup {

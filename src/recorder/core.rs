@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Verdicted;
 use super::book::{Book, Lineup};
 use crate::arena::{Challenger, ShadowReport, ShadowWork};
-use crate::ledger::{Ledger, LedgerError, Writer};
+use crate::ledger::{Erased, Ledger, LedgerError, Writer};
 use crate::mirror::Observation;
 use crate::score::{ModelNo, Outcome, Shed, VersionNo};
 
@@ -43,6 +43,8 @@ pub struct Core {
     /// Decisions that no one has taken yet.
     pub(super) outbox: Vec<Verdicted>,
     offers: Vec<Offer>,
+    /// Something was erased, and the ledger's log may still have it.
+    pub(super) scrub: bool,
     /// Rows that a challenger refused: outcomes for the next transaction.
     owed: Vec<ShadowReport>,
     /// Lineups that are no longer in force.
@@ -167,6 +169,26 @@ impl Core {
                 compute: std::time::Duration::ZERO,
             }));
         !self.owed.is_empty()
+    }
+
+    /// Erases rows of a model; what a challenger still says of them is not kept either.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub fn erase(
+        &mut self,
+        writer: &Writer<'_>,
+        model: ModelNo,
+        ids: &[i64],
+        now_ms: i64,
+        by: (&str, &str),
+    ) -> Result<Erased, LedgerError> {
+        let erased = writer.erase(model, ids, now_ms, by)?;
+        if let Some(book) = self.books.get_mut(&model) {
+            book.forget(&erased.ids);
+        }
+        self.scrub |= !erased.ids.is_empty();
+        Ok(erased)
     }
 
     /// Lets challengers go that are no longer offered rows. Elsewhere: the last handle of one waits for its end, and

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
+use super::book::Hashed;
 use crate::batch::{Batch, Cell, Presence, Rows, Schema};
+use crate::id::IdKey;
 use crate::model::tensor::Datatype;
 
 /// Writes rows of one schema, one after the other, into one buffer.
@@ -14,17 +16,26 @@ pub(super) struct Columns {
     dropped: Vec<String>,
     /// `"name":` per feature; `None` for those that are not recorded.
     keys: Vec<Option<Vec<u8>>>,
+    /// Features of which a hash is recorded.
+    hashed: Vec<bool>,
+    hashed_names: Vec<String>,
     buffer: Vec<u8>,
 }
 
 impl Columns {
     /// Row `row` of the batch, without the features in `dropped`.
-    pub(super) fn encode(&mut self, batch: &Batch, row: usize, dropped: &[String]) -> ToSqlOutput<'_> {
+    pub(super) fn encode(
+        &mut self,
+        batch: &Batch,
+        row: usize,
+        dropped: &[String],
+        hashed: Option<&Hashed>,
+    ) -> ToSqlOutput<'_> {
         self.buffer.clear();
         match batch {
             Batch::Features(rows) => {
-                self.follow(rows.schema(), dropped);
-                self.features(rows, row);
+                self.follow(rows.schema(), dropped, hashed);
+                self.features(rows, row, hashed.map(|hashed| &hashed.key));
                 ToSqlOutput::Borrowed(ValueRef::Text(&self.buffer))
             }
             Batch::Tensors { inputs, rows } => {
@@ -42,10 +53,18 @@ impl Columns {
         }
     }
 
-    fn follow(&mut self, schema: &Arc<Schema>, dropped: &[String]) {
-        if self.schema.as_ref().is_some_and(|known| Arc::ptr_eq(known, schema)) && self.dropped == dropped {
+    fn follow(&mut self, schema: &Arc<Schema>, dropped: &[String], hashed: Option<&Hashed>) {
+        let names = hashed.map_or(&[][..], |hashed| &hashed.names);
+        let is_known = self.schema.as_ref().is_some_and(|known| Arc::ptr_eq(known, schema));
+        if is_known && self.dropped == dropped && self.hashed_names == names {
             return;
         }
+        self.hashed = schema
+            .features()
+            .iter()
+            .map(|feature| names.contains(&feature.name))
+            .collect();
+        self.hashed_names = names.to_vec();
         let key = |name: &String| {
             let mut key = serde_json::to_vec(name).unwrap_or_default();
             key.push(b':');
@@ -56,7 +75,7 @@ impl Columns {
         self.dropped = dropped.to_vec();
     }
 
-    fn features(&mut self, rows: &Rows, row: usize) {
+    fn features(&mut self, rows: &Rows, row: usize, key_of_hashes: Option<&IdKey>) {
         let is_single = rows.as_table().is_some_and(|table| table.datatype() == Datatype::Fp32);
         let buffer = &mut self.buffer;
         buffer.push(b'{');
@@ -71,6 +90,7 @@ impl Columns {
                 buffer.push(b',');
             }
             buffer.extend_from_slice(key);
+            let from = buffer.len();
             // Writing to memory does not fail.
             let _ = match rows.get(row, number) {
                 // With the digits that make it the same single again, not those of the double beside it.
@@ -80,6 +100,12 @@ impl Columns {
                 Some(Cell::Text(x)) => serde_json::to_writer(&mut *buffer, x),
                 None => serde_json::to_writer(&mut *buffer, &()),
             };
+            let is_hashed = usize::try_from(number).is_ok_and(|at| self.hashed.get(at) == Some(&true));
+            if let (true, Some(key)) = (is_hashed, key_of_hashes) {
+                let stands_for_it = key.pseudonym(buffer.get(from..).unwrap_or_default());
+                buffer.truncate(from);
+                let _ = serde_json::to_writer(&mut *buffer, &stands_for_it);
+            }
         }
         buffer.push(b'}');
     }
@@ -107,7 +133,7 @@ mod tests {
         let tensor = Tensor::new(vec![1, 2], Data::Fp32(vec![0.1, f32::INFINITY])).unwrap();
         let batch = Batch::Features(Rows::table(schema, tensor).unwrap());
         assert_eq!(
-            text(&Columns::default().encode(&batch, 0, &[])),
+            text(&Columns::default().encode(&batch, 0, &[], None)),
             "{\"a\":0.1,\"b\":null}"
         );
     }
@@ -139,14 +165,14 @@ mod tests {
         let batch = Batch::Features(rows);
         let mut columns = Columns::default();
         let dropped = ["secret".to_owned()];
-        let first = text(&columns.encode(&batch, 0, &dropped));
+        let first = text(&columns.encode(&batch, 0, &dropped, None));
         assert_eq!(
             first,
             "{\"x\":0.1,\"na\\\"me\":\"a\\n\u{e9}\",\"n\":-9223372036854775808}"
         );
-        assert_eq!(text(&columns.encode(&batch, 1, &dropped)), "{\"x\":null}");
-        assert_eq!(text(&columns.encode(&batch, 2, &dropped)), "{\"x\":null,\"n\":1}");
-        let kept = text(&columns.encode(&batch, 0, &[]));
+        assert_eq!(text(&columns.encode(&batch, 1, &dropped, None)), "{\"x\":null}");
+        assert_eq!(text(&columns.encode(&batch, 2, &dropped, None)), "{\"x\":null,\"n\":1}");
+        let kept = text(&columns.encode(&batch, 0, &[], None));
         let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
         assert_eq!(kept["secret"], 7.0, "the list has changed, the columns follow");
     }
@@ -162,7 +188,7 @@ mod tests {
         let mut expected = Vec::new();
         crate::arena::wire::encode_tensors(&mut expected, &[one]);
         let mut columns = Columns::default();
-        let ToSqlOutput::Borrowed(ValueRef::Blob(bytes)) = columns.encode(&batch, 1, &[]) else {
+        let ToSqlOutput::Borrowed(ValueRef::Blob(bytes)) = columns.encode(&batch, 1, &[], None) else {
             panic!("not bytes")
         };
         assert_eq!(bytes, expected);

@@ -76,6 +76,7 @@ fn closing(maturity: Span) -> Closing {
         absent: None,
         slice: None,
         dropped: Vec::new(),
+        hashed: None,
         payees: Vec::new(),
     }
 }

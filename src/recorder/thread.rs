@@ -24,6 +24,8 @@ const DRAIN: usize = 1_024;
 const FOLD: usize = 8_192;
 /// Between two looks whether the ledger can be written again.
 const PROBE: Duration = Duration::from_millis(500);
+/// Between two attempts to empty the log of what was erased.
+const SCRUB: Duration = Duration::from_secs(5);
 /// Between two offers of a decision that found no room.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -106,6 +108,7 @@ pub(super) struct Thread {
     stopping: Arc<AtomicBool>,
     pace: Pace,
     backlog: Backlog,
+    scrub_at: Instant,
 }
 
 impl Thread {
@@ -127,6 +130,7 @@ impl Thread {
             stopping,
             pace: Pace::new(share, Instant::now()),
             backlog: Backlog::new(room),
+            scrub_at: Instant::now(),
         }
     }
 
@@ -245,6 +249,13 @@ impl Thread {
         }
         let refused = core.offer();
         core.let_go();
+        if core.scrub && Instant::now() >= self.scrub_at {
+            match self.ledger.empty_log() {
+                Ok(done) => core.scrub = !done,
+                Err(error) => tracing::warn!(%error, "what was erased may still stand in the ledger's log"),
+            }
+            self.scrub_at = Instant::now() + SCRUB;
+        }
         if let Err(error) = self.ledger.checkpoint() {
             tracing::warn!(%error, "the ledger's log could not be moved into its file; it grows until it can");
         }

@@ -197,7 +197,6 @@ fn each_bad_model_setting_says_what_to_change() {
         ("metric = \"auc\"\ntask = \"multiclass\"", "orders two classes"),
         ("metric = \"rewards\"", "for example bound = 100.0"),
         ("bound = \"auto\"", "beside it"),
-        ("record.hash = [\"customer\"]", "list the fields in record.drop"),
         ("record.hsah = 1", "unknown key"),
         ("threshold = 0.5\nthreshold = 0.6", "not TOML"),
         ("threshold =", "not TOML"),

@@ -48,6 +48,8 @@ mod oip;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod person;
+#[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod processes;

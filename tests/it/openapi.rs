@@ -93,6 +93,10 @@ fn send(gateway: &Gateway, document: &Value, path: &str, method: &str, body: Opt
         false => gateway.data,
     };
     let real = path.replace("{model}", "elec2").replace("{version}", "e01_logreg");
+    let real = real
+        .replace("{n}", "1")
+        .replace("{id}", "order-17")
+        .replace("{entity}", "customer-9");
     match body {
         Some(body) => post(to, &real, body),
         None if method == "get" => get(to, &real),
@@ -118,6 +122,7 @@ fn bodies(id: &str) -> Map<String, Value> {
         "/v2/repository/index": {"ready": true},
         "/v2/repository/models/{model}/load": {},
         "/v2/repository/models/{model}/unload": {},
+        "/api/models/{model}/erase": {"ids": ["order-18"], "author": "test", "reason": "because the document says so"},
         "/api/models/{model}/promote": of("e02_tree"),
         "/api/models/{model}/rollback": of("e01_logreg"),
         "/api/models/{model}/hold": order,
@@ -140,6 +145,8 @@ fn every_route_answers_as_the_document_says_well_and_badly_asked() {
     }
     let document = get(gateway.data, "/openapi.json").json();
     let (_, answer) = gateway.predict(&json!({"model": "elec2", "instances": [elec2_row()]}));
+    let named = json!({"model": "elec2", "instances": [elec2_row()], "ids": ["order-17"], "entities": ["customer-9"]});
+    assert_eq!(gateway.predict(&named).0, 200);
     let bodies = bodies(answer["predictions"][0]["id"].as_str().unwrap());
     let mut asked = Vec::new();
     let paths = document["paths"].as_object().unwrap();

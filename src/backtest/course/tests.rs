@@ -55,6 +55,7 @@ fn reference(maturity: u64) -> (Policy, Closing) {
         slice: None,
         payees: Vec::new(),
         dropped: Vec::new(),
+        hashed: None,
     };
     (policy, closing)
 }

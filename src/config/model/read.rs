@@ -20,6 +20,7 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
     let loss = loss(s, task);
     let record = s.table("record", |s| RecordConfig {
         drop: s.get("drop", default.record.drop),
+        hash: s.get("hash", default.record.hash),
     });
     ModelConfig {
         interface: s.get("interface", default.interface),

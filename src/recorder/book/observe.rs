@@ -6,6 +6,7 @@ use super::Book;
 use crate::arena::ShadowWork;
 use crate::ledger::{LedgerError, Outcomes, Position, PredictionRow, Recording};
 use crate::mirror::Observation;
+use crate::recorder::Hashed;
 use crate::recorder::core::Offer;
 use crate::score::{Outcome, VersionNo};
 
@@ -26,8 +27,12 @@ impl Book {
         let mut offered_from = None;
         for (k, observed) in seen.rows.iter().enumerate() {
             let text = |list: &'_ Option<Vec<String>>| list.as_ref().and_then(|all| all.get(k)).cloned();
-            let entity = text(&seen.entities);
-            let context = text(&seen.context).map(|context| without(context, &self.closing.dropped));
+            let hashed = self.closing.hashed.as_ref();
+            let entity = text(&seen.entities).map(|entity| match hashed {
+                Some(hashed) => hashed.entity(entity),
+                None => entity,
+            });
+            let context = text(&seen.context).map(|context| without(context, &self.closing.dropped, hashed));
             let row = PredictionRow {
                 id: id_of(seen.first_id, k),
                 position: Position {
@@ -39,7 +44,7 @@ impl Book {
                 version: seen.version,
                 fallback: observed.fallback,
                 outcome: &observed.outcome,
-                inputs: self.columns.encode(&seen.batch, k, &self.closing.dropped),
+                inputs: self.columns.encode(&seen.batch, k, &self.closing.dropped, hashed),
                 entity: entity.as_deref(),
                 context: context.as_deref(),
                 lineup: self.lineup_no,
@@ -109,7 +114,7 @@ impl Book {
         let metrics = &self.attached.metrics;
         let mut executed = 0;
         for (id, outcome) in outcomes {
-            if !store.insert(*id, version, outcome)? {
+            if self.erased.contains(id) || !store.insert(*id, version, outcome)? {
                 continue;
             }
             coverage.count(outcome);
@@ -132,14 +137,19 @@ impl Book {
     }
 }
 
-/// A context object without the keys that are not recorded.
-fn without(context: String, dropped: &[String]) -> String {
-    if dropped.is_empty() {
+/// A context object without the keys that are not recorded, and with a hash for those that are not recorded themselves.
+fn without(context: String, dropped: &[String], hashed: Option<&Hashed>) -> String {
+    if dropped.is_empty() && hashed.is_none() {
         return context;
     }
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&context) {
         Ok(mut object) => {
             object.retain(|key, _| !dropped.contains(key));
+            for (key, value) in &mut object {
+                if let Some(hashed) = hashed.filter(|hashed| hashed.names.contains(key)) {
+                    *value = hashed.key.pseudonym(value.to_string().as_bytes()).into();
+                }
+            }
             serde_json::Value::Object(object).to_string()
         }
         // The decoder lets objects through only; what is none after all is not kept where something must be dropped.
@@ -150,13 +160,23 @@ fn without(context: String, dropped: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::without;
+    use crate::id::IdKey;
+    use crate::recorder::Hashed;
 
     #[test]
     fn dropped_keys_never_reach_the_ledger_in_a_context() {
         let dropped = ["email".to_owned()];
         let context = r#"{"email":"a@b.c","channel":"web"}"#;
-        assert_eq!(without(context.into(), &dropped), r#"{"channel":"web"}"#);
-        assert_eq!(without(context.into(), &[]), context);
-        assert_eq!(without("[1]".into(), &dropped), "{}");
+        assert_eq!(without(context.into(), &dropped, None), r#"{"channel":"web"}"#);
+        assert_eq!(without(context.into(), &[], None), context);
+        assert_eq!(without("[1]".into(), &dropped, None), "{}");
+        let hashed = Hashed {
+            key: IdKey::new([1; 16]),
+            names: vec!["email".into()],
+        };
+        let kept = without(context.into(), &[], Some(&hashed));
+        let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!(kept["email"], hashed.key.pseudonym(b"\"a@b.c\"").as_str());
+        assert_eq!(kept["channel"], "web");
     }
 }
