@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Gateway;
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
+use crate::judge::fold::Judge;
 use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
 use crate::metrics::VersionSeries;
 use crate::model::facts::Facts;
@@ -30,6 +31,8 @@ struct Moment {
     verdicts: Vec<(VersionNo, Value)>,
     coverage: Vec<(VersionNo, Coverage)>,
     rewards: Vec<RewardTotal>,
+    /// Threshold of each loaded version, and whether its scores are calibrated.
+    own: Vec<(VersionNo, f64, bool)>,
     /// What decides nothing.
     display: Vec<(VersionNo, Value)>,
     policy: Value,
@@ -88,6 +91,7 @@ impl Gateway {
                     verdicts: Vec::new(),
                     coverage: Vec::new(),
                     rewards: Vec::new(),
+                    own: Vec::new(),
                     display: Vec::new(),
                     policy: Value::Null,
                     warnings: Vec::new(),
@@ -99,7 +103,14 @@ impl Gateway {
                 });
             };
             let judge = book.judge.as_ref();
+            let loaded = |v: &&VersionRow| matches!(v.role.as_str(), "champion" | "previous" | "challenger");
+            let own = |(judge, v): (&Judge, &VersionRow)| {
+                let is_calibrated = judge.calibration_of(v.no).is_some();
+                (v.no, judge.threshold_of(v.no), is_calibrated)
+            };
+            let own = versions.iter().filter(loaded).filter_map(|v| Some(own((judge?, v))));
             Ok(Moment {
+                own: own.collect(),
                 row: book.row.clone(),
                 versions,
                 left_out,
@@ -294,6 +305,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         .iter()
         .find(|(no, _)| *no == v.no)
         .map(|(_, coverage)| coverage);
+    let own = moment.own.iter().find(|(no, ..)| *no == v.no);
     let display = moment.display.iter().find(|(no, _)| *no == v.no);
     let facts: Option<Facts> = v.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let lineage: Value = v
@@ -310,6 +322,8 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "arrived": rfc3339(v.arrived_ms),
         "evidence": evidence,
         "coverage": coverage,
+        "threshold": own.map(|(_, threshold, _)| threshold),
+        "calibrated": own.map(|(.., is_calibrated)| is_calibrated),
         "display": display.map(|(_, shown)| shown),
         "rewards": rewards(v, moment),
         "lineage": lineage,

@@ -86,6 +86,8 @@ fn a_threshold_goes_with_its_version_and_decides_its_label_and_its_loss() {
     // Crowned, it answers and loses by its own threshold, and the other one by its own.
     assert_eq!(gateway.act("elec2", "promote", Some("strict")).0, 200);
     assert_eq!(asked(None), label(between, own));
+    assert_eq!(gateway.version("elec2", "strict")["threshold"], own);
+    assert_eq!(gateway.version("elec2", "e01_logreg")["threshold"], 0.5);
     gateway.feed("elec2", &rows[150..300]);
     let by_hand = mean((150..250).map(|k| wrong(k, own) - wrong(k, 0.5)));
     let shown = folded(&gateway, "e01_logreg", 100);
@@ -145,6 +147,8 @@ fn a_calibration_goes_with_its_version_wherever_its_score_is_read() {
     write("calibration = { kind = \"isotonic\", x = [0.0, 1.0], y = [0.2, 0.7] }");
     folded(&gateway, "calm", 0);
     folded(&gateway, "plain", 60);
+    assert_eq!(gateway.version("elec2", "calm")["calibrated"], true);
+    assert_eq!(gateway.version("elec2", "plain")["calibrated"], false);
     let isotonic = |p: f64| 0.2 + 0.5 * p;
     until("it is read in the new way", || {
         let now = ask(&gateway, &rows[..1], Some("calm"))[0].0;

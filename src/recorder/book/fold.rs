@@ -158,6 +158,7 @@ impl Book {
         };
         writer.insert_pair(self.row.no, &pair)?;
         let metric = &judge.policy().metric;
+        self.signs.loss(pair.champion_loss, metric);
         let others = closed.others.iter().map(|(_, outcome)| outcome);
         others
             .chain([&closed.champion])
