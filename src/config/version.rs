@@ -39,6 +39,7 @@ pub struct Lineage {
 
 /// The settings of one version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct VersionConfig {
     /// Column order of a single-tensor version without names.
     pub features: Option<Vec<String>>,

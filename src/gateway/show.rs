@@ -10,6 +10,7 @@ use crate::decode::Form;
 use crate::error::{Error, Kind};
 use crate::expr::{Expr, Field};
 use crate::http::backend::Backend;
+use crate::judge::fold::Judge;
 use crate::judge::policy::Group;
 use crate::judge::twin::Noise;
 use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
@@ -36,6 +37,8 @@ struct Moment {
     verdicts: Vec<(VersionNo, Value)>,
     coverage: Vec<(VersionNo, Coverage)>,
     rewards: Vec<RewardTotal>,
+    /// Threshold of each loaded version, and whether its scores are calibrated.
+    own: Vec<(VersionNo, f64, bool)>,
     /// What decides nothing.
     display: Vec<(VersionNo, Value)>,
     policy: Value,
@@ -103,6 +106,7 @@ impl Gateway {
                     verdicts: Vec::new(),
                     coverage: Vec::new(),
                     rewards: Vec::new(),
+                    own: Vec::new(),
                     display: Vec::new(),
                     policy: Value::Null,
                     labels: Value::Null,
@@ -118,7 +122,14 @@ impl Gateway {
                 });
             };
             let judge = book.judge.as_ref();
+            let loaded = |v: &&VersionRow| matches!(v.role.as_str(), "champion" | "previous" | "challenger");
+            let own = |(judge, v): (&Judge, &VersionRow)| {
+                let is_calibrated = judge.calibration_of(v.no).is_some();
+                (v.no, judge.threshold_of(v.no), is_calibrated)
+            };
+            let own = versions.iter().filter(loaded).filter_map(|v| Some(own((judge?, v))));
             Ok(Moment {
+                own: own.collect(),
                 row: book.row.clone(),
                 versions,
                 left_out,
@@ -374,6 +385,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         .iter()
         .find(|(no, _)| *no == v.no)
         .map(|(_, coverage)| coverage);
+    let own = moment.own.iter().find(|(no, ..)| *no == v.no);
     let display = moment.display.iter().find(|(no, _)| *no == v.no);
     let facts: Option<Facts> = v.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let lineage: Value = v
@@ -390,6 +402,8 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "arrived": rfc3339(v.arrived_ms),
         "evidence": evidence,
         "coverage": coverage,
+        "threshold": own.map(|(_, threshold, _)| threshold),
+        "calibrated": own.map(|(.., is_calibrated)| is_calibrated),
         "display": display.map(|(_, shown)| shown),
         "rewards": rewards(v, moment),
         "lineage": lineage,

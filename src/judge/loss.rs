@@ -111,6 +111,15 @@ impl Metric {
         }
     }
 
+    /// True when the bound is declared or estimated, so that losses may lie beyond it.
+    #[must_use]
+    pub fn has_chosen_bound(&self) -> bool {
+        matches!(
+            self,
+            Self::SquaredError { .. } | Self::AbsoluteError { .. } | Self::Pinball { .. } | Self::Rewards { .. }
+        )
+    }
+
     /// Its numbers, in a fixed order.
     pub(super) fn numbers_mut(&mut self) -> Vec<&mut f64> {
         match self {

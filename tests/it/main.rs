@@ -38,15 +38,21 @@ mod intake;
 #[cfg(test)]
 mod judge_vectors;
 #[cfg(test)]
+mod judged_exports;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod listener;
+#[cfg(test)]
+mod losses;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod oip;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod own_settings;
 #[cfg(test)]
 mod person;
 #[cfg(test)]

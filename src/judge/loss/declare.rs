@@ -106,7 +106,7 @@ impl Metric {
 
     /// The bound that follows from the metric alone.
     fn own_bound(&self) -> Option<f64> {
-        self.clone().bound_mut().is_none().then(|| self.bound())
+        (!self.has_chosen_bound()).then(|| self.bound())
     }
 
     /// Whether the metric fits a task and its numbers are in range.

@@ -170,7 +170,15 @@ impl<'a> Evidence<'a> {
         }
         let binary = || (label.data.datatype() != Datatype::Bytes).then(|| Classes::Ints(vec![0, 1]));
         let Some(classes) = self.classes.clone().or_else(binary) else {
-            return Ok(self.unknown());
+            let remedy = format!(
+                "the task is unknown, and answers are raw outputs: output {} names classes that the file does not list; export \
+                 it with its probabilities, or with output_class_labels=True",
+                label.name
+            );
+            return Ok(Found {
+                remedy: Some(remedy),
+                ..self.unknown()
+            });
         };
         let source = Source::Hard { output: label.number };
         let mut found = self.classifier(source, classes.len())?;

@@ -161,6 +161,7 @@ impl Book {
         pair.clock = clock;
         writer.insert_pair(self.row.no, &pair)?;
         let metric = &judge.policy().metric;
+        self.signs.loss(pair.champion_loss, metric);
         for row in rows {
             let others = row.others.iter().map(|(_, outcome)| outcome);
             others

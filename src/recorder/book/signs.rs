@@ -33,6 +33,9 @@ pub(super) struct Signs {
     duplicates: u64,
     scores: u64,
     clipped: u64,
+    /// Losses of the champion under a bound that somebody chose, and those of them that it cuts.
+    losses: u64,
+    cut: u64,
 }
 
 impl Signs {
@@ -74,6 +77,14 @@ impl Signs {
         });
     }
 
+    /// The champion lost so much on a row that became evidence.
+    pub(super) fn loss(&mut self, loss: Option<f64>, metric: &Metric) {
+        if let Some(loss) = loss.filter(|_| metric.has_chosen_bound()) {
+            self.losses += 1;
+            self.cut += u64::from(loss >= metric.bound());
+        }
+    }
+
     /// What to say of it beside each verdict.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -97,6 +108,13 @@ impl Signs {
                 "{} of {} scores lie inside the clip of log_loss, where it cannot tell them apart: lower clip, or take \
                  metric = \"brier\"",
                 self.clipped, self.scores
+            ));
+        }
+        if is_sign(self.cut, self.losses) {
+            warnings.push(format!(
+                "{} of {} losses of the champion are cut at the bound, where one that is worse still counts no more: raise \
+                 bound in model.toml",
+                self.cut, self.losses
             ));
         }
         warnings
@@ -126,6 +144,22 @@ mod tests {
         assert!(said.len() == 1 && said[0].starts_with("30 of 430 rows"), "{said:?}");
         (0..40).for_each(|_| signs.duplicate());
         assert!(signs.warnings()[1].starts_with("40 rows came with an id"));
+    }
+
+    #[test]
+    fn losses_beyond_a_chosen_bound_are_a_sign() {
+        let (metric, mut signs) = (Metric::AbsoluteError { bound: 2.0 }, Signs::default());
+        for n in 0..200 {
+            signs.loss(Some(if n % 25 == 0 { 2.0 } else { 1.9 }), &metric);
+            signs.loss(Some(1.0), &Metric::Brier);
+        }
+        assert_eq!(signs.warnings(), Vec::<String>::new(), "too few to say");
+        (0..8).for_each(|_| signs.loss(Some(2.0), &metric));
+        assert!(
+            signs.warnings()[0].starts_with("16 of 208 losses"),
+            "{:?}",
+            signs.warnings()
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::judge::loss::Metric;
 
 #[test]
 fn outcomes_that_a_restart_lost_count_as_shed_and_late_ones_change_nothing() {
@@ -93,6 +94,18 @@ enum Step {
     Enter,
     Swap,
     Hold(bool),
+    Threshold(VersionNo, u8),
+    Calibration(VersionNo, u8),
+}
+
+/// The metrics whose pairing remembers something, or that rest on what versions say of themselves; and one that does not.
+fn metric() -> impl Strategy<Value = Metric> {
+    prop_oneof![
+        Just(Metric::Brier),
+        Just(Metric::Auc),
+        Just(Metric::ZeroOne { threshold: 0.5 }),
+        Just(Metric::Rewards { bound: 0.0 }),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -104,6 +117,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Enter),
         1 => Just(Step::Swap),
         1 => any::<bool>().prop_map(Step::Hold),
+        1 => ((1..4_u32).prop_map(VersionNo), 0..10_u8).prop_map(|(v, t)| Step::Threshold(v, t)),
+        1 => ((1..4_u32).prop_map(VersionNo), 0..3_u8).prop_map(|(v, c)| Step::Calibration(v, c)),
     ]
 }
 
@@ -134,7 +149,22 @@ fn take(lab: &mut Lab, step: &Step, done: &mut [usize; 2]) {
             score(lab, done, usize::MAX);
             lab.rows(last + 1..=last + i64::from(n));
         }
-        Step::Label(back, class) => drop(lab.label((last - i64::from(back)).max(1), class)),
+        Step::Label(back, class) => {
+            let id = (last - i64::from(back)).max(1);
+            if lab.closing.payees.is_empty() {
+                lab.label(id, class);
+            } else {
+                let key = LabelKey::Ours { id, time_ms: id };
+                lab.send(vec![LabelItem {
+                    truth: Ok(None),
+                    extra: Some(format!(
+                        r#"{{"rewards":{{"no":-{class},"yes":{}}}}}"#,
+                        f64::from(class) - 0.25
+                    )),
+                    ..lab.label_item(key, class, 1.0)
+                }]);
+            }
+        }
         Step::Outcomes(n) => score(lab, done, n.into()),
         Step::Leave => lab.event(Event::Leave { version: SECOND }),
         Step::Enter => lab.event(Event::Enter { version: SECOND, clock }),
@@ -145,17 +175,31 @@ fn take(lab: &mut Lab, step: &Step, done: &mut [usize; 2]) {
             lab.event(Event::Swap { to, kind, clock });
         }
         Step::Hold(on) => lab.event(Event::Hold { on }),
+        Step::Threshold(version, tenths) => lab.event(Event::Threshold {
+            version,
+            threshold: f64::from(tenths) / 10.0,
+        }),
+        Step::Calibration(version, which) => lab.event(Event::Calibration {
+            version,
+            digest: (which > 0).then(|| which.to_string()),
+            clock,
+        }),
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_book_reloaded_at_random_points_equals_one_that_never_was(
-        steps in prop::collection::vec((step(), 0..8_u8), 20..60),
+        steps in prop::collection::vec((step(), 0..8_u8), 20..60), metric in metric(),
     ) {
-        let new = || Lab::new(closing(Span::Rows(10)), eager(), &[FIRST, SECOND]);
+        let new = || {
+            let is_paid = matches!(metric, Metric::Rewards { .. });
+            let payees = if is_paid { vec!["no".to_owned(), "yes".to_owned()] } else { Vec::new() };
+            let policy = Policy { metric: metric.clone(), bound_from: is_paid.then_some(5), ..eager() };
+            Lab::new(Closing { payees, ..closing(Span::Rows(10)) }, policy, &[FIRST, SECOND])
+        };
         let (mut whole, mut torn) = (new(), new());
         let (mut a, mut b) = ([0; 2], [0; 2]);
         for (step, chance) in &steps {

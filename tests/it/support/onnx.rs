@@ -36,9 +36,39 @@ pub(crate) fn layers(count: usize, width: usize, seed: u64) -> Vec<u8> {
     }
     field(&mut graph, 11, &info("x", width));
     field(&mut graph, 12, &info("y", width));
+    finished(&graph)
+}
+
+/// `label = the column of x with the larger number`: a classifier without scores, `x [-1, 2] → label [-1]`, INT64.
+pub(crate) fn label_only() -> Vec<u8> {
+    let mut largest = node("ArgMax", &["x"], "label");
+    for (name, value) in [("axis", 1), ("keepdims", 0)] {
+        let mut attribute = Vec::new();
+        field(&mut attribute, 1, name.as_bytes());
+        number(&mut attribute, 3, value);
+        number(&mut attribute, 20, 2);
+        field(&mut largest, 5, &attribute);
+    }
+    let mut graph = Vec::new();
+    field(&mut graph, 1, &largest);
+    field(&mut graph, 2, b"label");
+    field(&mut graph, 11, &info("x", 2));
+    let (mut rows, mut shape, mut kind, mut typed, mut label) = Default::default();
+    field(&mut rows, 2, b"n");
+    field(&mut shape, 1, &rows);
+    number(&mut kind, 1, 7);
+    field(&mut kind, 2, &shape);
+    field(&mut typed, 1, &kind);
+    field(&mut label, 1, b"label");
+    field(&mut label, 2, &typed);
+    field(&mut graph, 12, &label);
+    finished(&graph)
+}
+
+fn finished(graph: &[u8]) -> Vec<u8> {
     let mut model = Vec::new();
     number(&mut model, 1, 8);
-    field(&mut model, 7, &graph);
+    field(&mut model, 7, graph);
     let mut opset = Vec::new();
     number(&mut opset, 2, 16);
     field(&mut model, 8, &opset);
