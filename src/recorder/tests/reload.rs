@@ -82,6 +82,26 @@ fn a_damaged_snapshot_is_ignored() {
     }
 }
 
+#[test]
+fn a_pair_says_which_groups_of_the_rules_in_force_its_row_was_in() {
+    let mut lab = Lab::new(closing(Span::Rows(1)), grouped(&["context.n == 1", "context.n >= 1"]), &[FIRST]);
+    let go = |lab: &mut Lab, ids: std::ops::RangeInclusive<i64>| {
+        for id in ids {
+            lab.rows([id]);
+            lab.label(id, u32::from(id % 2 == 0));
+            lab.outcome(FIRST, id, scored(0.4));
+        }
+    };
+    go(&mut lab, 1..=10);
+    let policy = grouped(&["context.n == 0"]);
+    lab.event(Event::Policy { policy });
+    go(&mut lab, 11..=16);
+    lab.reload();
+    let groups: Vec<u64> = lab.pairs().iter().map(|pair| pair.groups).collect();
+    // A row closes with the second one after it.
+    assert_eq!(groups, [3, 2, 2, 0, 3, 2, 2, 0, 0, 0, 0, 1, 0, 0]);
+}
+
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
@@ -93,6 +113,9 @@ enum Step {
     Enter,
     Swap,
     Hold(bool),
+    Groups(u8),
+    Cost(u64),
+    Twin(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -104,6 +127,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Enter),
         1 => Just(Step::Swap),
         1 => any::<bool>().prop_map(Step::Hold),
+        1 => (0..3_u8).prop_map(Step::Groups),
+        1 => (0..3_000_000_u64).prop_map(Step::Cost),
+        1 => any::<bool>().prop_map(Step::Twin),
     ]
 }
 
@@ -144,6 +170,17 @@ fn take(lab: &mut Lab, step: &Step, done: &mut [usize; 2]) {
             let kind = crate::judge::tenure::Swap::Promotion;
             lab.event(Event::Swap { to, kind, clock });
         }
+        Step::Groups(n) => {
+            let exprs = ["context.n >= 2", "not (context.n == 1)"];
+            let policy = grouped(exprs.get(..usize::from(n)).unwrap());
+            lab.event(Event::Policy { policy });
+        }
+        Step::Cost(ns) => lab.event(Event::Cost { version: FIRST, ns }),
+        Step::Twin(twin) => lab.event(Event::Twin {
+            version: SECOND,
+            twin,
+            of: Some(CHAMPION),
+        }),
         Step::Hold(on) => lab.event(Event::Hold { on }),
     }
 }
@@ -155,7 +192,7 @@ proptest! {
     fn a_book_reloaded_at_random_points_equals_one_that_never_was(
         steps in prop::collection::vec((step(), 0..8_u8), 20..60),
     ) {
-        let new = || Lab::new(closing(Span::Rows(10)), eager(), &[FIRST, SECOND]);
+        let new = || Lab::new(closing(Span::Rows(10)), grouped(&["context.n == 1"]), &[FIRST, SECOND]);
         let (mut whole, mut torn) = (new(), new());
         let (mut a, mut b) = ([0; 2], [0; 2]);
         for (step, chance) in &steps {
