@@ -107,7 +107,7 @@ impl Seen {
     #[must_use]
     pub fn from_code(code: u8) -> Self {
         Self {
-            positive: (code % 3 > 0).then_some(code % 3 == 2),
+            positive: (!code.is_multiple_of(3)).then_some(code % 3 == 2),
             tenth: (code / 3).checked_sub(1).map(|tenth| tenth.min(9)),
         }
     }

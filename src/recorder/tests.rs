@@ -207,7 +207,12 @@ impl Lab {
             rows: rows.iter().map(observed).collect(),
             ids: None,
             entities: None,
-            context: Some((id..).take(rows.len()).map(|id| format!("{{\"n\":{}}}", id % 4)).collect()),
+            context: Some(
+                (id..)
+                    .take(rows.len())
+                    .map(|id| format!("{{\"n\":{}}}", id % 4))
+                    .collect(),
+            ),
         }
     }
 

@@ -84,7 +84,11 @@ fn a_damaged_snapshot_is_ignored() {
 
 #[test]
 fn a_pair_says_which_groups_of_the_rules_in_force_its_row_was_in() {
-    let mut lab = Lab::new(closing(Span::Rows(1)), grouped(&["context.n == 1", "context.n >= 1"]), &[FIRST]);
+    let mut lab = Lab::new(
+        closing(Span::Rows(1)),
+        grouped(&["context.n == 1", "context.n >= 1"]),
+        &[FIRST],
+    );
     let go = |lab: &mut Lab, ids: std::ops::RangeInclusive<i64>| {
         for id in ids {
             lab.rows([id]);
