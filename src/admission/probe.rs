@@ -89,8 +89,8 @@ pub struct ProbeReport {
     pub latency_us_p50: u64,
     /// 99 of 100 runs were faster.
     pub latency_us_p99: u64,
-    /// Median CPU time of a one-row run, nanoseconds.
-    pub cpu_ns_p50: u64,
+    /// Mean CPU time of a one-row run, nanoseconds.
+    pub cpu_ns: u64,
     /// The most memory the runner held.
     pub memory_bytes: u64,
 }
@@ -127,7 +127,7 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
     subject.check_repeatable(&trial)?;
     let (trial, merged) = subject.merge(trial)?;
     let batched = merged == Merged::Rows;
-    let (latency_us, cpu_ns_p50) = subject.latencies(&trial)?;
+    let (latency_us, cpu_ns) = subject.latencies(&trial)?;
     let quantile = |share: usize| latency_us.get(latency_us.len() * share / 100).copied().unwrap_or(0);
     Ok(ProbeReport {
         batched,
@@ -136,7 +136,7 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
         probe_outputs: trial.outputs,
         latency_us_p50: quantile(50),
         latency_us_p99: quantile(99),
-        cpu_ns_p50,
+        cpu_ns,
         memory_bytes: subject.runner.process().peak_memory_bytes().unwrap_or(0),
         signature: Signature {
             crossed: merged == Merged::Crossed,
@@ -287,22 +287,23 @@ impl Subject<'_> {
         })
     }
 
-    /// Wall time, sorted, in microseconds; and the median of CPU time in nanoseconds, which tells versions apart also on a
+    /// Wall time, sorted, in microseconds; and the mean of CPU time in nanoseconds, which tells versions apart also on a
     /// busy machine.
     fn latencies(&mut self, trial: &Trial) -> Result<(Vec<u64>, u64), String> {
         let one = self.one_row(trial)?;
         let started = Instant::now();
-        let (mut times, mut cpu) = (Vec::new(), Vec::new());
+        let pid = self.runner.process().pid();
+        let cpu = || crate::time::cpu::of_child(pid).unwrap_or_default();
+        let (mut times, used) = (Vec::new(), cpu());
         while times.len() < LATENCY_RUNS && (times.is_empty() || started.elapsed() < LATENCY_TIME) {
             let before = Instant::now();
             self.run(&one.inputs)?;
             times.push(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
-            cpu.push(u64::try_from(self.runner.last_cpu().as_nanos()).unwrap_or(u64::MAX));
         }
         times.sort_unstable();
-        cpu.sort_unstable();
-        let median = cpu.get(cpu.len() / 2).copied().unwrap_or(0);
-        Ok((times, median))
+        let runs = u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
+        let mean = cpu().saturating_sub(used) / runs;
+        Ok((times, u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

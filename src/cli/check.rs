@@ -407,7 +407,7 @@ impl Found {
         json!({
             "file": file, "accepted": true, "role": self.role, "digest": self.digest,
             "task": self.head.task, "classes": self.head.classes, "features": f.names, "signature": f.signature,
-            "batched": f.batched, "latency_us_p50": f.latency_us_p50, "latency_us_p99": f.latency_us_p99,
+            "batched": f.batched, "latency_us_p50": f.latency_us_p50, "latency_us_p99": f.latency_us_p99, "cpu_ns": f.cpu_ns,
             "memory_bytes": f.memory_bytes, "isolation": f.scan.safety(), "hazards": f.scan.hazards,
             "producer": f.scan.producer, "producer_version": f.scan.producer_version, "runtime": f.runtime,
             "sandbox": self.sandbox, "advice": self.advice(),

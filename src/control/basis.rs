@@ -92,7 +92,7 @@ fn view(version: &Version) -> Value {
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,
             "latency_us_p99": f.latency_us_p99,
-            "cpu_ns_p50": f.cpu_ns_p50,
+            "cpu_ns": f.cpu_ns,
             "memory_bytes": f.memory_bytes,
             "runtime": f.runtime,
         })),

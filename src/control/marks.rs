@@ -20,7 +20,7 @@ impl Keeper {
         };
         let of = |v: &Version| {
             let (version, twin) = (v.row.no, v.settings.twin);
-            let ns = v.facts.as_ref().map_or(0, |facts| facts.cpu_ns_p50);
+            let ns = v.facts.as_ref().map_or(0, |facts| facts.cpu_ns);
             let of = if twin { original(v) } else { None };
             [Event::Cost { version, ns }, Event::Twin { version, twin, of }]
         };

@@ -18,7 +18,7 @@ use super::*;
 use crate::arena::{ShadowReport, ShadowWork};
 use crate::batch::{Batch, Rows, Schema};
 use crate::judge::pair::Pair;
-use crate::judge::policy::Policy;
+use crate::judge::policy::{Group, Policy};
 use crate::metrics::Metrics;
 use crate::mirror::{Observation, Observed};
 use crate::score::{Outcome, Score, Shed, Truth, VersionNo};
@@ -66,6 +66,20 @@ fn eager() -> Policy {
         dwell: Span::Rows(2),
         cooldown: Span::Rows(0),
         ..Policy::default()
+    }
+}
+
+/// The same with named groups, by the context that every row here has: its id modulo 4.
+fn grouped(exprs: &[&str]) -> Policy {
+    let group = |(k, expr): (usize, &&str)| Group {
+        name: format!("g{k}"),
+        expr: (*expr).to_owned(),
+        margin: 0.02,
+        strict: k == 0,
+    };
+    Policy {
+        groups: exprs.iter().enumerate().map(group).collect(),
+        ..eager()
     }
 }
 
@@ -198,7 +212,12 @@ impl Lab {
             rows: rows.iter().map(observed).collect(),
             ids: None,
             entities: None,
-            context: None,
+            context: Some(
+                (id..)
+                    .take(rows.len())
+                    .map(|id| format!("{{\"n\":{}}}", id % 4))
+                    .collect(),
+            ),
         }
     }
 

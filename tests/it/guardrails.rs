@@ -118,7 +118,7 @@ fn a_strict_group_is_asked_of_recorded_rows_stops_who_has_not_shown_it_and_the_d
         gateway.version("elec2", "e01_logreg")["digest"]
     );
     assert!(
-        basis["versions"]["to"]["measured"]["cpu_ns_p50"].as_u64().unwrap() > 0,
+        basis["versions"]["to"]["measured"]["cpu_ns"].as_u64().unwrap() > 0,
         "{basis}"
     );
     assert_eq!(basis["standings"][0]["version"], "e01_logreg");
@@ -194,14 +194,6 @@ fn a_twin_measures_the_noise_and_is_crowned_by_nobody_not_even_by_a_persons_word
             .as_str()
             .unwrap()
             .starts_with("it is a twin")
-    );
-    until(
-        "the forest would win, and its verdict shows the noise beside it",
-        || {
-            gateway.feed("elec2", &rows[80..160]);
-            let evidence = evidence(&gateway, "elec2", "e05_forest");
-            (evidence["verdict"] == "wins" && evidence["noise"]["labels"].as_u64()? > 200).then_some(())
-        },
     );
     assert_eq!(champion(&gateway, "elec2"), "e06_flipped");
 }

@@ -467,6 +467,21 @@ fn modes_recommend_and_off_decide_nothing() {
 }
 
 #[test]
+fn in_mode_recommend_and_off_the_mirrored_test_only_alarms_and_one_that_was_on_its_way_is_taken_back() {
+    for mode in [Mode::Recommend, Mode::Off] {
+        let mut judge = judge(&[B]);
+        judge.set_policy(Policy { mode, ..policy() });
+        judge.swap(B, Swap::Promotion, at(0));
+        assert_eq!(feed(&mut judge, 1..=180, |_| vec![entry(A, 0.6)]), None);
+        assert!(judge.alarm().is_some());
+        judge.set_policy(policy());
+        assert!(feed(&mut judge, 181..=181, |_| vec![entry(A, 0.6)]).is_some());
+        judge.set_policy(Policy { mode, ..policy() });
+        assert_eq!(judge.awaits(), None);
+    }
+}
+
+#[test]
 fn a_declined_decision_comes_again_after_another_dwell() {
     let mut judge = judge(&[B]);
     let (row, _) = feed(&mut judge, 1..=200, |_| vec![entry(B, 0.5)]).unwrap();

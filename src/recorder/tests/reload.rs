@@ -83,6 +83,30 @@ fn a_damaged_snapshot_is_ignored() {
     }
 }
 
+#[test]
+fn a_pair_says_which_groups_of_the_rules_in_force_its_row_was_in() {
+    let mut lab = Lab::new(
+        closing(Span::Rows(1)),
+        grouped(&["context.n == 1", "context.n >= 1"]),
+        &[FIRST],
+    );
+    let go = |lab: &mut Lab, ids: std::ops::RangeInclusive<i64>| {
+        for id in ids {
+            lab.rows([id]);
+            lab.label(id, u32::from(id % 2 == 0));
+            lab.outcome(FIRST, id, scored(0.4));
+        }
+    };
+    go(&mut lab, 1..=10);
+    let policy = grouped(&["context.n == 0"]);
+    lab.event(Event::Policy { policy });
+    go(&mut lab, 11..=16);
+    lab.reload();
+    let groups: Vec<u64> = lab.pairs().iter().map(|pair| pair.groups).collect();
+    // A row closes with the second one after it.
+    assert_eq!(groups, [3, 2, 2, 0, 3, 2, 2, 0, 0, 0, 0, 1, 0, 0]);
+}
+
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
@@ -96,6 +120,9 @@ enum Step {
     Hold(bool),
     Threshold(VersionNo, u8),
     Calibration(VersionNo, u8),
+    Groups(u8),
+    Cost(u64),
+    Twin(bool),
 }
 
 /// The metrics whose pairing remembers something, or that rest on what versions say of themselves; and one that does not.
@@ -119,6 +146,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Hold),
         1 => ((1..4_u32).prop_map(VersionNo), 0..10_u8).prop_map(|(v, t)| Step::Threshold(v, t)),
         1 => ((1..4_u32).prop_map(VersionNo), 0..3_u8).prop_map(|(v, c)| Step::Calibration(v, c)),
+        1 => (0..3_u8).prop_map(Step::Groups),
+        1 => (0..3_000_000_u64).prop_map(Step::Cost),
+        1 => any::<bool>().prop_map(Step::Twin),
     ]
 }
 
@@ -174,6 +204,19 @@ fn take(lab: &mut Lab, step: &Step, done: &mut [usize; 2]) {
             let kind = crate::judge::tenure::Swap::Promotion;
             lab.event(Event::Swap { to, kind, clock });
         }
+        Step::Groups(n) => {
+            let exprs = ["context.n >= 2", "not (context.n == 1)"];
+            let groups = grouped(exprs.get(..usize::from(n)).unwrap()).groups;
+            let declared = lab.book().judge.as_ref().unwrap().policy().declared();
+            let policy = Policy { groups, ..declared };
+            lab.event(Event::Policy { policy });
+        }
+        Step::Cost(ns) => lab.event(Event::Cost { version: FIRST, ns }),
+        Step::Twin(twin) => lab.event(Event::Twin {
+            version: SECOND,
+            twin,
+            of: Some(CHAMPION),
+        }),
         Step::Hold(on) => lab.event(Event::Hold { on }),
         Step::Threshold(version, tenths) => lab.event(Event::Threshold {
             version,
@@ -197,7 +240,7 @@ proptest! {
         let new = || {
             let is_paid = matches!(metric, Metric::Rewards { .. });
             let payees = if is_paid { vec!["no".to_owned(), "yes".to_owned()] } else { Vec::new() };
-            let policy = Policy { metric: metric.clone(), bound_from: is_paid.then_some(5), ..eager() };
+            let policy = Policy { metric: metric.clone(), bound_from: is_paid.then_some(5), groups: grouped(&["context.n == 1"]).groups, ..eager() };
             Lab::new(Closing { payees, ..closing(Span::Rows(10)) }, policy, &[FIRST, SECOND])
         };
         let (mut whole, mut torn) = (new(), new());
