@@ -4,6 +4,7 @@
 //! Leaves to others: the work itself, one module per command.
 
 pub mod act;
+pub mod audit;
 pub mod check;
 pub mod explain;
 pub mod person;
@@ -52,6 +53,8 @@ pub enum Command {
     Promote(ActArgs),
     /// Go back to the previous champion, or to a named version
     Rollback(ActArgs),
+    /// Check that every decision is as it was written
+    Audit(audit::AuditArgs),
     /// Print all that is held on a row, or on an entity
     Show(person::ShowArgs),
     /// Remove rows, and all that names them, for good
@@ -173,6 +176,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => crate::demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::ExplainDecision(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Show(args) => person::show(&args),
         Command::Erase(args) => person::erase(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),

@@ -6,6 +6,7 @@
 //! failed sync is not tried again on the same log, it is followed by a new log ([`Ledger::heal`]).
 //! Leaves to others: when to write and what it means (`recorder`), and the judging (`judge`).
 
+mod audit;
 mod book;
 mod heal;
 mod labels;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+pub use audit::Audit;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
 pub use labels::LabelRow;
 pub use lock::StateLock;

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 use sha2::Digest;
 
+use super::audit::Link;
 use super::rows::Position;
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, VersionNo};
@@ -519,7 +520,7 @@ impl Writer<'_> {
                 basis
             ],
         )?;
-        Ok(())
+        self.chain(Link::Decision, self.connection.last_insert_rowid())
     }
 
     /// The last `limit` decisions on a model, oldest first.

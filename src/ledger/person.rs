@@ -7,6 +7,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
+use super::audit::Link;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
 use super::{LedgerError, Writer};
@@ -199,6 +200,7 @@ impl Writer<'_> {
                 "INSERT INTO erasures (model_no, time, author, reason, rows) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![model.0, now_ms, author, reason, rows],
             )?;
+            self.chain(Link::Erasure, self.connection.last_insert_rowid())?;
         }
         Ok(erased)
     }

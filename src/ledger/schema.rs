@@ -21,6 +21,7 @@
 //! | `decisions`, `verdicts` | promotions, rollbacks, people's orders; every change of a version's verdict | when they happen |
 //! | `snapshots` | the judge's state, to start faster; may be deleted | every so many rows |
 //! | `coverage` | counters behind each verdict | with each commit |
+//! | `audit` | a decision or an erasure, hashed together with all before it; hashes and numbers only | with each |
 //! | `erasures` | rows that were erased: their numbers, by whom, why | when a person asks for it |
 //! | `outages` | a time in which the ledger could not be written, and the rows it cost | when it is over |
 //!
@@ -117,6 +118,10 @@ CREATE TABLE IF NOT EXISTS reward_totals (
 CREATE TABLE IF NOT EXISTS erasures (
   erasure_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, time INTEGER NOT NULL, author TEXT NOT NULL,
   reason TEXT NOT NULL, rows TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit (
+  entry INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, no INTEGER NOT NULL, content BLOB NOT NULL,
+  hash BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS audit_of ON audit (what, no);
 CREATE INDEX IF NOT EXISTS ids_of_callers ON caller_ids (id);
 CREATE INDEX IF NOT EXISTS corrections_of_row ON corrections (id);
 CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;

@@ -156,6 +156,33 @@ fn what_is_erased_is_in_no_file_any_more_and_no_verdict_changes() {
         .output()
         .unwrap();
     assert!(replay.status.success(), "{replay:?}");
+
+    // The chain of decisions and erasures is whole, and says so no more once somebody has touched one.
+    let audit = |expect: &[&str]| {
+        let state = site.state();
+        let args = [&["audit", "--json", "--state", state.to_str().unwrap()], expect].concat();
+        Command::new(env!("CARGO_BIN_EXE_dethrone"))
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let whole = audit(&[]);
+    assert!(whole.status.success(), "{whole:?}");
+    let said: Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert!(said["entries"].as_u64().unwrap() >= 2, "{said}");
+    let head = said["head"].as_str().unwrap();
+    assert!(audit(&["--expect", head]).status.success());
+    assert!(!audit(&["--expect", &"0".repeat(64)]).status.success());
+    gateway.kill();
+    let ledger = rusqlite::Connection::open(site.state().join("ledger.sqlite")).unwrap();
+    ledger.execute("UPDATE erasures SET author = 'nobody'", []).unwrap();
+    drop(ledger);
+    let touched = audit(&[]);
+    assert!(!touched.status.success());
+    assert!(
+        String::from_utf8_lossy(&touched.stdout).contains("erasure 1 was changed"),
+        "{touched:?}"
+    );
 }
 
 #[test]
