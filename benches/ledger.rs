@@ -88,6 +88,7 @@ impl Rig {
                 maturity: Span::Rows(1_000),
                 horizon: Span::Rows(u64::MAX),
                 absent: None,
+                slice: None,
                 dropped: Vec::new(),
                 payees: Vec::new(),
             };

@@ -318,6 +318,7 @@ impl Examiner {
             probe_outputs: pack(&report.probe_outputs),
             latency_us_p50: report.latency_us_p50,
             latency_us_p99: report.latency_us_p99,
+            cpu_ns_p50: report.cpu_ns_p50,
             memory_bytes: report.memory_bytes,
             runtime: crate::model::facts::runtime(),
         })

@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod check;
+pub mod explain;
 mod runtime_probe;
 pub mod serve;
 pub mod status;
@@ -19,7 +20,9 @@ use crate::client::{Client, ClientError};
 use crate::config::ServeArgs;
 use crate::demo::DemoArgs;
 use crate::protocol::Action;
+use crate::replay::ReplayArgs;
 use act::ActArgs;
+use explain::ExplainArgs;
 use status::StatusArgs;
 
 /// A champion-challenger inference gateway for ONNX models.
@@ -42,6 +45,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show who is champion, who is ahead, and why not yet
     Status(StatusArgs),
+    /// Tell all that a decision rested on
+    ExplainDecision(ExplainArgs),
     /// Make a version the champion, on your word
     Promote(ActArgs),
     /// Go back to the previous champion, or to a named version
@@ -52,6 +57,8 @@ pub enum Command {
     Resume(ActArgs),
     /// Stop shadowing a version
     Retire(ActArgs),
+    /// Fold a recorded contest again and compare, ask what if, or backtest files on past rows
+    Replay(Box<ReplayArgs>),
     /// Load and run a file in this bare process, and tell what that did to it
     #[command(hide = true)]
     RuntimeProbe {
@@ -160,6 +167,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => crate::demo::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::ExplainDecision(args) => explain::run(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),
         Command::Rollback(args) => act::run(Action::Rollback, &args),
         Command::Hold(args) => act::run(Action::Hold, &args),
@@ -167,6 +175,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Retire(args) => act::run(Action::Retire, &args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Replay(args) => crate::replay::run(&args),
         Command::RuntimeProbe { file } => {
             let facts = runtime_probe::run(&file).map_err(Failure::Failed)?;
             println!("{facts}");

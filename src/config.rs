@@ -19,8 +19,8 @@ mod version;
 
 pub use fault::{ConfigError, Fault};
 pub use model::{
-    Bound, ExecutionConfig, ExecutionMode, Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode,
-    ModelConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
+    Bound, EvidenceFrom, ExecutionConfig, ExecutionMode, GroupConfig, Interface, Isolation, LabelConfig, MetricSetting,
+    Missing, Mode, ModelConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
 };
 pub use server::{RunnerConfig, ServeArgs, ServerConfig};
 pub use version::{Lineage, VersionConfig};

@@ -6,11 +6,13 @@
 //! deciding (`judge`), and everything on a request's path.
 
 mod act;
+mod basis;
 mod budget;
 mod bytes;
 mod candidates;
 mod keeper;
-mod policy;
+mod marks;
+pub(crate) mod policy;
 mod promote;
 mod pulse;
 mod rename;
@@ -18,6 +20,7 @@ mod repository;
 mod reread;
 mod restore;
 mod roles;
+mod slow;
 mod trip;
 
 use std::cell::RefCell;
@@ -42,6 +45,7 @@ use crate::champion::{Released, Trip};
 use crate::config::ServerConfig;
 use crate::container::{Limits, Pressure};
 use crate::error::Error;
+use crate::id::IdKey;
 use crate::intake::settle::Settler;
 use crate::intake::store::{IntakeError, Store};
 use crate::intake::watch::Watch;
@@ -112,6 +116,8 @@ pub struct Parts {
     pub pressure: Arc<Pressure>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// The key of the ids, which draws the exploration slice.
+    pub ids: IdKey,
     /// Set when all recorded models are known.
     pub restored: Arc<AtomicBool>,
 }
@@ -204,6 +210,7 @@ struct Thread {
     tripped: Receiver<(ModelNo, Trip)>,
     stop: Receiver<()>,
     pulse: Pulse,
+    ids: IdKey,
     spawner: Spawner,
     budget: Budget,
     /// Whether shadows should rest.
@@ -263,6 +270,7 @@ impl Thread {
             limits,
             pressure,
             metrics,
+            ids,
             restored: _,
         } = parts;
         let (runner_events_in, runner_events) = bounded(1_024);
@@ -289,6 +297,7 @@ impl Thread {
             tripped,
             stop,
             pulse: Pulse::default(),
+            ids,
             spawner,
             budget,
             pressure,

@@ -121,6 +121,22 @@ impl Gateway {
         model.metrics.recorder_dropped(reason, rows as u64);
     }
 
+    /// Share of the exploration slice that this request's rows are drawn for; `None` where there is none, or where the
+    /// rows are kept out of the record.
+    fn explored(&self, model: &Served, id: PredictionId, record: bool) -> Option<f64> {
+        let view = model.view.load();
+        let config = &view.as_ref()?.config;
+        let share = config.label.explore;
+        let is_drawn = share > 0.0 && record && self.ids.key().is_sampled(id.number, config.shadow.sample);
+        is_drawn.then_some(share)
+    }
+
+    fn mark(&self, reply: &mut Reply, share: f64) {
+        for (number, row) in (reply.id.number..).zip(&mut reply.rows) {
+            row.explore = self.ids.key().is_explored(number, share);
+        }
+    }
+
     /// An answer by a version that the client named. Never recorded, never evidence.
     async fn pinned(&self, model: &Served, champion: &Arc<Champion>, name: &str, ask: Ask) -> Result<Reply, Error> {
         let allowed = self.pins && model.view.load().as_ref().is_none_or(|view| view.config.pins);
@@ -212,6 +228,7 @@ fn reply(version: Arc<VersionInfo>, answer: Answer, id: PredictionId, own: Optio
         label: row.label.filter(|_| !matches!(row.score, Some(Score::Value(_)))),
         score: row.score,
         fallback: row.fallback.map(|version| version.info.name.as_str().into()),
+        explore: false,
     };
     let rows = answer.rows.into_iter().map(row).collect();
     Reply {
@@ -337,6 +354,7 @@ impl Backend for Gateway {
         let now = now_ms();
         let id = self.ids.issue(now, count(batch.rows()));
         let own_ids = ask.keys.ids.clone();
+        let explored = self.explored(model, id, ask.shadow);
         let seen = Seen {
             batch,
             answer: &answer,
@@ -344,7 +362,11 @@ impl Backend for Gateway {
             record: ask.shadow,
         };
         self.mirror(model, &champion, id, seen, now);
-        Ok(reply(Arc::clone(&champion.version.info), answer, id, own_ids))
+        let mut reply = reply(Arc::clone(&champion.version.info), answer, id, own_ids);
+        if let Some(share) = explored {
+            self.mark(&mut reply, share);
+        }
+        Ok(reply)
     }
 
     async fn feedback(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
@@ -414,6 +436,10 @@ impl Backend for Gateway {
 
     async fn decisions(&self, model: &str) -> Result<Value, Error> {
         self.show_decisions(model).await
+    }
+
+    async fn decision(&self, model: &str, n: i64) -> Result<Value, Error> {
+        self.show_decision(model, n).await
     }
 
     async fn act(&self, model: &str, action: Action, order: Order) -> Result<Value, Error> {

@@ -36,6 +36,7 @@ const DIGITS: usize = 26;
 pub struct IdKey {
     tag: SipHasher24,
     sample: SipHasher24,
+    explore: SipHasher24,
 }
 
 impl fmt::Debug for IdKey {
@@ -85,6 +86,7 @@ impl IdKey {
         Self {
             tag: derive(b"dethrone id tag"),
             sample: derive(b"dethrone id sample"),
+            explore: derive(b"dethrone id explore"),
         }
     }
 
@@ -94,6 +96,14 @@ impl IdKey {
     /// The system has no randomness.
     pub fn generate() -> std::io::Result<Self> {
         file::random().map(Self::new)
+    }
+
+    /// The key in the file.
+    ///
+    /// # Errors
+    /// As [`IdKey::load_or_create`], or there is no file.
+    pub fn load(path: &Path) -> std::io::Result<Self> {
+        file::read_key(path).map(Self::new)
     }
 
     /// The key in the file, which is made (readable by its owner alone) where there is none.
@@ -151,14 +161,28 @@ impl IdKey {
     /// Whether the row belongs to a sample of this share; a row in a sample is in every larger one.
     #[must_use]
     pub fn is_sampled(&self, number: i64, share: f64) -> bool {
-        if share >= 1.0 {
-            return true;
-        }
-        // 53 bits are what a double holds exactly.
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-        let uniform = (self.sample_hash(number) >> 11) as f64 / (1_u64 << 53) as f64;
-        uniform < share
+        share >= 1.0 || uniform(self.sample_hash(number)) < share
     }
+
+    /// Whether the row belongs to the exploration slice of this share; drawn apart from the samples, so that both are
+    /// independent.
+    #[must_use]
+    pub fn is_explored(&self, number: i64, share: f64) -> bool {
+        if share <= 0.0 {
+            return false;
+        }
+        let mut hasher = self.explore;
+        hasher.write(&number.to_be_bytes());
+        share >= 1.0 || uniform(hasher.finish()) < share
+    }
+}
+
+/// A hash as a number in [0, 1).
+fn uniform(hash: u64) -> f64 {
+    // 53 bits are what a double holds exactly.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let share = (hash >> 11) as f64 / (1_u64 << 53) as f64;
+    share
 }
 
 /// Digits without a sign or leading zeros, below [`MAX_ROWS`].

@@ -14,6 +14,9 @@
 //! | [`fold`] | the state of one model's contest: `fold(pair) -> Option<Decision>` |
 //! | [`settings`] | what a version's own settings change: threshold, calibration |
 //! | [`tenure`] | its events: versions come and go, policies change, champions are swapped |
+//! | [`guard`], [`standing`] | guardrails; the named groups, each with a bet of its own |
+//! | [`twin`] | copies, whose disagreement is the noise |
+//! | [`outlook`] | how far it still is, for display |
 //! | [`verdict`] | what each challenger has shown, and what stands in its way |
 //!
 //! Promise, per tenure: if no challenger's expected loss, given the past, is ever lower than the champion's by
@@ -24,12 +27,16 @@
 //! What is decided here is carried out elsewhere: the promoter loads, records and swaps, then tells the judge.
 
 pub mod fold;
+pub mod guard;
 pub mod interval;
 pub mod loss;
+pub mod outlook;
 pub mod pair;
 pub mod policy;
 pub mod settings;
+pub mod standing;
 pub mod tenure;
+pub mod twin;
 pub mod verdict;
 pub mod wealth;
 

@@ -14,6 +14,7 @@ mod open;
 mod outcome;
 mod own;
 mod pairs;
+mod past;
 mod rewards;
 mod rows;
 mod schema;
@@ -27,8 +28,9 @@ use rusqlite::Connection;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
 pub use labels::LabelRow;
 pub use lock::StateLock;
-pub use open::{AnsweredRow, OpenRow};
+pub use open::{AnsweredRow, OpenRow, Overlap, Reported};
 pub use outcome::Outcomes;
+pub use past::{DatedEntry, RecordedDecision, RecordedInputs, RecordedVerdict, is_held};
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 
@@ -47,6 +49,16 @@ pub enum LedgerError {
         /// Format found in the file.
         found: i64,
         /// Newest format that this program reads.
+        known: i64,
+    },
+    /// The file is of an older format, and only to be read.
+    #[error(
+        "the ledger has format {found}, this program reads {known}: start `dethrone serve` on it once, which brings it up to date"
+    )]
+    Older {
+        /// Format found in the file.
+        found: i64,
+        /// Format that this program reads.
         known: i64,
     },
     /// The file cannot be opened as a ledger.

@@ -69,6 +69,7 @@
 
 pub mod admission;
 pub mod arena;
+pub mod backtest;
 pub mod batch;
 pub mod champion;
 pub mod cli;
@@ -79,6 +80,7 @@ pub mod control;
 pub mod decode;
 pub mod demo;
 pub mod error;
+pub mod expr;
 pub mod gateway;
 pub mod grpc;
 pub mod http;
@@ -92,6 +94,7 @@ pub mod model;
 pub mod oip;
 pub mod protocol;
 pub mod recorder;
+pub mod replay;
 pub mod score;
 pub mod served;
 pub mod shard;

@@ -8,8 +8,10 @@
 
 mod backlog;
 mod book;
+pub mod closed;
 mod complaints;
 mod core;
+pub mod groups;
 mod inputs;
 mod journal;
 mod labels;
@@ -28,7 +30,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
-pub use self::book::{Attached, Book, Closing, Coverage, OwnSettings};
+pub use self::book::{Attached, Book, Closing, Coverage, OwnSettings, Slice};
 pub use self::core::{Core, Shadow};
 pub use self::journal::Event;
 pub use self::labels::{ItemStatus, LabelItem, LabelKey, Status};

@@ -65,6 +65,54 @@ pub fn not_before(ms: i64) -> bool {
     clock.not_before(ms, start.elapsed())
 }
 
+/// Unix milliseconds of a date (`2026-11-26`) or of a date and time as in RFC 3339 (`2026-11-26T09:30:00.25+01:00`); a blank
+/// may stand for the `T`, and where no zone is given it is UTC.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (date, rest) = match text.find(['T', 't', ' ']) {
+        Some(at) => (text.get(..at)?, text.get(at + 1..)?.trim_start()),
+        None => (text, ""),
+    };
+    let digits = |part: &str| {
+        let all = !part.is_empty() && part.len() <= 4 && part.bytes().all(|b| b.is_ascii_digit());
+        all.then(|| part.parse::<i64>().ok()).flatten()
+    };
+    let mut parts = date.split('-');
+    let (year, month, day) = (digits(parts.next()?)?, digits(parts.next()?)?, digits(parts.next()?)?);
+    if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+    let (clock, zone) = (rest.get(..zone_at)?.trim_end(), rest.get(zone_at..)?);
+    let mut ms = 0;
+    if !clock.is_empty() {
+        let (whole, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+        let mut parts = whole.split(':');
+        let (hour, minute) = (digits(parts.next()?)?, digits(parts.next()?)?);
+        let second = parts.next().map_or(Some(0), digits)?;
+        if parts.next().is_some() || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let thousandths = format!("{fraction:0<3}");
+        ms = ((hour * 60 + minute) * 60 + second) * 1000 + digits(thousandths.get(..3)?)?;
+    }
+    let offset = match zone {
+        "" | "Z" | "z" => 0,
+        zone => {
+            let sign = if zone.starts_with('-') { -1 } else { 1 };
+            let (hour, minute) = zone.get(1..)?.split_once(':').or(zone.get(1..3).zip(zone.get(3..)))?;
+            sign * (digits(hour)? * 60 + digits(minute)?) * 60_000
+        }
+    };
+    // Civil date to days: the inverse of what `rfc3339` does.
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    Some(days * 86_400_000 + ms - offset)
+}
+
 /// Unix milliseconds as RFC 3339 in UTC, e.g. `2026-11-23T09:30:00.250Z`.
 #[must_use]
 pub fn rfc3339(ms: i64) -> String {
@@ -97,6 +145,33 @@ pub fn serialize_ms<S: serde::Serializer>(ms: &i64, serializer: S) -> Result<S::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_was_written_reads_back() {
+        for ms in [0, -1, 951_782_400_123, 4_102_444_800_000, 1_000_000_000_999] {
+            assert_eq!(parse_rfc3339(&rfc3339(ms)), Some(ms), "{}", rfc3339(ms));
+        }
+        let given = [
+            ("1970-01-02", 86_400_000),
+            ("1970-01-01 01:00", 3_600_000),
+            ("1970-01-01T01:00:00+01:00", 0),
+            ("1970-01-01T01:00:00.5-0100", 7_200_500),
+        ];
+        for (text, ms) in given {
+            assert_eq!(parse_rfc3339(text), Some(ms), "{text}");
+        }
+        for text in [
+            "",
+            "12",
+            "1970-13-01",
+            "1970-01-01T25:00",
+            "yesterday",
+            "1970-01-01T01:00:00+1",
+            "1970-01-01Tx",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn time_goes_on_from_the_start_whatever_the_systems_clock_does() {

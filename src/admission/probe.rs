@@ -89,6 +89,8 @@ pub struct ProbeReport {
     pub latency_us_p50: u64,
     /// 99 of 100 runs were faster.
     pub latency_us_p99: u64,
+    /// Median CPU time of a one-row run, nanoseconds.
+    pub cpu_ns_p50: u64,
     /// The most memory the runner held.
     pub memory_bytes: u64,
 }
@@ -125,7 +127,7 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
     subject.check_repeatable(&trial)?;
     let (trial, merged) = subject.merge(trial)?;
     let batched = merged == Merged::Rows;
-    let latency_us = subject.latencies(&trial)?;
+    let (latency_us, cpu_ns_p50) = subject.latencies(&trial)?;
     let quantile = |share: usize| latency_us.get(latency_us.len() * share / 100).copied().unwrap_or(0);
     Ok(ProbeReport {
         batched,
@@ -134,6 +136,7 @@ pub fn probe(spawner: &Spawner, path: &Path, settings: &ProbeSettings) -> Result
         probe_outputs: trial.outputs,
         latency_us_p50: quantile(50),
         latency_us_p99: quantile(99),
+        cpu_ns_p50,
         memory_bytes: subject.runner.process().peak_memory_bytes().unwrap_or(0),
         signature: Signature {
             crossed: merged == Merged::Crossed,
@@ -284,18 +287,22 @@ impl Subject<'_> {
         })
     }
 
-    /// Sorted, in microseconds.
-    fn latencies(&mut self, trial: &Trial) -> Result<Vec<u64>, String> {
+    /// Wall time, sorted, in microseconds; and the median of CPU time in nanoseconds, which tells versions apart also on a
+    /// busy machine.
+    fn latencies(&mut self, trial: &Trial) -> Result<(Vec<u64>, u64), String> {
         let one = self.one_row(trial)?;
         let started = Instant::now();
-        let mut times = Vec::new();
+        let (mut times, mut cpu) = (Vec::new(), Vec::new());
         while times.len() < LATENCY_RUNS && (times.is_empty() || started.elapsed() < LATENCY_TIME) {
             let before = Instant::now();
             self.run(&one.inputs)?;
             times.push(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
+            cpu.push(u64::try_from(self.runner.last_cpu().as_nanos()).unwrap_or(u64::MAX));
         }
         times.sort_unstable();
-        Ok(times)
+        cpu.sort_unstable();
+        let median = cpu.get(cpu.len() / 2).copied().unwrap_or(0);
+        Ok((times, median))
     }
 }
 

@@ -84,6 +84,7 @@ pub struct RunnerClient {
     threads: u32,
     seq: u64,
     dead: bool,
+    last_cpu: Duration,
 }
 
 impl RunnerClient {
@@ -99,6 +100,7 @@ impl RunnerClient {
             threads: 1,
             seq: 0,
             dead: false,
+            last_cpu: Duration::ZERO,
         })
     }
 
@@ -209,6 +211,12 @@ impl RunnerClient {
         self.finish(pending)
     }
 
+    /// CPU time of the last run that gave outputs, as the runner says.
+    #[must_use]
+    pub fn last_cpu(&self) -> Duration {
+        self.last_cpu
+    }
+
     /// Asks for a run and does not wait for its answer, which the next call must ask for.
     ///
     /// # Errors
@@ -255,7 +263,8 @@ impl RunnerClient {
 
     fn read(&mut self, reply: Result<Reply, WireError>, pending: &Pending) -> Result<Vec<Tensor>, RunnerFault> {
         let answer = match reply {
-            Ok(Reply::Ran { seq, outputs, .. }) if seq == pending.seq && outputs.len() == pending.outputs => {
+            Ok(Reply::Ran { seq, cpu_ns, outputs }) if seq == pending.seq && outputs.len() == pending.outputs => {
+                self.last_cpu = Duration::from_nanos(cpu_ns);
                 Ok(outputs)
             }
             Ok(Reply::RunFailed { seq, reason, .. }) if seq == pending.seq => Err(RunnerFault::Model(reason)),

@@ -44,8 +44,25 @@ pub struct Trip {
     pub uncovered: u64,
     /// Of so many.
     pub rows: u64,
+    /// One word.
+    pub reason: &'static str,
     /// One sentence.
     pub why: String,
+}
+
+impl Trip {
+    /// It takes too long.
+    #[must_use]
+    pub fn slow(epoch: u64, rows: u64, why: String) -> Self {
+        Self {
+            epoch,
+            failed: 0,
+            uncovered: 0,
+            rows,
+            reason: "latency",
+            why,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +154,7 @@ impl Window {
             failed,
             uncovered,
             rows,
+            reason: "errors",
             why,
         })
     }

@@ -37,6 +37,12 @@ pub struct ModelStatus {
     pub versions_left_out: u64,
     /// The version whose promotion or rollback is decided and being carried out.
     pub deciding: Option<String>,
+    /// What is wrong with the champion, while it is.
+    pub alarm: Option<String>,
+    /// How much an A/A copy differs from its original.
+    pub noise: Option<Noise>,
+    /// Signs that the verdicts rest on less than their numbers.
+    pub warnings: Vec<String>,
     /// All versions in the registry's order.
     pub versions: Vec<VersionStatus>,
 }
@@ -109,10 +115,46 @@ pub struct Evidence {
     pub log_bar: f64,
     /// Mean loss difference; above 0 it is better than the champion.
     pub mean_difference: Option<f64>,
+    /// 95 % interval for it.
+    pub interval: Option<[f64; 2]>,
+    /// Place in the queue of challengers.
+    pub place: Option<u32>,
+    /// About how many labels more this place costs than the first one.
+    pub place_costs_labels: Option<u64>,
+    /// What it must keep to.
+    pub guardrails: Vec<Guardrail>,
     /// `wins`, `loses`, `not yet`.
     pub verdict: String,
     /// One sentence.
     pub why: String,
+}
+
+/// One guardrail.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Guardrail {
+    /// What it is called.
+    pub name: String,
+    /// Its number.
+    pub value: Option<f64>,
+    /// Its limit.
+    pub limit: Option<f64>,
+    /// Whether it lets the challenger pass.
+    pub passes: bool,
+}
+
+/// The disagreement of an A/A copy.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Noise {
+    /// Rows that it was found on.
+    pub labels: u64,
+    /// Mean size of the loss difference.
+    pub mean_abs_difference: f64,
+    /// Mean loss difference.
+    pub mean_difference: f64,
+    /// Share of rows on which the losses differ.
+    pub share_of_rows_that_differ: f64,
 }
 
 /// Rows offered in shadow.
@@ -176,6 +218,9 @@ pub fn table(status: &ModelStatus) -> String {
             "  the ledger cannot be written: labels are refused, rows are not recorded, promotions wait: {fault}"
         );
     }
+    if let Some(alarm) = &status.alarm {
+        let _ = writeln!(out, "  alarm: {alarm}");
+    }
     let width = status
         .versions
         .iter()
@@ -190,10 +235,10 @@ pub fn table(status: &ModelStatus) -> String {
     }
     let _ = writeln!(
         out,
-        "  {:<width$}  {:<11}{figures} {:>8} {:>17} {:>11} {:>9}  verdict",
-        "version", "role", "labels", "ln wealth / bar", "difference", "coverage"
+        "  {:<width$}  {:<11}{figures} {:>5} {:>8} {:>17} {:>27} {:>9}  verdict",
+        "version", "role", "place", "labels", "ln wealth / bar", "difference (95 %)", "coverage"
     );
-    for version in &status.versions {
+    for version in by_lead(&status.versions) {
         let _ = writeln!(out, "  {}", line(version, width, columns));
     }
     if status.versions.iter().any(|v| v.display.is_some()) {
@@ -207,10 +252,61 @@ pub fn table(status: &ModelStatus) -> String {
     if status.versions_left_out > 0 {
         let _ = writeln!(out, "  and {} older versions", status.versions_left_out);
     }
-    for (version, why) in status.versions.iter().filter_map(sentence) {
-        let _ = writeln!(out, "  {version}: {why}");
+    for version in by_lead(&status.versions) {
+        if let Some((name, why)) = sentence(version) {
+            let _ = writeln!(out, "  {name}: {why}");
+        }
+        let evidence = version.evidence.as_ref();
+        let rails = evidence
+            .map(|evidence| evidence.guardrails.as_slice())
+            .unwrap_or_default();
+        for rail in rails.iter().filter(|rail| !rail.passes) {
+            let _ = writeln!(
+                out,
+                "    guardrail {}: {}, limit {}",
+                rail.name,
+                figure(rail.value),
+                figure(rail.limit)
+            );
+        }
+        if let Some((evidence, costs)) = evidence.and_then(|e| Some((e, e.place_costs_labels.filter(|n| *n > 0)?))) {
+            let place = evidence.place.unwrap_or_default();
+            let _ = writeln!(out, "    place {place} costs about {costs} labels more than the first");
+        }
+    }
+    if let Some(noise) = &status.noise {
+        let _ = writeln!(
+            out,
+            "  noise: a twin differs from its original on {:.2} % of {} rows, by {:.5} on average ({:+.5})",
+            noise.share_of_rows_that_differ * 100.0,
+            noise.labels,
+            noise.mean_abs_difference,
+            noise.mean_difference
+        );
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(out, "  warning: {warning}");
     }
     out
+}
+
+fn figure(number: Option<f64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| format!("{number:.4}"))
+}
+
+/// The champion first, then who has evidence by lead, then the others as they come.
+fn by_lead(versions: &[VersionStatus]) -> Vec<&VersionStatus> {
+    let mut sorted: Vec<&VersionStatus> = versions.iter().collect();
+    let rank = |version: &VersionStatus| match &version.evidence {
+        _ if version.role == "champion" => (0, 0.0),
+        Some(evidence) => (1, evidence.log_bar - evidence.log_wealth),
+        None => (2, 0.0),
+    };
+    sorted.sort_by(|a, b| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    sorted
 }
 
 fn hold(status: &ModelStatus) -> String {
@@ -253,12 +349,17 @@ fn line(version: &VersionStatus, width: usize, columns: &[Column]) -> String {
     let labels = evidence.map_or_else(blank, |e| e.labels.to_string());
     let wealth = evidence.map_or_else(blank, |e| format!("{:.2} / {:.2}", e.log_wealth, e.log_bar));
     let difference = evidence.and_then(|e| e.mean_difference);
-    let difference = difference.map_or_else(blank, |d| format!("{d:+.4}"));
+    let interval = evidence.and_then(|e| e.interval);
+    let interval = interval.map_or_else(String::new, |[low, high]| format!(" [{low:+.4} {high:+.4}]"));
+    let difference = difference.map_or_else(blank, |d| format!("{d:+.4}{interval}"));
+    let place = evidence
+        .and_then(|e| e.place)
+        .map_or_else(blank, |place| place.to_string());
     let coverage = version.coverage.as_ref().and_then(Coverage::share);
     let coverage = coverage.map_or_else(blank, |c| format!("{:.1} %", c * 100.0));
     let verdict = evidence.map_or("-", |e| e.verdict.as_str());
     format!(
-        "{:<width$}  {:<11}{figures} {labels:>8} {wealth:>17} {difference:>11} {coverage:>9}  {verdict}",
+        "{:<width$}  {:<11}{figures} {place:>5} {labels:>8} {wealth:>17} {difference:>27} {coverage:>9}  {verdict}",
         version.version, version.role
     )
 }
@@ -299,9 +400,11 @@ mod tests {
     }
 
     const ANSWER: &str = r#"{"model":"elec2","champion":{"version":"e01_logreg","digest":"sha256:00","since":"2026-01-01T00:00:00Z","epoch":3},
-        "hold":{"author":"ada","reason":"audit"},"policy":{"alpha":0.01},"versions":[
+        "hold":{"author":"ada","reason":"audit"},"alarm":"the champion fails",
+        "noise":{"labels":900,"mean_abs_difference":0.002,"mean_difference":0.0001,"share_of_rows_that_differ":0.01},"policy":{"alpha":0.01},"versions":[
         {"version":"e02_tree","role":"challenger","digest":"sha256:01","reason":null,"evidence":{"labels":1234,"log_wealth":2.31,
-         "log_bar":5.30,"mean_difference":0.012,"interval":[-0.001,0.025],"verdict":"not yet","why":"needs more labels"},
+         "log_bar":5.30,"mean_difference":0.012,"interval":[-0.001,0.025],"place":2,"place_costs_labels":120,
+         "guardrails":[{"name":"latency","value":2.1,"limit":1.5,"passes":false},{"name":"errors","value":0.0,"limit":0.001,"passes":true}],"verdict":"not yet","why":"needs more labels"},
          "coverage":{"offered":9000,"scored":8990,"dropped":{"queue_full":8},"labelled":1234,"late":3},
          "display":{"window":{"labels":1000,"accuracy":0.8125,"auc":0.9,"log_loss":0.4321},"note":"decides nothing"}},
         {"version":"half","role":"rejected","digest":"sha256:02","reason":"not a whole file"}]}"#;
@@ -312,9 +415,13 @@ mod tests {
         let table = table(&status);
         for part in [
             "champion e01_logreg since 2026-01-01T00:00:00Z, epoch 3, on hold by ada: audit",
-            "1234       2.31 / 5.30     +0.0120    99.9 %  not yet",
-            "challenger     0.8125    0.9000    0.4321     1234",
+            "    2     1234       2.31 / 5.30   +0.0120 [-0.0010 +0.0250]    99.9 %  not yet",
+            "challenger     0.8125    0.9000    0.4321     2     1234",
             "accuracy, AUC, log-loss: over the last 1,000 labelled rows, for display, deciding nothing",
+            "    guardrail latency: 2.1000, limit 1.5000",
+            "    place 2 costs about 120 labels more than the first",
+            "alarm: the champion fails",
+            "noise: a twin differs from its original on 1.00 % of 900 rows, by 0.00200 on average (+0.00010)",
             "e02_tree: needs more labels",
             "half: not a whole file",
         ] {
@@ -324,6 +431,21 @@ mod tests {
             !table.contains("ledger") && !table.contains("older versions"),
             "{table}"
         );
+        let lead = |version: &str, role: &str, log_wealth: f64| VersionStatus {
+            version: version.into(),
+            role: role.into(),
+            evidence: Some(Evidence {
+                log_wealth,
+                log_bar: 5.0,
+                ..Evidence::default()
+            }),
+            ..VersionStatus::default()
+        };
+        let mut champion = lead("a", "champion", 0.0);
+        champion.evidence = None;
+        let mixed = [lead("b", "challenger", 1.0), champion, lead("c", "challenger", 2.0)];
+        let order: Vec<&str> = by_lead(&mixed).iter().map(|v| v.version.as_str()).collect();
+        assert_eq!(order, ["a", "c", "b"]);
         assert_eq!(status.versions[0].coverage.as_ref().unwrap().open(), 2);
     }
 }

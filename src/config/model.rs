@@ -5,6 +5,7 @@ use std::path::Path;
 use super::fault::ConfigError;
 use super::version::VersionConfig;
 pub use crate::judge::loss::Bound;
+use crate::judge::policy::Guardrails;
 pub use crate::judge::policy::Mode;
 use crate::model::head::{HeadSettings, Link};
 use crate::score::Task;
@@ -12,9 +13,11 @@ use crate::span::Span;
 use serde::{Deserialize, Serialize};
 
 mod execution;
+mod guard;
 mod read;
 
 pub use execution::{ExecutionConfig, ExecutionMode};
+pub use guard::GroupConfig;
 
 const DAY: u64 = 86_400;
 
@@ -102,6 +105,21 @@ pub struct LabelConfig {
     pub horizon: Span,
     /// What a row without a label at maturity counts as; `None`: no pair.
     pub absent: Option<serde_json::Value>,
+    /// Share of rows whose reply says `"explore": true`: their label should be found out whatever the answer was.
+    pub explore: f64,
+    /// Which rows are evidence.
+    pub evidence: EvidenceFrom,
+}
+
+/// Which rows are evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvidenceFrom {
+    /// Every row with a label.
+    #[default]
+    All,
+    /// Those of the exploration slice.
+    Explore,
 }
 
 /// The decision rule's settings, as written; the judge gives them their meaning.
@@ -186,6 +204,10 @@ pub struct ModelConfig {
     pub label: LabelConfig,
     /// `[policy]`.
     pub policy: PolicyConfig,
+    /// `[guardrail]`.
+    pub guardrail: Guardrails,
+    /// `[groups]`.
+    pub groups: Vec<GroupConfig>,
     /// `[shadow]`.
     pub shadow: ShadowConfig,
     /// `[record]`.
@@ -218,6 +240,8 @@ impl Default for ModelConfig {
                 maturity: days(1),
                 horizon: days(120),
                 absent: None,
+                explore: 0.0,
+                evidence: EvidenceFrom::All,
             },
             policy: PolicyConfig {
                 mode: Mode::Auto,
@@ -231,6 +255,8 @@ impl Default for ModelConfig {
                 rollback_wait: days(7),
                 min_coverage: 0.99,
             },
+            guardrail: Guardrails::default(),
+            groups: Vec::new(),
             shadow: ShadowConfig {
                 sample: 1.0,
                 max_challengers: 16,

@@ -185,10 +185,11 @@ impl<'a> Section<'a> {
             return Vec::new();
         };
         let mut rest = Vec::new();
-        for (name, value) in table
-            .iter()
-            .filter(|(name, _)| !self.asked.contains(&name.get_ref().as_ref()))
-        {
+        let is_left = |(name, _): &(&Spanned<_>, _)| !self.asked.contains(&AsRef::<str>::as_ref(name.get_ref()));
+        let mut left: Vec<_> = table.iter().filter(is_left).collect();
+        // As they stand in the file.
+        left.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in left {
             match T::read(value.get_ref()) {
                 Ok(read) => rest.push((name.get_ref().to_string(), read)),
                 Err(message) => {

@@ -4,8 +4,6 @@
 type Entry = (&'static str, Option<&'static str>, &'static str);
 
 const ENTRIES: &[Entry] = &[
-    ("guardrail", None, "remove its keys"),
-    ("groups", None, "remove its keys"),
     ("record.hash", None, "list the fields in record.drop, or remove it"),
     ("record.retention", None, "remove it (nothing is pruned)"),
 ];

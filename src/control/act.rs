@@ -66,6 +66,14 @@ impl Thread {
             return Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": false}));
         }
         let keeper = self.keepers.get(&act.model);
+        let twin = keeper.and_then(|k| Some((k.name_of(to), k.version(to)?.settings.twin)));
+        if let Some((name, true)) = twin {
+            let text = format!(
+                "version '{name}' is a twin (twin = true in its toml), a copy that only measures noise: promote the version \
+                 that it is a copy of"
+            );
+            return Err(Error::new(Kind::WrongRole, text));
+        }
         let unfit = keeper.and_then(|k| Some((k.name_of(to), k.unfit_to_answer(k.version(to)?)?)));
         if let Some((name, why)) = unfit {
             let text = format!("version '{name}' cannot be champion: {why}");
@@ -104,6 +112,7 @@ impl Thread {
             hold: hold.clone(),
             ..keeper.row.clone()
         };
+        let parties = super::basis::Parties::of(keeper, keeper.row.champion, None);
         let (copy, author, reason) = (row.clone(), act.author.clone(), act.reason.clone());
         self.recorder.call_blocking(move |core, writer| {
             writer.update_model(&copy)?;
@@ -113,7 +122,9 @@ impl Thread {
             } else {
                 ("resume", "the judge decides again")
             };
-            writer.insert_decision(copy.no, now_ms(), (kind, None, None), (&author, &reason, why), None)?;
+            let basis = parties.basis(None, core.books.get(&copy.no));
+            let by = (author.as_str(), reason.as_str(), why);
+            writer.insert_decision(copy.no, now_ms(), (kind, None, None), by, Some(&basis))?;
             let Some(book) = core.books.get_mut(&copy.no) else {
                 return Ok(());
             };

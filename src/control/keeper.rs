@@ -112,6 +112,10 @@ pub(super) struct Keeper {
     pub relabel: bool,
     /// Loaded versions whose calibration has changed.
     pub recalibrate: Vec<VersionNo>,
+    /// What the judge was told of the versions.
+    pub marked: Vec<Event>,
+    /// The tenure whose latency is watched.
+    pub watched: Option<super::slow::Watched>,
     /// Why its directory cannot be looked into.
     pub away: Option<String>,
 }
@@ -146,6 +150,8 @@ impl Keeper {
             names_refused: None,
             relabel: false,
             recalibrate: Vec::new(),
+            marked: Vec::new(),
+            watched: None,
             away: None,
         };
         for version in versions {
@@ -371,11 +377,13 @@ impl Keeper {
             ..self.row.clone()
         };
         let (copy, model, lineup) = (row.clone(), model_row.clone(), self.lineup_without(no));
+        let parties = super::basis::Parties::of(self, Some(no), None);
         let decided = by.map(|(author, said)| (author.to_owned(), said.to_owned(), reason.to_owned()));
         recorder.call_blocking(move |core, writer| {
             if let Some((author, said, why)) = decided {
-                let parties = ("retire", Some(no), None);
-                writer.insert_decision(model.no, now_ms(), parties, (&author, &said, &why), None)?;
+                let basis = parties.basis(None, core.books.get(&model.no));
+                let what = ("retire", Some(no), None);
+                writer.insert_decision(model.no, now_ms(), what, (&author, &said, &why), Some(&basis))?;
             }
             writer.update_version(&copy)?;
             writer.update_model(&model)?;

@@ -1,18 +1,19 @@
 //! From a model's settings to the judge's rules.
 
-use crate::config::{MetricSetting, ModelConfig};
+use crate::config::{EvidenceFrom, GroupConfig, MetricSetting, ModelConfig};
+use crate::id::IdKey;
 use crate::judge::loss::{Bound, Metric, Options};
 use crate::judge::pair::BOUND_LABELS;
-use crate::judge::policy::{Mode, Policy};
+use crate::judge::policy::{Group, Mode, Policy};
 use crate::model::head::Head;
-use crate::recorder::Closing;
+use crate::recorder::{Closing, Slice};
 use crate::score::Task;
 
 /// The metric that the settings mean for a task.
 ///
 /// # Errors
 /// A sentence: what is missing or does not fit.
-pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric, String> {
+pub(crate) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric, String> {
     let Some(task) = task else {
         return Err(
             "the task is unknown: set task, or link and score_output; until then answers are raw outputs".into(),
@@ -46,8 +47,9 @@ pub(super) fn metric(config: &ModelConfig, task: Option<Task>) -> Result<Metric,
 }
 
 /// The judge's rules. Where no metric fits the mode is off, and [`metric`] says why.
-pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
+pub(crate) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
     let metric = metric(config, task);
+    let bound = metric.as_ref().map_or(1.0, Metric::bound);
     let p = &config.policy;
     let is_estimated = metric.is_ok() && config.bound == Some(Bound::Auto);
     Policy {
@@ -63,8 +65,31 @@ pub(super) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
         rollback_alpha: p.rollback_alpha,
         rollback_wait: p.rollback_wait,
         min_coverage: p.min_coverage,
+        guardrail: config.guardrail,
+        groups: groups(config, bound),
         ..Policy::default()
     }
+}
+
+fn groups(config: &ModelConfig, bound: f64) -> Vec<Group> {
+    let group = |group: &GroupConfig| Group {
+        name: group.name.clone(),
+        expr: group.expr.clone(),
+        margin: group.margin(bound),
+        strict: group.strict,
+    };
+    config.groups.iter().map(group).collect()
+}
+
+/// Whether the rules fit each other under the metric of the task.
+///
+/// # Errors
+/// What does not.
+pub(super) fn check_rules(config: &ModelConfig, task: Option<Task>) -> Result<(), String> {
+    if metric(config, task).is_err() {
+        return Ok(());
+    }
+    policy(config, task).check()
 }
 
 /// Why the mode is off where the settings do not ask for it.
@@ -96,12 +121,16 @@ pub(super) fn check_classes(config: &ModelConfig, head: &Head) -> Result<(), Str
 }
 
 /// When rows close and what silence means.
-pub(super) fn closing(config: &ModelConfig, head: Option<&Head>) -> Closing {
+pub(crate) fn closing(config: &ModelConfig, head: Option<&Head>, key: &IdKey) -> Closing {
     let absent = config.label.absent.as_ref().and_then(|label| head?.truth(label).ok());
     Closing {
         maturity: config.label.maturity,
         horizon: config.label.horizon,
         absent,
+        slice: (config.label.evidence == EvidenceFrom::Explore).then(|| Slice {
+            key: key.clone(),
+            share: config.label.explore,
+        }),
         dropped: config.record.drop.clone(),
         payees: match config.metric {
             MetricSetting::Rewards => head.map(Head::class_names).unwrap_or_default(),

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::basis::Parties;
 use super::keeper::Keeper;
 use super::{Fault, Thread};
 use crate::arena::{Challenger, ChallengerSpec};
@@ -148,6 +149,8 @@ impl Thread {
             previous: warm.into_iter().find(|loaded| loaded.info.no != to),
         });
         keeper.served.watch(&champion);
+        let previous = champion.previous.as_deref();
+        keeper.watched = Some(super::slow::Watched::begin(champion.epoch, &champion.version, previous));
         let before = keeper.served.slot.store(champion);
         keeper.served.stand_in.store(Arc::default());
         tracing::info!(
@@ -210,7 +213,7 @@ impl Thread {
     }
 
     /// The latest recorded rows, as a request would bring them.
-    fn recorded_rows(&self, model: &str) -> Option<Batch> {
+    pub(super) fn recorded_rows(&self, model: &str) -> Option<Batch> {
         let keeper = self.keepers.get(model)?;
         let (no, view) = (keeper.row.no, keeper.served.view.load_full()?);
         let recorded = self
@@ -263,6 +266,7 @@ impl Thread {
         let roles = new_roles(keeper, from, to);
         let mut lineup = keeper.lineup_without(to);
         lineup.extend(outgoing.map(|runner| (from, Arc::clone(runner))));
+        let parties = Parties::of(keeper, Some(from), Some(to));
         let (copy, changed, cause) = (row.clone(), roles.clone(), cause.clone());
         self.recorder.call_blocking(move |core, writer| {
             let clock = core.books.get(&copy.no).map(Book::clock).unwrap_or_default();
@@ -270,14 +274,15 @@ impl Thread {
                 writer.update_version(version)?;
             }
             writer.update_model(&copy)?;
-            let (kind, basis) = (cause.name(back), cause.basis.as_deref());
+            let kind = cause.name(back);
+            let basis = parties.basis(cause.basis.as_deref(), core.books.get(&copy.no));
             let decision = (kind, Some(from), Some(to));
             writer.insert_decision(
                 copy.no,
                 now,
                 decision,
                 (&cause.author, &cause.reason, &cause.why),
-                basis,
+                Some(&basis),
             )?;
             core.set_challengers(writer, copy.no, lineup)?;
             let Some(book) = core.books.get_mut(&copy.no) else {
@@ -377,8 +382,9 @@ impl Thread {
             ..version.row.clone()
         };
         let policy = super::policy::policy(&keeper.config, interface.task);
-        let closing = super::policy::closing(&keeper.config, head.as_ref());
+        let closing = super::policy::closing(&keeper.config, head.as_ref(), &self.ids);
         let (copy, changed, attached) = (row.clone(), role.clone(), Attached::to(&keeper.served));
+        let (marks, parties) = (keeper.marks(Some(no)), Parties::of(keeper, None, Some(no)));
         self.recorder.call_blocking(move |core, writer| {
             writer.update_version(&changed)?;
             writer.update_model(&copy)?;
@@ -388,7 +394,7 @@ impl Thread {
                 now,
                 ("first", None, Some(no)),
                 ("model.toml", "first start", why),
-                None,
+                Some(&parties.basis(None, None)),
             )?;
             let is_held = copy.hold.is_some();
             let mut book = Book::load(writer, copy, closing, attached)?;
@@ -408,6 +414,7 @@ impl Thread {
             if let Some(settings) = settings {
                 writer.put_own_settings(no, &settings)?;
             }
+            super::marks::tell(&mut book, writer, &marks)?;
             if is_held {
                 // A person's word that came before there was a judge to hear it.
                 book.apply(writer, &Event::Hold { on: true }, now)?;

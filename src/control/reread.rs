@@ -239,6 +239,15 @@ impl Keeper {
             .map_err(|why| format!("{}/model.toml: {why}", self.served.name))
     }
 
+    /// Whether the judge's rules fit each other; before the first champion nobody knows.
+    pub(super) fn check_rules(&self) -> Result<(), String> {
+        let Some(interface) = &self.interface else {
+            return Ok(());
+        };
+        super::policy::check_rules(&self.config, interface.task)
+            .map_err(|why| format!("{}/model.toml: {why}", self.served.name))
+    }
+
     /// Whether those that answer may run where the settings of this moment want them.
     pub(super) fn check_isolation(&self) -> Result<(), String> {
         let answers = |v: &&Version| v.is("champion") || v.is("previous");

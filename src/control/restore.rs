@@ -52,9 +52,9 @@ impl Thread {
             return Ok(());
         };
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
-        let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref());
+        let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids);
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
-        let (bars, own) = (keeper.bars(), keeper.all_own_settings());
+        let (bars, own, marks) = (keeper.bars(), keeper.all_own_settings(), keeper.marks(None));
         let booked = self.recorder.call_blocking(move |core, writer| {
             let mut book = Book::load(writer, row, closing, attached)?;
             for (version, why) in bars {
@@ -71,6 +71,7 @@ impl Thread {
                     writer.put_own_settings(own.version, settings)?;
                 }
             }
+            super::marks::tell(&mut book, writer, &marks)?;
             let rows = book.clock().row;
             core.add(book);
             Ok(rows)

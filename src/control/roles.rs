@@ -14,7 +14,7 @@ use crate::config::{ExecutionConfig, Isolation, ModelConfig, text_of};
 use crate::intake::scan::{Contents, ModelDir, Refused, scan};
 use crate::intake::settle::Look;
 use crate::ledger::ModelRow;
-use crate::recorder::{Closing, Event};
+use crate::recorder::Event;
 use crate::score::VersionNo;
 use crate::time::now_ms;
 
@@ -69,6 +69,7 @@ impl Thread {
         let names: Vec<String> = self.keepers.keys().cloned().collect();
         for name in names {
             self.advance(&name);
+            self.look_for_slow(&name);
         }
     }
 
@@ -154,6 +155,7 @@ impl Thread {
             }
         }
         self.relabel(&directory.name);
+        self.remark(&directory.name)?;
         let names: BTreeSet<String> = contents
             .versions
             .iter()
@@ -250,7 +252,8 @@ impl Thread {
             }
         }
         let champion = keeper.row.champion.and_then(|no| keeper.version(no));
-        if let Err(why) = keeper.check_isolation().and_then(|()| keeper.check_absent(champion)) {
+        let sound = keeper.check_isolation().and_then(|()| keeper.check_absent(champion));
+        if let Err(why) = sound.and_then(|()| keeper.check_rules()) {
             self.refuse_settings(model, before, &why);
             return Ok(());
         }
@@ -285,7 +288,7 @@ impl Thread {
         let rules = keeper.interface.as_ref().map(|interface| {
             (
                 super::policy::policy(&keeper.config, interface.task),
-                super::policy::closing(&keeper.config, keeper.champion_head().as_ref()),
+                super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids),
             )
         });
         let bars = match runs_as(&before) == runs_as(&keeper.config) {
@@ -313,8 +316,7 @@ impl Thread {
                 book.apply(writer, &Event::Policy { policy }, now_ms())?;
             }
             // What a label means has changed: what was folded under the old meaning says nothing.
-            let relabelled = |c: &Closing| (c.maturity, c.absent);
-            if is_read_anew || relabelled(&book.closing) != relabelled(&closing) {
+            if is_read_anew || book.closing.means_other_than(&closing) {
                 book.apply(writer, &Event::Restart, now_ms())?;
             }
             book.closing = closing;

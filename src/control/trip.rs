@@ -11,7 +11,7 @@ use crate::judge::tenure::Swap;
 use crate::score::ModelNo;
 
 impl Thread {
-    /// A champion fails too often.
+    /// A champion fails too often, or takes too long.
     pub(super) fn trip(&mut self, no: ModelNo, trip: &Trip) {
         let Some((model, keeper)) = self.keepers.iter().find(|(_, keeper)| keeper.row.no == no) else {
             return;
@@ -34,13 +34,18 @@ impl Thread {
             Err(error) => return self.report(Err(error.into())),
         };
         let Some(to) = to else {
-            tracing::error!(model, champion, why = trip.why, "the champion fails too often");
+            tracing::error!(
+                model,
+                champion,
+                why = trip.why,
+                "the champion fails too often or takes too long"
+            );
             return;
         };
         let cause = Cause {
             kind: Swap::Rollback,
             author: "tripwire".into(),
-            reason: "errors".into(),
+            reason: trip.reason.into(),
             why: format!("on probation '{champion}' {}", trip.why),
             back: true,
             basis: serde_json::to_string(trip).ok(),
@@ -50,7 +55,7 @@ impl Thread {
                 model,
                 champion,
                 why,
-                "the champion fails too often, and could not be taken back"
+                "the champion fails too often or takes too long, and could not be taken back"
             );
         }
     }

@@ -110,6 +110,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         limits,
         pressure: Arc::clone(&pressure),
         metrics: Arc::clone(&metrics),
+        ids: ids.key().clone(),
         restored: Arc::clone(&restored),
     })?;
     let gateway = Arc::new(Gateway {

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Gateway;
+use crate::decode::Form;
 use crate::error::{Error, Kind};
+use crate::expr::{Expr, Field};
 use crate::http::backend::Backend;
 use crate::judge::fold::Judge;
+use crate::judge::policy::Group;
+use crate::judge::twin::Noise;
 use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
 use crate::metrics::VersionSeries;
 use crate::model::facts::Facts;
@@ -19,6 +23,8 @@ use crate::time::rfc3339;
 
 /// Decisions shown at most; the ledger has them all.
 const DECISIONS: u32 = 10_000;
+/// Decisions shown before and after one.
+const NEARBY: u32 = 5;
 /// Versions that do not run, shown at most: names may come and go for years, and the recorder's thread reads them.
 const VERSIONS: u32 = 256;
 
@@ -36,6 +42,13 @@ struct Moment {
     /// What decides nothing.
     display: Vec<(VersionNo, Value)>,
     policy: Value,
+    /// How labels come.
+    labels: Value,
+    /// What to add to every verdict's sentence.
+    remark: Option<String>,
+    groups: Vec<Group>,
+    /// How much a twin disagrees with its original.
+    noise: Option<Noise>,
     /// Signs that the verdicts rest on less than their numbers.
     warnings: Vec<String>,
     /// The largest loss that counts; `None` until it is estimated.
@@ -70,7 +83,9 @@ impl Gateway {
 
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {
         let served = self.resolve(Some(name))?;
-        let moment = self.moment(&served).await?;
+        let mut moment = self.moment(&served).await?;
+        let unrecorded = unrecorded(&served, &moment.groups);
+        moment.warnings.extend(unrecorded);
         let mut view = view(&served, &moment);
         if let Some(view) = view.as_object_mut() {
             view.insert("ledger_fault".into(), json!(self.recorder.fault()));
@@ -94,6 +109,10 @@ impl Gateway {
                     own: Vec::new(),
                     display: Vec::new(),
                     policy: Value::Null,
+                    labels: Value::Null,
+                    remark: None,
+                    groups: Vec::new(),
+                    noise: None,
                     warnings: Vec::new(),
                     bound: None,
                     alarm: None,
@@ -133,6 +152,10 @@ impl Gateway {
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
+                labels: book.reported(),
+                remark: book.remark(),
+                groups: judge.map(|j| j.policy().groups.clone()).unwrap_or_default(),
+                noise: judge.and_then(|j| j.noise()),
                 warnings: book.warnings(),
                 bound: judge
                     .filter(|j| !j.policy().needs_bound())
@@ -157,6 +180,26 @@ impl Gateway {
             .await
             .map_err(Error::from)?;
         Ok(json!({"decisions": decisions}))
+    }
+
+    pub(super) async fn show_decision(&self, name: &str, n: i64) -> Result<Value, Error> {
+        let no = self.resolve(Some(name))?.no;
+        let told = self
+            .recorder
+            .look(move |_, writer| writer.decision(no, n, NEARBY))
+            .await;
+        let told = told.map_err(Error::from)?.ok_or_else(|| {
+            let text = format!("model '{name}' has no decision {n}; they are listed at /api/models/{name}/decisions");
+            Error::new(Kind::NotFound, text)
+        })?;
+        let mut shown = json!(told.decision);
+        if let Some(shown) = shown.as_object_mut() {
+            let basis: Option<Value> = told.basis.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            shown.insert("basis".into(), json!(basis));
+            shown.insert("before".into(), json!(told.before));
+            shown.insert("after".into(), json!(told.after));
+        }
+        Ok(shown)
     }
 
     /// The series of the versions that are loaded now.
@@ -245,7 +288,10 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "settings_error": **served.settings_fault.load(),
         "interface": interface,
         "deciding": moment.deciding.and_then(name_of).map(|v| &v.name),
+        "labels": moment.labels,
         "rows": {"recorded": moment.recorded, "open": moment.open},
+        "noise": moment.noise,
+        "warnings": moment.warnings,
         "versions": versions,
         "versions_left_out": moment.left_out,
     })
@@ -292,11 +338,45 @@ fn rewards(v: &VersionRow, moment: &Moment) -> Value {
     shown.unwrap_or_default()
 }
 
+/// Groups that ask for features which no loaded version takes, so that they are not recorded.
+fn unrecorded(served: &Served, groups: &[Group]) -> Vec<String> {
+    let Some(view) = served.view.load_full() else {
+        return Vec::new();
+    };
+    let mut said = Vec::new();
+    for group in groups {
+        let fields = Expr::parse(&group.expr)
+            .map(|expr| expr.fields().to_vec())
+            .unwrap_or_default();
+        for field in fields {
+            let why = match (&field, &view.reading.form) {
+                (Field::Context(_), _) => continue,
+                (Field::Feature(name), Form::Features { schema, .. }) => {
+                    if schema.features().iter().any(|feature| feature.name == *name) {
+                        continue;
+                    }
+                    "no loaded version takes that feature, so that it is not recorded: send it as a key of the context"
+                }
+                (Field::Feature(_), Form::Tensors { .. }) => {
+                    "rows of tensors have no named features: send it as a key of the context"
+                }
+            };
+            said.push(format!("group '{}' asks for {field}: {why}", group.name));
+        }
+    }
+    said
+}
+
 fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Option<&String>) -> Value {
     let evidence = moment.verdicts.iter().find(|(no, _)| *no == v.no).map(|(_, verdict)| {
         let mut verdict = verdict.clone();
         if let Some(verdict) = verdict.as_object_mut() {
             verdict.insert("warnings".into(), json!(moment.warnings));
+            if let (Some(remark), Some(why)) = (&moment.remark, verdict.get_mut("why"))
+                && let Some(text) = why.as_str()
+            {
+                *why = json!(format!("{text}; {remark}"));
+            }
         }
         verdict
     });
@@ -335,6 +415,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,
             "latency_us_p99": f.latency_us_p99,
+            "cpu_ns_p50": f.cpu_ns_p50,
             "memory_bytes": f.memory_bytes,
             "batched": f.batched,
             "producer": f.scan.producer,

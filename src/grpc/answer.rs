@@ -28,6 +28,9 @@ pub(super) fn frame(reply: &Reply<'_>) -> Vec<u8> {
     if let Some(fallback) = reply.fallback {
         parameter(&mut out, &mut nested, "fallback", fallback.as_bytes());
     }
+    if let Some(explore) = reply.explore {
+        parameter(&mut out, &mut nested, "explore", explore.as_bytes());
+    }
     for (name, tensor) in reply.outputs {
         nested.clear();
         output(&mut nested, &mut entry, name, tensor);
@@ -110,6 +113,7 @@ mod tests {
             version: "e01",
             id: "mine",
             prediction_id: id,
+            explore: None,
             fallback: Some("e00"),
             outputs: &outputs,
         };
@@ -159,6 +163,7 @@ mod tests {
             id: "",
             prediction_id: id,
             fallback: None,
+            explore: None,
             outputs: &outputs,
         };
         let read = pb::ModelInferResponse::decode(message(&frame(&reply))).unwrap();

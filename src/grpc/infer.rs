@@ -52,6 +52,7 @@ async fn written<B: Backend>(
         id: &id,
         prediction_id: reply.id,
         fallback: infer::fallback(&reply),
+        explore: reply.explored().as_deref(),
         outputs: &outputs,
     });
     Ok((frame, asking::count(app, &reply, is_pinned, marks)))

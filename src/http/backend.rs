@@ -83,6 +83,8 @@ pub struct RowReply {
     pub label: Option<LabelValue>,
     /// The previous champion's name, where it answered.
     pub fallback: Option<Arc<str>>,
+    /// It is in the exploration slice: its outcome should be found out whatever the answer is.
+    pub explore: bool,
 }
 
 /// What the rows of a reply are called.
@@ -111,6 +113,22 @@ pub struct Reply {
     pub queue: Duration,
     /// The model's own time.
     pub compute: Duration,
+}
+
+impl Reply {
+    /// The rows in the exploration slice, counted from 0 and joined by commas; `None` where there are none.
+    #[must_use]
+    pub fn explored(&self) -> Option<String> {
+        let rows = self.rows.iter().enumerate().filter(|(_, row)| row.explore);
+        let mut text = String::new();
+        for (at, _) in rows {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(&at.to_string());
+        }
+        (!text.is_empty()).then_some(text)
+    }
 }
 
 /// The gateway, as the routes see it.
@@ -169,6 +187,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `GET /api/models/{m}/decisions`.
     fn decisions(&self, model: &str) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `GET /api/models/{m}/decisions/{n}`.
+    fn decision(&self, model: &str, n: i64) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// Carries out a person's order; done when it is durable and visible.
     fn act(&self, model: &str, action: Action, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;

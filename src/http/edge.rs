@@ -163,6 +163,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Models => reply::value(200, &backend.models()),
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
+            Route::Decision(model, n) => reply::value(200, &backend.decision(&model, n).await?),
             Route::Act(model, action) => {
                 strict::json_type(&parts.headers)?;
                 strict::encoding(&parts.headers)?;
@@ -186,6 +187,8 @@ fn name_of(route: &Route) -> RouteName {
         Route::ModelNames | Route::Metadata(_) | Route::Config(_) | Route::Statistics(_) => RouteName::Models,
         Route::Index | Route::Repository(..) | Route::NotOffered(_) => RouteName::Models,
         Route::Metrics => RouteName::Metrics,
-        Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Act(..) => RouteName::Admin,
+        Route::Models | Route::Model(_) | Route::Decisions(_) | Route::Decision(..) | Route::Act(..) => {
+            RouteName::Admin
+        }
     }
 }

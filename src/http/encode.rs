@@ -87,6 +87,9 @@ fn row_reply(out: &mut Vec<u8>, reply: &Rows<'_>, at: usize, row: &RowReply) {
         out.extend_from_slice(b",\"fallback\":");
         json(out, &**version);
     }
+    if row.explore {
+        out.extend_from_slice(b",\"explore\":true");
+    }
     if !reply.outputs.is_empty() {
         out.extend_from_slice(b",\"outputs\":{");
         for (i, (name, tensor)) in reply.outputs.iter().enumerate() {
@@ -173,6 +176,7 @@ mod tests {
             score,
             label,
             fallback: None,
+            explore: false,
         }
     }
 

@@ -141,12 +141,14 @@ async fn written<B: Backend>(
     has_json_form(&prepared.plan, &binary)?;
     drop(call.body);
     let Answered { reply, outputs, marks } = ask(app, model, prepared, (call.asker.start, read)).await?;
+    let explored = reply.explored();
     let parts = oip::Reply {
         model: model.name(),
         version: &reply.version.name,
         id: &id,
         prediction_id: reply.id,
         fallback: fallback(&reply),
+        explore: explored.as_deref(),
         outputs: &outputs,
     };
     let (body, json_length) = oip::reply(&parts, &binary)?;

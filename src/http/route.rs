@@ -56,6 +56,8 @@ pub(crate) enum Route {
     Models,
     Model(String),
     Decisions(String),
+    /// One decision and all that it rested on.
+    Decision(String, i64),
     Act(String, Action),
 }
 
@@ -129,6 +131,10 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
         ["api", "models"] => (Route::Models, "GET"),
         ["api", "models", model] => (Route::Model(decoded(model)?), "GET"),
         ["api", "models", model, "decisions"] => (Route::Decisions(decoded(model)?), "GET"),
+        ["api", "models", model, "decisions", n] => match n.parse() {
+            Ok(n) => (Route::Decision(decoded(model)?, n), "GET"),
+            Err(_) => return Err(not_found(path)),
+        },
         ["api", "models", model, action] => match Action::ALL.into_iter().find(|a| a.name() == action) {
             Some(action) => (Route::Act(decoded(model)?, action), "POST"),
             None => return Err(not_found(path)),
@@ -243,6 +249,7 @@ mod tests {
             (Method::GET, "/api/models"),
             (Method::GET, "/api/models/m"),
             (Method::GET, "/api/models/m/decisions"),
+            (Method::GET, "/api/models/m/decisions/7"),
             (Method::POST, "/api/models/m/promote"),
             (Method::POST, "/api/models/m/retire"),
         ];

@@ -19,7 +19,7 @@ pub(super) fn load_or_create(path: &Path) -> std::io::Result<[u8; 16]> {
     }
 }
 
-fn read_key(path: &Path) -> std::io::Result<[u8; 16]> {
+pub(super) fn read_key(path: &Path) -> std::io::Result<[u8; 16]> {
     let wrong = |what: &str| {
         let message = format!("{}: {what}", path.display());
         std::io::Error::new(std::io::ErrorKind::InvalidData, message)

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+use super::standing::Standings;
 use crate::score::VersionNo;
 use crate::span::{Clock, Span};
 
 /// A challenger of the present tenure.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Contender {
     pub(super) version: VersionNo,
     /// Order of arrival in the tenure, from 1; given when it starts to collect evidence, and then kept.
@@ -17,6 +18,9 @@ pub(super) struct Contender {
     /// Since when it had a chance: it came, came back, or its evidence was started anew.
     pub(super) since: Clock,
     pub(super) evidence: Evidence,
+    /// What the named groups say.
+    #[serde(default)]
+    pub(super) groups: Standings,
 }
 
 impl Contender {
@@ -27,17 +31,21 @@ impl Contender {
             present: true,
             since,
             evidence: Evidence::default(),
+            groups: Standings::default(),
         }
     }
 }
 
 /// A new champion is watched against the old one.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Probation {
     pub(super) against: VersionNo,
     pub(super) since: Clock,
     /// Of the old champion against the new one, margin 0.
     pub(super) evidence: Evidence,
+    /// For each named group, the bet that the new champion loses more there.
+    #[serde(default)]
+    pub(super) groups: Standings,
 }
 
 /// How often a version was rolled back, and when last.

@@ -5,37 +5,75 @@
 use super::contender::{Contender, Fall};
 use super::evidence::Evidence;
 use super::fold::{Action, Decision, Judge};
-use super::obstacle::Obstacle;
+use super::obstacle::{Obstacle, moment};
 use super::pair::{Classes, Pair};
+use super::policy::{GROUP_BAR, Group};
+use super::standing::{GroupView, Standing};
 use super::verdict::Numbers;
 use crate::score::VersionNo;
 use crate::span::Clock;
 
 impl Judge {
-    /// The mirrored test: armed, held, enough labels, of more than one class.
+    /// The mirrored test, over all rows or in a strict group: armed, held, enough labels, of more than one class.
     pub(super) fn rollback(&self, pair: &Pair) -> Option<Decision> {
         let probation = self.probation.as_ref()?;
         let evidence = &probation.evidence;
-        let armed = evidence.armed?;
-        let ready = self.policy.dwell.has_passed(armed.since, pair.clock)
-            && evidence.labels() >= self.policy.min_labels
-            && evidence.classes != Classes::OneClass
-            && pair.entries.iter().any(|e| e.version == probation.against);
-        ready.then(|| {
-            self.decision(
-                Action::Rollback,
-                probation.against,
-                evidence,
-                self.policy.rollback_bar(),
-            )
-        })
+        let has_held = |since: Clock| self.policy.dwell.has_passed(since, pair.clock);
+        let is_of_it =
+            evidence.classes != Classes::OneClass && pair.entries.iter().any(|e| e.version == probation.against);
+        let shown =
+            evidence.armed.is_some_and(|armed| has_held(armed.since)) && evidence.labels() >= self.policy.min_labels;
+        let hurt = || {
+            probation.groups.of(&self.policy).find(|(group, standing)| {
+                group.strict && standing.labels() >= self.policy.min_labels && standing.since().is_some_and(has_held)
+            })
+        };
+        let why = match (is_of_it, shown) {
+            (false, _) => return None,
+            (true, true) => None,
+            (true, false) => Some(self.harm(hurt()?)),
+        };
+        let bar = self.policy.rollback_bar();
+        let mut decision = self.decision(Action::Rollback, probation.against, evidence, bar);
+        if let Some(why) = why {
+            decision.why = why;
+        }
+        Some(decision)
+    }
+
+    /// What a group says against the new champion.
+    pub(super) fn harm(&self, (group, standing): (&Group, Standing)) -> String {
+        let bar = if group.strict {
+            self.policy.group_rollback_bar()
+        } else {
+            GROUP_BAR
+        };
+        let held = standing.since().map_or_else(String::new, |since| {
+            format!(", armed since {}", moment(since, self.policy.dwell))
+        });
+        format!(
+            "in group '{}' the new champion loses more than {} more than the previous one: ln wealth {:.2}, bar {:.2}{held}; \
+             mean difference {:+.4} over {} labels of the group",
+            group.name,
+            group.margin,
+            standing.log_wealth(),
+            libm::log(bar),
+            standing.mean().unwrap_or(0.0),
+            standing.labels(),
+        )
     }
 
     /// The challenger that is furthest above its bar, of those that nothing stands in the way of and that this
     /// pair speaks of: nobody is crowned on stale evidence.
     pub(super) fn promotion(&self, pair: &Pair) -> Option<Decision> {
+        let passes = |c: &Contender| {
+            c.groups
+                .of(&self.policy)
+                .all(|(group, standing)| standing.passes(group))
+        };
         let ready = self.queue.iter().filter(|c| {
             c.evidence.armed.is_some()
+                && passes(c)
                 && pair.entries.iter().any(|e| e.version == c.version)
                 && self.obstacle(c, pair.clock).is_none()
         });
@@ -49,6 +87,7 @@ impl Judge {
             kind,
             version,
             why: numbers.why(&self.policy),
+            basis: self.basis(version, evidence),
             numbers,
         }
     }
@@ -69,6 +108,9 @@ impl Judge {
         let labels = evidence.labels();
         if !contender.present {
             return Some(Obstacle::Left);
+        }
+        if self.is_twin(contender.version) {
+            return Some(Obstacle::Twin);
         }
         if let Some(fall) = self.waiting(contender, now) {
             return Some(Obstacle::Waits {
@@ -111,6 +153,14 @@ impl Judge {
                 has: evidence.coverage(),
                 needs: policy.min_coverage,
             });
+        }
+        let rails = self.guardrails(contender.version, evidence);
+        if let Some(stops) = rails.into_iter().find(|rail| !rail.passes) {
+            return Some(Obstacle::Guardrail(stops));
+        }
+        let mut groups = contender.groups.of(policy);
+        if let Some((group, standing)) = groups.find(|(group, standing)| !standing.passes(group)) {
+            return Some(Obstacle::Group(GroupView::of(group, &standing)));
         }
         let swap = self.last_swap.filter(|swap| !policy.cooldown.has_passed(*swap, now));
         swap.map(|since| Obstacle::Cooldown {

@@ -9,7 +9,7 @@ use super::exact;
 use super::interval::Interval;
 use super::pair::{Classes, Entry, Kind, Pair};
 use super::wealth::{self, Wealth};
-use super::window::Window;
+use super::window::{Counts, Window};
 use crate::span::{Clock, Span};
 
 /// What is asked of a pair: the loss bound, the margin to beat, the wealth that arms; and how long it must hold.
@@ -61,6 +61,9 @@ pub(super) struct Evidence {
     /// Snapshots from before it was kept lack it.
     #[serde(default)]
     pub(super) window: Window,
+    /// The first pair's.
+    #[serde(default)]
+    pub(super) first: Option<Clock>,
 }
 
 impl Evidence {
@@ -75,8 +78,8 @@ impl Evidence {
         self.classes = entry.classes;
         self.failed += u64::from(entry.kind == Kind::Failed);
         self.uncovered += u64::from(entry.kind == Kind::Uncovered);
-        self.window
-            .push(entry.kind != Kind::Uncovered, pair.clock, question.dwell);
+        self.first.get_or_insert(pair.clock);
+        self.window.push(entry, pair.champion, pair.clock, question.dwell);
         self.arm(entry, pair.clock, question);
     }
 
@@ -98,12 +101,25 @@ impl Evidence {
         self.win.labels()
     }
 
-    /// Share of rows whose features the version had, over the last dwell; of all where there is no dwell.
-    pub(super) fn coverage(&self) -> f64 {
-        let (covered, of) = match self.window.counts() {
-            (_, 0) => (self.labels() - self.uncovered, self.labels()),
+    /// What became of the rows of the last dwell; of all where there is no dwell.
+    pub(super) fn counts(&self) -> Counts {
+        match self.window.counts() {
+            // A snapshot from before there was a window.
+            Counts { rows: 0, .. } => Counts {
+                rows: self.labels(),
+                covered: self.labels() - self.uncovered,
+                failed: self.failed,
+                ..Counts::default()
+            },
             counts => counts,
-        };
-        if of == 0 { 1.0 } else { covered as f64 / of as f64 }
+        }
+    }
+
+    /// Share of rows whose features the version had, over the last dwell.
+    pub(super) fn coverage(&self) -> f64 {
+        match self.counts() {
+            Counts { rows: 0, .. } => 1.0,
+            counts => counts.covered as f64 / counts.rows as f64,
+        }
     }
 }

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::contender::{Contender, Fall, Probation};
 use super::evidence::Question;
 use super::exact;
-use super::pair::Pair;
+use super::pair::{Entry, Pair};
 use super::policy::{Mode, Policy};
-use super::verdict::Numbers;
+use super::standing::Row;
+use super::twin::Twin;
+use super::verdict::{Basis, Numbers};
 use crate::score::VersionNo;
 use crate::span::Clock;
 
@@ -37,6 +39,9 @@ pub struct Decision {
     pub why: String,
     /// The evidence at that moment.
     pub numbers: Numbers,
+    /// All else that it rests on.
+    #[serde(flatten)]
+    pub basis: Basis,
 }
 
 /// State of one model's contest.
@@ -62,6 +67,10 @@ pub struct Judge {
     /// Challengers that may not be champion, and why.
     #[serde(default)]
     pub(super) barred: Vec<(VersionNo, String)>,
+    /// Why the labels may say more about the champion's answers than about the challengers: nothing is swapped by itself
+    /// meanwhile.
+    #[serde(default)]
+    pub(super) doubt: Option<String>,
     /// From which score on a version's label is positive, where it is not what the policy says; as bits.
     #[serde(default)]
     pub(super) thresholds: Vec<(VersionNo, u64)>,
@@ -71,6 +80,12 @@ pub struct Judge {
     /// Up to which row a version's scores were read in another way.
     #[serde(default)]
     pub(super) stale: Vec<(VersionNo, u64)>,
+    /// CPU time of a row in nanoseconds, where it is known.
+    #[serde(default)]
+    pub(super) costs: Vec<(VersionNo, u64)>,
+    /// Copies of others.
+    #[serde(default)]
+    pub(super) twins: Vec<Twin>,
 }
 
 impl Judge {
@@ -92,9 +107,12 @@ impl Judge {
             clock,
             pending: None,
             barred: Vec::new(),
+            doubt: None,
             thresholds: Vec::new(),
             calibrations: Vec::new(),
             stale: Vec::new(),
+            costs: Vec::new(),
+            twins: Vec::new(),
         }
     }
 
@@ -106,7 +124,8 @@ impl Judge {
         self.clock = pair.clock;
         self.fold_probation(pair);
         self.fold_queue(pair);
-        if self.hold || self.policy.mode != Mode::Auto || self.pending.is_some() {
+        self.fold_twins(pair);
+        if self.hold || self.policy.mode != Mode::Auto || self.doubt.is_some() || self.pending.is_some() {
             return None;
         }
         let decision = self.rollback(pair).or_else(|| self.promotion(pair))?;
@@ -125,6 +144,10 @@ impl Judge {
         let Some(probation) = &mut self.probation else { return };
         if let Some(entry) = pair.entries.iter().find(|e| e.version == probation.against) {
             probation.evidence.fold(entry, pair, question);
+            if pair.groups != 0 {
+                let row = row(entry, pair);
+                probation.groups.fold_harm(pair.groups, row, &self.policy);
+            }
         }
         let (since, labels) = (probation.since, probation.evidence.labels());
         if labels >= self.policy.probation_labels && self.policy.probation.has_passed(since, pair.clock) {
@@ -134,7 +157,7 @@ impl Judge {
 
     fn fold_queue(&mut self, pair: &Pair) {
         let (bound, margin) = (self.policy.metric.bound(), self.policy.margin);
-        let (policy, falls) = (&self.policy, &self.falls);
+        let (policy, falls, twins) = (&self.policy, &self.falls, &self.twins);
         for contender in self.queue.iter_mut().filter(|c| c.present) {
             let Some(entry) = pair.entries.iter().find(|e| e.version == contender.version) else {
                 continue;
@@ -143,21 +166,29 @@ impl Judge {
             if contender.order.is_none() && falls.iter().any(waits) {
                 continue;
             }
-            let order = *contender.order.get_or_insert_with(|| {
-                self.next_order += 1;
-                self.next_order - 1
-            });
+            let bar = if twins.iter().any(|twin| twin.version == contender.version) {
+                // Never armed, and no place of its own.
+                f64::INFINITY
+            } else {
+                policy.bar(*contender.order.get_or_insert_with(|| {
+                    self.next_order += 1;
+                    self.next_order - 1
+                }))
+            };
             contender.evidence.fold(
                 entry,
                 pair,
                 Question {
                     bound,
                     margin,
-                    bar: policy.bar(order),
+                    bar,
                     drop_factor: policy.drop_factor,
                     dwell: policy.dwell,
                 },
             );
+            if pair.groups != 0 {
+                contender.groups.fold(pair.groups, row(entry, pair), policy);
+            }
         }
     }
 
@@ -167,7 +198,7 @@ impl Judge {
         if !self.is_fresh(version, clock) {
             return false;
         }
-        if self.probation.is_some_and(|p| p.against == version) {
+        if self.probation.as_ref().is_some_and(|p| p.against == version) {
             return true;
         }
         let contender = self.queue.iter().find(|c| c.version == version && c.present);
@@ -177,7 +208,7 @@ impl Judge {
     /// True for every version whose evidence is kept in this tenure.
     #[must_use]
     pub fn knows(&self, version: VersionNo) -> bool {
-        self.queue.iter().any(|c| c.version == version) || self.probation.is_some_and(|p| p.against == version)
+        self.queue.iter().any(|c| c.version == version) || self.probation.as_ref().is_some_and(|p| p.against == version)
     }
 
     /// Number of the tenure.
@@ -244,6 +275,14 @@ impl Judge {
     #[must_use]
     pub fn last_swap(&self) -> Option<Clock> {
         self.last_swap
+    }
+}
+
+fn row(entry: &Entry, pair: &Pair) -> Row {
+    Row {
+        difference: entry.difference,
+        weight: pair.weight,
+        clock: pair.clock,
     }
 }
 

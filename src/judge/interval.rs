@@ -55,6 +55,13 @@ impl Interval {
         bound * self.scaled_mean()
     }
 
+    /// Mean and variance, in loss units; `None` before the second difference.
+    #[must_use]
+    pub fn moments(&self, bound: f64) -> Option<(f64, f64)> {
+        let variance = self.variance / self.labels as f64;
+        (self.labels > 1).then(|| (self.mean(bound), variance * bound * bound))
+    }
+
     /// Lower end, mean, upper end, in loss units and within `[-bound, bound]`.
     #[must_use]
     pub fn bounds(&self, bound: f64, alpha: f64) -> (f64, f64, f64) {

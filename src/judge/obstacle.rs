@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::guard::Guardrail;
+use super::standing::GroupView;
 use super::verdict::Numbers;
 use crate::span::{Clock, Span};
 
@@ -9,6 +11,7 @@ use crate::span::{Clock, Span};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Obstacle {
     Left,
+    Twin,
     Waits { times: u32, since: Clock, span: Span },
     OneClass,
     Loses,
@@ -18,13 +21,34 @@ pub(super) enum Obstacle {
     Dwell { since: Clock, span: Span },
     FewOfAClass { needs: u64 },
     Coverage { has: f64, needs: f64 },
+    Guardrail(Guardrail),
+    Group(GroupView),
     Cooldown { since: Clock, span: Span },
 }
 
 impl Obstacle {
+    /// True while it is evidence that is missing, so that labels will tell.
+    pub(super) fn is_for_labels(&self) -> bool {
+        matches!(self, Self::Labels { .. } | Self::Bar)
+    }
+
+    /// True for a challenger that has shown that it is better, and waits for something else.
+    pub(super) fn is_past_the_bar(&self) -> bool {
+        matches!(
+            self,
+            Self::Dwell { .. }
+                | Self::FewOfAClass { .. }
+                | Self::Coverage { .. }
+                | Self::Guardrail(_)
+                | Self::Group(_)
+                | Self::Cooldown { .. }
+        )
+    }
+
     pub(super) fn sentence(&self, numbers: &Numbers) -> String {
         match self {
             Self::Left => "not shadowed at present; its evidence is kept while the champion stays".to_owned(),
+            Self::Twin => "it is a twin: a copy that measures noise and never becomes champion".to_owned(),
             Self::Waits { times, since, span } => {
                 let often = if *times == 1 {
                     "once".to_owned()
@@ -56,6 +80,8 @@ impl Obstacle {
             Self::Coverage { has, needs } => {
                 format!("covers {} of the rows, needs {}", percent(*has), percent(*needs))
             }
+            Self::Guardrail(rail) => rail.sentence(),
+            Self::Group(group) => group.sentence(),
             Self::Cooldown { since, span } => format!("cool-down until {} ({span})", until(*since, *span)),
         }
     }

@@ -192,6 +192,14 @@ impl Pairing {
         Self::default()
     }
 
+    /// A stage of the same era that has counted nothing.
+    fn apart(&self) -> Self {
+        Self {
+            era: self.era,
+            ..Self::default()
+        }
+    }
+
     /// The pair that a closed row makes for `judge`, to be folded next; `None` when it makes none: no label (or, under
     /// rewards, no table that pays the champion's), a row of another tenure, a champion without an outcome, a weight that
     /// is not above 0, a loss bound that is still estimated, or, under the AUC, a row that completes no match.
@@ -253,6 +261,15 @@ impl Pairing {
             groups: row.groups,
             entries,
         })
+    }
+
+    /// The pair of one observation: of several rows of one entity, the mean of their differences and weights. Its clock
+    /// is the last row's, and so is what was said and the class that is counted; an earlier row only adds to the mean.
+    pub fn observation(&mut self, judge: &Judge, rows: &[ClosedRow]) -> Option<Pair> {
+        let Some((last, [_, ..])) = rows.split_last() else {
+            return self.pair(judge, rows.first()?);
+        };
+        entity::mean(self, judge, rows, last.clock)
     }
 
     /// A positive row with the latest unused negative; a negative row waits. The weight of a match is the product of its
@@ -380,12 +397,19 @@ impl Pairing {
             self.counts.push((version, BTreeMap::new()));
             self.counts.len() - 1
         });
-        let Some((_, counts)) = self.counts.get_mut(at) else {
-            return Classes::OneClass;
-        };
-        if counts.len() < MAX_CLASSES || counts.contains_key(&class) {
+        if let Some((_, counts)) = self.counts.get_mut(at)
+            && (counts.len() < MAX_CLASSES || counts.contains_key(&class))
+        {
             *counts.entry(class).or_insert(0) += 1;
         }
+        self.counted(version, enough)
+    }
+
+    /// What was counted of labels that are classes.
+    fn counted(&self, version: VersionNo, enough: u64) -> Classes {
+        let Some((_, counts)) = self.counts.iter().find(|(v, _)| *v == version) else {
+            return Classes::OneClass;
+        };
         if counts.len() < 2 {
             return Classes::OneClass;
         }
@@ -427,6 +451,8 @@ fn kind_of(outcome: &Outcome) -> Kind {
         _ => Kind::Scored,
     }
 }
+
+mod entity;
 
 #[cfg(test)]
 mod tests;

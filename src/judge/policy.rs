@@ -21,6 +21,86 @@ pub enum Mode {
     Off,
 }
 
+/// Rows that are watched by themselves: nobody named may be hurt for the average's sake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// What it is called.
+    pub name: String,
+    /// Which rows belong to it, see [`crate::expr`].
+    pub expr: String,
+    /// So much worse, in loss units, is still good enough.
+    pub margin: f64,
+    /// A challenger must have shown that it is no worse by more than the margin; otherwise it is only stopped where it
+    /// has been shown to be.
+    pub strict: bool,
+}
+
+impl Group {
+    /// True when wealth folded for `other` says nothing of this one: a new name is no new question.
+    fn asks_another_question(&self, other: &Self) -> bool {
+        self.expr != other.expr || self.strict != other.strict || self.margin.to_bits() != other.margin.to_bits()
+    }
+}
+
+/// What a challenger must keep to besides being better. `None`: shown, without a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guardrails {
+    /// CPU time of a row, as admission measured it, at most so many times the champion's.
+    pub latency: Option<f64>,
+    /// Largest share of rows of the last dwell that it failed on.
+    pub errors: Option<f64>,
+    /// Its share of positive labels over the last dwell: at most so many times the champion's, and at least that part of it.
+    pub decision_rate: Option<f64>,
+    /// Largest distance of its scores' distribution from the champion's over the last dwell, as a population stability
+    /// index of tenths. No limit by itself: a better model often scores otherwise, and the labels tell whether that is
+    /// better.
+    pub score_shift: Option<f64>,
+}
+
+impl Guardrails {
+    /// No limits.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            latency: None,
+            errors: None,
+            decision_rate: None,
+            score_shift: None,
+        }
+    }
+
+    fn numbers_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        let all = [
+            &mut self.latency,
+            &mut self.errors,
+            &mut self.decision_rate,
+            &mut self.score_shift,
+        ];
+        all.into_iter().filter_map(Option::as_mut)
+    }
+}
+
+impl Default for Guardrails {
+    fn default() -> Self {
+        Self {
+            latency: Some(1.5),
+            errors: Some(0.001),
+            decision_rate: Some(1.25),
+            score_shift: None,
+        }
+    }
+}
+
+/// Most groups: a bit each in a pair.
+pub const MAX_GROUPS: usize = 64;
+/// The margin of a group that names none, as a share of the loss bound.
+pub const GROUP_MARGIN: f64 = 0.02;
+/// Wealth that a group's test needs: an error in twenty, as in `JUDGE.md`'s simulations. Every strict group must pass, so
+/// that several need no correction.
+pub const GROUP_BAR: f64 = 20.0;
+
 /// Settings of the judge. The defaults are those of a binary or multi-class model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +131,12 @@ pub struct Policy {
     pub min_coverage: f64,
     /// Labels of each class before a promotion.
     pub min_class_labels: u64,
+    /// What a challenger must keep to; nothing under rules that were stored before there were guardrails.
+    #[serde(default = "Guardrails::none")]
+    pub guardrail: Guardrails,
+    /// The named groups; a pair has a bit for each, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
     /// The dwell starts anew when wealth falls below the bar divided by it. No setting: stored only where it is not 10.
     #[serde(skip_serializing_if = "is_ten")]
     pub drop_factor: f64,
@@ -84,6 +170,8 @@ impl Default for Policy {
             rollback_wait: WEEK,
             min_coverage: 0.99,
             min_class_labels: 30,
+            guardrail: Guardrails::default(),
+            groups: Vec::new(),
             drop_factor: DROP_FACTOR,
             bound_from: None,
         }
@@ -119,6 +207,17 @@ impl Policy {
                 "min_coverage = {}: must lie between 0 and 1",
                 self.min_coverage
             ));
+        }
+        for group in &self.groups {
+            if !(group.margin >= 0.0 && group.margin < bound) {
+                let (name, margin) = (&group.name, group.margin);
+                faults.push(format!(
+                    "group {name}: margin = {margin}: must be at least 0 and less than the loss bound, {bound}"
+                ));
+            }
+        }
+        if self.groups.len() > MAX_GROUPS {
+            faults.push(format!("{} groups: at most {MAX_GROUPS}", self.groups.len()));
         }
         if faults.is_empty() {
             Ok(())
@@ -167,6 +266,20 @@ impl Policy {
         }
     }
 
+    /// True when wealth of the groups under `other` says nothing of these.
+    #[must_use]
+    pub fn asks_of_other_groups(&self, other: &Self) -> bool {
+        let pairs = self.groups.iter().zip(&other.groups);
+        self.groups.len() != other.groups.len() || pairs.into_iter().any(|(a, b)| a.asks_another_question(b))
+    }
+
+    /// Wealth at which a strict group takes the crown back: all of them together err no more often than the mirrored test.
+    #[must_use]
+    pub fn group_rollback_bar(&self) -> f64 {
+        let strict = self.groups.iter().filter(|group| group.strict).count().max(1);
+        self.rollback_bar() * strict as f64
+    }
+
     /// Every float in it, in a fixed order.
     pub(super) fn numbers_mut(&mut self) -> impl Iterator<Item = &mut f64> {
         let own = [
@@ -179,6 +292,8 @@ impl Policy {
         own.into_iter()
             .chain(self.metric.numbers_mut())
             .chain([&mut self.drop_factor])
+            .chain(self.guardrail.numbers_mut())
+            .chain(self.groups.iter_mut().map(|group| &mut group.margin))
     }
 
     /// The wealth that challenger number `order` of a tenure needs. `1/(j(j+1))` sums to 1, so all bars
@@ -219,12 +334,27 @@ mod tests {
     fn a_policy_reads_back_and_keys_may_be_left_out() {
         let policy = Policy {
             dwell: Span::Rows(48),
+            guardrail: Guardrails {
+                latency: None,
+                score_shift: Some(0.25),
+                ..Guardrails::default()
+            },
+            groups: vec![Group {
+                name: "senior".into(),
+                expr: "age >= 60".into(),
+                margin: 0.02,
+                strict: true,
+            }],
             metric: Metric::LogLoss { clip: 0.05 },
             ..Policy::default()
         };
         let text = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
-        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
+        let before_guardrails = Policy {
+            guardrail: Guardrails::none(),
+            ..Policy::default()
+        };
+        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), before_guardrails);
         assert!(serde_json::from_str::<Policy>("{\"alpa\": 0.1}").is_err());
     }
 

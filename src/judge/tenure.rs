@@ -9,6 +9,8 @@ use super::contender::{Contender, Fall, Probation};
 use super::evidence::Evidence;
 use super::fold::Judge;
 use super::policy::{Mode, Policy};
+use super::standing::Standings;
+use super::twin::Twin;
 use crate::score::VersionNo;
 use crate::span::Clock;
 
@@ -45,6 +47,9 @@ impl Judge {
 
     /// Orders are given on arrival, except to those that must wait.
     fn give_order(&mut self, version: VersionNo, clock: Clock) {
+        if self.is_twin(version) {
+            return;
+        }
         let (falls, wait) = (&self.falls, self.policy.rollback_wait);
         let Some(contender) = self
             .queue
@@ -70,6 +75,8 @@ impl Judge {
             self.probation = None;
         }
         self.barred.retain(|(barred, _)| *barred != version);
+        self.costs.retain(|(other, _)| *other != version);
+        self.twins.retain(|twin| twin.version != version);
         if let Some(contender) = self.queue.iter_mut().find(|c| c.version == version) {
             contender.present = false;
             contender.evidence.armed = None;
@@ -113,6 +120,10 @@ impl Judge {
     pub fn set_policy(&mut self, mut policy: Policy) -> bool {
         policy.keep_bound(&self.policy);
         let restart = policy.asks_another_question(&self.policy);
+        if policy.asks_of_other_groups(&self.policy) {
+            self.queue.iter_mut().for_each(|contender| contender.groups.clear());
+            self.probation.iter_mut().for_each(|probation| probation.groups.clear());
+        }
         self.policy = policy;
         if self.policy.mode != Mode::Auto {
             // What was decided under other rules is not carried out under these.
@@ -130,11 +141,14 @@ impl Judge {
         self.pending = None;
         for contender in &mut self.queue {
             contender.evidence = Evidence::default();
+            contender.groups.clear();
             contender.since = self.clock;
         }
         if let Some(probation) = &mut self.probation {
             probation.evidence = Evidence::default();
+            probation.groups.clear();
         }
+        self.twins.iter_mut().for_each(Twin::restart);
     }
 
     /// The champion was swapped. A new tenure begins: all evidence starts anew, in the order of wealth just
@@ -157,6 +171,7 @@ impl Judge {
             against,
             since: clock,
             evidence: Evidence::default(),
+            groups: Standings::default(),
         });
         self.hold |= kind == Swap::Person;
         self.prune_settings();
@@ -223,6 +238,35 @@ impl Judge {
         barred.map(|(_, why)| why.as_str())
     }
 
+    /// What a row of `version` costs, in nanoseconds of CPU time as its admission measured it; 0: nobody knows.
+    pub fn set_cost(&mut self, version: VersionNo, ns: u64) {
+        self.costs.retain(|(other, _)| *other != version);
+        if ns > 0 {
+            self.costs.push((version, ns));
+        }
+    }
+
+    /// What a row of `version` costs in nanoseconds, where that is known.
+    #[must_use]
+    pub fn cost_of(&self, version: VersionNo) -> Option<u64> {
+        let cost = self.costs.iter().find(|(other, _)| *other == version);
+        cost.map(|(_, ns)| *ns)
+    }
+
+    /// The labels are doubted for this reason, or no longer: meanwhile mode `auto` acts as `recommend`.
+    pub fn set_doubt(&mut self, why: Option<String>) {
+        if why.is_some() {
+            self.pending = None;
+        }
+        self.doubt = why;
+    }
+
+    /// Why the labels are doubted.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
+    }
+
     /// The decision for `version` could not be carried out: it must hold its wealth for another dwell first.
     pub fn decline(&mut self, version: VersionNo) {
         if self.pending == Some(version) {
@@ -233,11 +277,12 @@ impl Judge {
         }
         if let Some(probation) = self.probation.as_mut().filter(|p| p.against == version) {
             probation.evidence.armed = None;
+            probation.groups.disarm();
         }
     }
 
     /// Whom to retire when more than `max` challengers are present: the one furthest below its bar of those that
-    /// have had their dwell. Never the previous champion while it is on call, nor the one that `stands_by` to answer.
+    /// have had their dwell. Never a twin, whose place is the owner's wish, the previous champion while it is on call, nor the one that `stands_by` to answer.
     #[must_use]
     pub fn room(&self, max: usize, clock: Clock, stands_by: Option<VersionNo>) -> Option<VersionNo> {
         let present = self.queue.iter().filter(|c| c.present);
@@ -246,7 +291,9 @@ impl Judge {
         }
         present
             .filter(|c| {
-                ![self.previous, stands_by].contains(&Some(c.version)) && self.policy.dwell.has_passed(c.since, clock)
+                ![self.previous, stands_by].contains(&Some(c.version))
+                    && !self.is_twin(c.version)
+                    && self.policy.dwell.has_passed(c.since, clock)
             })
             .reduce(|worst, c| if self.lead(c) < self.lead(worst) { c } else { worst })
             .map(|c| c.version)

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::contender::Contender;
 use super::evidence::Evidence;
 use super::fold::Judge;
+use super::guard::{self, Guardrail};
 use super::obstacle::{Obstacle, moment};
+use super::outlook::{self, Outlook};
 use super::policy::{Mode, Policy};
+use super::standing::GroupView;
+use super::twin::Noise;
 use crate::score::VersionNo;
 use crate::span::Clock;
 
@@ -49,6 +53,42 @@ impl Numbers {
             mean_since_arming: evidence.armed.and_then(|a| a.mean()),
             labels_since_arming: evidence.armed.map_or(0, |a| a.labels),
         }
+    }
+
+    /// How many labels it still takes, and how long.
+    fn how_far(&self, outlook: &Outlook, obstacle: &Obstacle, pace: Option<f64>) -> String {
+        let missing = match obstacle {
+            Obstacle::Labels { has, needs } => needs.saturating_sub(*has),
+            _ => 0,
+        };
+        let [low, high] = self.interval;
+        let (labels, seconds) = match outlook.labels_to_bar {
+            _ if self.labels < 2 => return String::new(),
+            Some(0) => (missing, pace.map(|pace| missing as f64 * pace)),
+            Some(labels) => (labels.max(missing), pace.map(|pace| labels.max(missing) as f64 * pace)),
+            None => {
+                let mean = self.mean_difference;
+                return format!("; never at the present mean difference, {mean:+.4} ({low:+.4} to {high:+.4})");
+            }
+        };
+        let time = seconds.map_or_else(String::new, |seconds| {
+            format!(", {} at the present rate", outlook::about(seconds))
+        });
+        format!(
+            "; about {labels} more at the present mean difference, {:+.4} ({low:+.4} to {high:+.4}){time}",
+            self.mean_difference
+        )
+    }
+
+    /// What the tenure shows beside what has come since arming, which did not buy the bar.
+    fn since_arming(&self) -> String {
+        let since = self.mean_since_arming.map_or_else(String::new, |mean| {
+            format!(", {mean:+.4} over the {} since arming", self.labels_since_arming)
+        });
+        format!(
+            "; mean difference {:+.4} over {} labels{since}",
+            self.mean_difference, self.labels
+        )
     }
 
     /// The sentence of a decision.
@@ -101,11 +141,77 @@ pub struct Verdict {
     pub coverage: f64,
     /// Rows that it failed on, each at the largest loss.
     pub failed: u64,
+    /// Place in the queue of this tenure, which sets the bar; `None` while it waits, and for a twin.
+    pub place: Option<u32>,
+    /// ln of the bar of the first place, and about how many labels more this place costs.
+    pub first_log_bar: f64,
+    /// See [`Verdict::first_log_bar`]; `None` where that cannot be told.
+    pub place_costs_labels: Option<u64>,
+    /// How far it is.
+    #[serde(flatten)]
+    pub outlook: Outlook,
+    /// The guardrails, the groups last.
+    pub guardrails: Vec<Guardrail>,
+    /// What each named group says.
+    pub groups: Vec<GroupView>,
+    /// How much a copy disagrees with its original, to see the difference beside.
+    pub noise: Option<Noise>,
+    /// It is such a copy.
+    pub twin: bool,
     /// For the previous champion: the rollback test's alarm while the judge may not act on it.
     pub alarm: Option<String>,
 }
 
+/// What a decision rests on beside its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Basis {
+    /// Of the pair that decided.
+    pub clock: Clock,
+    /// The tenure.
+    pub epoch: u64,
+    /// Who was champion.
+    pub champion: VersionNo,
+    /// Place in the queue.
+    pub place: Option<u32>,
+    /// Share of rows whose features it had, over the last dwell.
+    pub coverage: f64,
+    /// Rows that it failed on.
+    pub failed: u64,
+    /// The guardrails, the groups last.
+    pub guardrails: Vec<Guardrail>,
+    /// What each named group said: of a challenger before a promotion.
+    pub groups: Vec<GroupView>,
+    /// How much a copy disagreed with its original.
+    pub noise: Option<Noise>,
+    /// The rules in force.
+    pub policy: Policy,
+}
+
 impl Judge {
+    pub(super) fn basis(&self, version: VersionNo, evidence: &Evidence) -> Basis {
+        let contender = self.queue.iter().find(|c| c.version == version);
+        let groups = contender.map(|c| self.groups_of(c)).unwrap_or_default();
+        let mut guardrails = Vec::from(self.guardrails(version, evidence));
+        guardrails.extend(guard::of_groups(&groups));
+        Basis {
+            clock: self.clock,
+            epoch: self.epoch,
+            champion: self.champion,
+            place: contender.and_then(|c| c.order),
+            coverage: evidence.coverage(),
+            failed: evidence.failed,
+            guardrails,
+            groups,
+            noise: self.noise(),
+            policy: self.policy.clone(),
+        }
+    }
+
+    fn groups_of(&self, contender: &Contender) -> Vec<GroupView> {
+        let all = contender.groups.of(&self.policy);
+        all.map(|(group, standing)| GroupView::of(group, &standing)).collect()
+    }
+
     /// A verdict per challenger, in order of arrival; those that have left are not among them.
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
@@ -128,11 +234,30 @@ impl Judge {
     fn verdict_of(&self, contender: &Contender) -> Verdict {
         let evidence = &contender.evidence;
         let numbers = Numbers::of(evidence, self.bar(contender), self.policy.metric.bound());
+        let (bound, margin) = (self.policy.metric.bound(), self.policy.margin);
+        let (bar, first_bar) = (self.bar(contender), self.policy.bar(1));
+        let until = |bar: f64| outlook::labels_until(evidence, bar, bound, margin);
+        let pace = outlook::seconds_per_label(evidence, self.clock, self.policy.dwell);
+        let outlook = Outlook {
+            labels_to_bar: until(bar),
+            seconds_to_bar: until(bar).zip(pace).map(|(labels, pace)| labels as f64 * pace),
+        };
         let (verdict, why) = match self.obstacle(contender, self.clock) {
             Some(Obstacle::Loses) => (Call::Loses, Obstacle::Loses.sentence(&numbers)),
-            Some(obstacle) => (Call::NotYet, obstacle.sentence(&numbers)),
+            Some(obstacle) => {
+                let mut why = obstacle.sentence(&numbers);
+                if obstacle.is_for_labels() {
+                    why += &numbers.how_far(&outlook, &obstacle, pace);
+                } else if obstacle.is_past_the_bar() {
+                    why += &numbers.since_arming();
+                }
+                (Call::NotYet, why)
+            }
             None => (Call::Wins, self.next_step(&numbers)),
         };
+        let groups = self.groups_of(contender);
+        let mut guardrails = Vec::from(self.guardrails(contender.version, evidence));
+        guardrails.extend(guard::of_groups(&groups));
         let alarm = self
             .alarm()
             .filter(|(against, _)| *against == contender.version)
@@ -143,6 +268,16 @@ impl Judge {
             why,
             coverage: evidence.coverage(),
             failed: evidence.failed,
+            place: contender.order,
+            first_log_bar: libm::log(first_bar),
+            place_costs_labels: until(bar)
+                .zip(until(first_bar))
+                .map(|(own, first)| own.saturating_sub(first)),
+            outlook,
+            guardrails,
+            groups,
+            noise: self.noise(),
+            twin: self.is_twin(contender.version),
             alarm,
             numbers,
         }
@@ -155,16 +290,24 @@ impl Judge {
             (true, _) => format!("{why}; on hold: a person promotes or resumes"),
             (false, Mode::Recommend) => format!("{why}; mode = recommend: waits for a person to promote it"),
             (false, Mode::Off) => format!("{why}; mode = off: nothing follows"),
-            (false, Mode::Auto) => format!("{why}; next in line"),
+            (false, Mode::Auto) => match self.doubt() {
+                Some(doubt) => format!("{why}; waits for a person to promote it, because {doubt}"),
+                None => format!("{why}; next in line"),
+            },
         }
     }
 
-    /// The rollback test's alarm, against which version: the new champion loses more than the previous one. In
-    /// mode auto and without a hold, a rollback follows by itself once it has held for the dwell.
+    /// The rollback test's alarm, against which version: the new champion loses more than the previous one, over all rows
+    /// or in a named group. In mode auto and without a hold, a rollback follows by itself once it has held for the dwell;
+    /// of a group that is not strict, none does.
     #[must_use]
     pub fn alarm(&self) -> Option<(VersionNo, String)> {
         let probation = self.probation.as_ref()?;
-        probation.evidence.armed?;
+        if probation.evidence.armed.is_none() {
+            let mut groups = probation.groups.of(&self.policy);
+            let hurt = groups.find(|(_, standing)| standing.since().is_some())?;
+            return Some((probation.against, self.harm(hurt)));
+        }
         let numbers = Numbers::of(
             &probation.evidence,
             self.policy.rollback_bar(),

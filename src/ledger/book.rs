@@ -121,6 +121,32 @@ pub struct DecisionRow {
     pub why: String,
 }
 
+/// A decision and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// What was decided.
+    pub decision: DecisionRow,
+    /// From what, as JSON.
+    pub basis: Option<String>,
+    /// Those before it.
+    pub before: Vec<DecisionRow>,
+    /// Those after it.
+    pub after: Vec<DecisionRow>,
+}
+
+fn decision_of(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
+    Ok(DecisionRow {
+        n: row.get(0)?,
+        time_ms: row.get(1)?,
+        kind: row.get(2)?,
+        from: row.get(3)?,
+        to: row.get(4)?,
+        author: row.get(5)?,
+        reason: row.get(6)?,
+        why: row.get(7)?,
+    })
+}
+
 fn version(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
     Ok(VersionRow {
         no: VersionNo(row.get(0)?),
@@ -506,19 +532,36 @@ impl Writer<'_> {
              LEFT JOIN versions f ON f.version_no = d.from_no LEFT JOIN versions t ON t.version_no = d.to_no
              WHERE d.model_no = ?1 ORDER BY d.n DESC LIMIT ?2) ORDER BY 1",
         )?;
-        let rows = statement.query_map(params![model.0, limit], |row| {
-            Ok(DecisionRow {
-                n: row.get(0)?,
-                time_ms: row.get(1)?,
-                kind: row.get(2)?,
-                from: row.get(3)?,
-                to: row.get(4)?,
-                author: row.get(5)?,
-                reason: row.get(6)?,
-                why: row.get(7)?,
-            })
-        })?;
+        let rows = statement.query_map(params![model.0, limit], decision_of)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// One decision on a model, with what it was decided from as JSON, and the `around` ones before and after it.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn decision(&self, model: ModelNo, n: i64, around: u32) -> Result<Option<Told>, LedgerError> {
+        let columns = "d.n, d.time, d.kind, f.name, t.name, d.author, d.reason, d.why, d.basis FROM decisions d
+             LEFT JOIN versions f ON f.version_no = d.from_no LEFT JOIN versions t ON t.version_no = d.to_no
+             WHERE d.model_no = ?1 AND d.n";
+        let read = |row: &Row<'_>| Ok((decision_of(row)?, row.get::<_, Option<String>>(8)?));
+        let mut statement = self.connection.prepare(&format!("SELECT {columns} = ?2"))?;
+        let Some((decision, basis)) = statement.query_row(params![model.0, n], read).optional()? else {
+            return Ok(None);
+        };
+        let several = |order: &str| -> Result<Vec<DecisionRow>, LedgerError> {
+            let mut statement = self.connection.prepare(&format!("SELECT {columns} {order} LIMIT ?3"))?;
+            let rows = statement.query_map(params![model.0, n, around], decision_of)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        let mut before = several("< ?2 ORDER BY d.n DESC")?;
+        before.reverse();
+        Ok(Some(Told {
+            decision,
+            basis,
+            before,
+            after: several("> ?2 ORDER BY d.n")?,
+        }))
     }
 
     /// Records that a version's verdict changed at a folded row; `verdict` is JSON.

@@ -113,6 +113,7 @@ CREATE TABLE IF NOT EXISTS rewards (
 CREATE TABLE IF NOT EXISTS reward_totals (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
   PRIMARY KEY (model_no, version_no)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;
 CREATE TABLE IF NOT EXISTS version_settings (version_no INTEGER PRIMARY KEY, settings TEXT NOT NULL);
 ";
 
@@ -140,6 +141,15 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
         found => return Err(LedgerError::Newer { found, known: FORMAT }),
     }
     Ok(())
+}
+
+/// Checks the format of a file that is only read.
+pub(super) fn check(connection: &Connection) -> Result<(), LedgerError> {
+    match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        FORMAT => Ok(()),
+        found if found < FORMAT => Err(LedgerError::Older { found, known: FORMAT }),
+        found => Err(LedgerError::Newer { found, known: FORMAT }),
+    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,15 @@ impl Counters {
         });
     }
 
+    /// Runs of the model so far and their nanoseconds, by rows of a run; without the largest.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(usize, u64, u64)> {
+        let run = |at: usize| self.total(|own| own.runs.get(at).unwrap_or(&own.larger));
+        let all = (0..LISTED).map(|at| (at + 1, run(at)));
+        let some = all.filter(|(_, total)| total.count > 0);
+        some.map(|(rows, total)| (rows, total.count, total.ns)).collect()
+    }
+
     /// Counts an answered request of so many rows.
     pub fn answered(&self, rows: usize, times: Times, now_ms: i64) {
         self.0.with(|own| {

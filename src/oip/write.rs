@@ -22,6 +22,8 @@ pub struct Reply<'a> {
     pub prediction_id: PredictionId,
     /// The version that answered rows in its place.
     pub fallback: Option<&'a str>,
+    /// Rows in the exploration slice, joined by commas.
+    pub explore: Option<&'a str>,
     /// Names and tensors.
     pub outputs: &'a [(Arc<str>, Tensor)],
 }
@@ -53,6 +55,10 @@ pub fn reply(reply: &Reply<'_>, binary: &Binary) -> Result<(Vec<u8>, Option<usiz
     if let Some(fallback) = reply.fallback {
         out.extend_from_slice(b",\"fallback\":");
         json(&mut out, fallback);
+    }
+    if let Some(explore) = reply.explore {
+        out.extend_from_slice(b",\"explore\":");
+        json(&mut out, explore);
     }
     out.extend_from_slice(b"},\"outputs\":[");
     for (at, (name, tensor)) in reply.outputs.iter().enumerate() {

@@ -8,6 +8,7 @@ mod coverage;
 mod display;
 mod fold;
 mod observe;
+mod reports;
 mod signs;
 
 use std::collections::HashMap;
@@ -15,10 +16,13 @@ use std::sync::Arc;
 
 pub use self::coverage::Coverage;
 use self::display::Display;
+use self::reports::Reports;
 use self::signs::Signs;
 use super::core::Shadow;
+use super::groups::Groups;
 use super::inputs::Columns;
 use super::journal::{self, Event};
+use crate::id::IdKey;
 use crate::judge::fold::{Decision, Judge};
 use crate::judge::pair::Pairing;
 use crate::judge::verdict::{Call, Verdict};
@@ -40,6 +44,8 @@ pub struct Closing {
     pub horizon: Span,
     /// What a row without a label at maturity counts as.
     pub absent: Option<Truth>,
+    /// Only rows of this slice are evidence.
+    pub slice: Option<Slice>,
     /// Features that are not recorded.
     pub dropped: Vec<String>,
     /// The labels that rewards pay, in class order; empty where rewards are not what is judged by.
@@ -55,6 +61,53 @@ pub struct OwnSettings {
     pub threshold: f64,
     /// The digest of its calibration.
     pub calibration: Option<String>,
+}
+
+/// The rows whose outcome is found out whatever was answered.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// Draws the slice.
+    pub key: IdKey,
+    /// Share of the rows in it.
+    pub share: f64,
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        // A gateway has one key.
+        self.share.to_bits() == other.share.to_bits()
+    }
+}
+
+impl Closing {
+    /// True when what was folded under the one says nothing under the other.
+    #[must_use]
+    pub fn means_other_than(&self, other: &Self) -> bool {
+        (self.maturity, self.absent) != (other.maturity, other.absent) || self.slice != other.slice
+    }
+
+    /// Whether a row of this id may be evidence.
+    pub(super) fn takes(&self, id: i64) -> bool {
+        self.slice
+            .as_ref()
+            .is_none_or(|slice| slice.key.is_explored(id, slice.share))
+    }
+
+    /// True when a row recorded at `clock` takes no more evidence, `last` being the last recorded row and the latest
+    /// request time.
+    #[must_use]
+    pub fn is_over(&self, clock: Clock, last: Clock) -> bool {
+        match self.maturity {
+            Span::Rows(rows) => clock.row.saturating_add(rows) < last.row,
+            span @ Span::Time(_) => span.has_passed(
+                clock,
+                Clock {
+                    time_ms: last.time_ms.saturating_sub(1),
+                    ..last
+                },
+            ),
+        }
+    }
 }
 
 /// Where a book shows what happens to those who do not read the ledger.
@@ -121,7 +174,11 @@ pub struct Book {
     shown: HashMap<VersionNo, (Call, bool)>,
     columns: Columns,
     signs: Signs,
+    reports: Reports,
+    /// A row has named an entity: rows of one may be one observation.
+    has_entities: bool,
     display: Display,
+    groups: Groups,
 }
 
 impl Book {
@@ -145,6 +202,7 @@ impl Book {
             time_ms: cursor.last_time_ms,
         };
         let folded = restored.folded.max(cursor.folded_row);
+        let has_entities = writer.has_entities(row.no)?;
         let mut book = Self {
             attached,
             coverage: Coverage::load(writer, row.no)?,
@@ -168,7 +226,10 @@ impl Book {
             shown: HashMap::new(),
             columns: Columns::default(),
             signs: Signs::default(),
+            reports: Reports::default(),
+            has_entities,
             display: Display::default(),
+            groups: Groups::default(),
         };
         book.recall(writer)?;
         Ok(book)
@@ -300,25 +361,31 @@ impl Book {
         verdicts
     }
 
+    /// How labels come, and what that says of the evidence.
+    #[must_use]
+    pub fn reported(&self) -> serde_json::Value {
+        let doubt = self.judge.as_ref().and_then(Judge::doubt);
+        self.reports.show(self.closing.maturity, doubt)
+    }
+
+    /// What to add to every verdict's sentence.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        self.reports.too_late(self.closing.maturity)
+    }
+
     /// What to say beside every verdict: signs that it rests on less than its numbers.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.signs.warnings()
+        let mut warnings = self.signs.warnings();
+        warnings.extend(self.groups.warnings());
+        warnings
     }
 
     /// True when a row recorded at `clock` takes no more evidence.
     #[must_use]
     pub fn is_closed(&self, clock: Clock) -> bool {
-        match self.closing.maturity {
-            Span::Rows(rows) => clock.row.saturating_add(rows) < self.last.row,
-            span @ Span::Time(_) => span.has_passed(
-                clock,
-                Clock {
-                    time_ms: self.last.time_ms.saturating_sub(1),
-                    ..self.last
-                },
-            ),
-        }
+        self.closing.is_over(clock, self.last)
     }
 
     /// True when a label received now for a row at `clock` comes after the horizon.

@@ -72,6 +72,11 @@ pub enum Event {
         /// Why not.
         why: Option<String>,
     },
+    /// Labels come for some answers rather than for others, or no longer.
+    Doubt {
+        /// How.
+        why: Option<String>,
+    },
     /// A version's label is positive from this score on.
     Threshold {
         /// Which.
@@ -94,6 +99,22 @@ pub enum Event {
         bound: f64,
         /// The labels that it was estimated from; their rows are no evidence.
         labels: u64,
+    },
+    /// A version's CPU time of a row, as its admission measured it.
+    Cost {
+        /// Which.
+        version: VersionNo,
+        /// Nanoseconds; 0: nobody knows.
+        ns: u64,
+    },
+    /// A version is an A/A copy, or is none after all.
+    Twin {
+        /// Which.
+        version: VersionNo,
+        /// Whether.
+        twin: bool,
+        /// Whose bytes it has, where that one is here.
+        of: Option<VersionNo>,
     },
     /// A decision could not be carried out.
     Decline {
@@ -131,11 +152,14 @@ impl Event {
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
             Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
+            Self::Doubt { why } => judge.set_doubt(why.clone()),
             Self::Threshold { version, threshold } => return judge.set_threshold(*version, *threshold),
             Self::Calibration { version, digest, clock } => {
                 return judge.set_calibration(*version, digest.clone(), *clock);
             }
             Self::Bound { bound, .. } => judge.set_bound(*bound),
+            Self::Cost { version, ns } => judge.set_cost(*version, *ns),
+            Self::Twin { version, twin, of } => judge.set_twin(*version, *twin, *of),
             Self::Decline { version } => judge.decline(*version),
         }
         None

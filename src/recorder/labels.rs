@@ -175,6 +175,9 @@ impl Core {
             return Ok(rewarded.unwrap_or(Status::Duplicate).into());
         };
         let labelled = place.label(writer, item, truth)?;
+        if matches!(labelled, Status::Accepted | Status::Late) {
+            book.note_delay(clock, received_ms, place.late);
+        }
         if labelled == Status::Late {
             book.count_late();
         }

@@ -1,7 +1,9 @@
 //! Books on a real ledger, driven without other threads; and the thread itself where it is the subject.
 
+mod backtest;
 mod closing;
 mod failure;
+mod feeding;
 mod labelling;
 mod reload;
 
@@ -72,6 +74,7 @@ fn closing(maturity: Span) -> Closing {
         maturity,
         horizon: Span::Rows(1_000_000),
         absent: None,
+        slice: None,
         dropped: Vec::new(),
         payees: Vec::new(),
     }
@@ -201,6 +204,24 @@ impl Lab {
     fn record(&mut self, seen: Observation) {
         self.commit(Drained {
             observations: vec![seen],
+            ..Drained::default()
+        });
+    }
+
+    /// Records one row and its label together, so that the label is never late.
+    fn record_with_label(&mut self, seen: Observation, class: Option<u32>) {
+        let key = LabelKey::Ours {
+            id: seen.first_id,
+            time_ms: seen.time_ms,
+        };
+        let labels = class.map(|class| LabelRequest {
+            items: vec![self.label_item(key, class, 1.0)],
+            received_ms: 0,
+            reply: oneshot::channel().0,
+        });
+        self.commit(Drained {
+            observations: vec![seen],
+            labels: labels.into_iter().collect(),
             ..Drained::default()
         });
     }

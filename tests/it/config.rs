@@ -197,8 +197,6 @@ fn each_bad_model_setting_says_what_to_change() {
         ("metric = \"auc\"\ntask = \"multiclass\"", "orders two classes"),
         ("metric = \"rewards\"", "for example bound = 100.0"),
         ("bound = \"auto\"", "beside it"),
-        ("guardrail.latency = 1.5", "not available"),
-        ("[groups]\nsenior = { expr = \"age >= 60\" }", "not available"),
         ("record.hash = [\"customer\"]", "list the fields in record.drop"),
         ("record.hsah = 1", "unknown key"),
         ("threshold = 0.5\nthreshold = 0.6", "not TOML"),

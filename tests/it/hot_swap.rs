@@ -55,6 +55,7 @@ fn facts(name: &str) -> (Facts, Head) {
         probe_outputs: pack(&outputs),
         latency_us_p50: 0,
         latency_us_p99: 0,
+        cpu_ns_p50: 0,
         memory_bytes: 0,
         runtime: String::new(),
     };

@@ -26,7 +26,11 @@ mod exports;
 #[cfg(test)]
 mod feedback;
 #[cfg(test)]
+mod feeding;
+#[cfg(test)]
 mod grpc;
+#[cfg(test)]
+mod guardrails;
 #[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
@@ -63,6 +67,8 @@ mod recovery;
 mod registry;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod served_exports;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use super::super::reader::Section;
 use super::super::value::{Value, choose, expected};
 use super::super::version::feature_names;
 use super::{
-    Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig, PolicyConfig, RecordConfig,
-    ShadowConfig, Unknown,
+    EvidenceFrom, Interface, Isolation, LabelConfig, MetricSetting, Missing, Mode, ModelConfig, PolicyConfig,
+    RecordConfig, ShadowConfig, Unknown,
 };
 use crate::judge::loss::{Bound, check_cost};
 use crate::model::head::Link;
@@ -18,6 +18,9 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
     let default = ModelConfig::default();
     let task = s.get("task", TaskSetting(default.task)).0;
     let loss = loss(s, task);
+    let record = s.table("record", |s| RecordConfig {
+        drop: s.get("drop", default.record.drop),
+    });
     ModelConfig {
         interface: s.get("interface", default.interface),
         isolation: s.get("isolation", default.isolation),
@@ -47,9 +50,9 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
                 "must lie between 0 and 1000",
             ),
         }),
-        record: s.table("record", |s| RecordConfig {
-            drop: s.get("drop", default.record.drop),
-        }),
+        guardrail: s.table("guardrail", |s| super::guard::guardrails(s, default.guardrail)),
+        groups: s.table("groups", |s| super::guard::groups(s, &record.drop)),
+        record,
         execution: s.table("execution", |s| super::execution::execution(s, default.execution)),
     }
 }
@@ -72,7 +75,15 @@ fn label(s: &mut Section<'_>, default: LabelConfig) -> LabelConfig {
         maturity: s.get("maturity", default.maturity),
         horizon: s.get("horizon", default.horizon),
         absent: s.opt::<Scalar>("absent").map(|scalar| scalar.0),
+        explore: share(s, "explore", default.explore),
+        evidence: s.get("evidence", default.evidence),
     };
+    if label.evidence == EvidenceFrom::Explore && label.explore <= 0.0 {
+        s.fault(
+            "evidence",
+            "\"explore\" needs explore, the share of rows in the slice, for example explore = 0.01".to_owned(),
+        );
+    }
     let backwards = match (label.maturity, label.horizon) {
         (Span::Rows(maturity), Span::Rows(horizon)) => horizon < maturity,
         (Span::Time(maturity), Span::Time(horizon)) => horizon < maturity,
@@ -310,5 +321,6 @@ choices! {
     Link { "identity" => Identity, "logit" => Logit, "softmax" => Softmax }
     Missing { "reject" => Reject, "nan" => Nan }
     Unknown { "ignore" => Ignore, "reject" => Reject }
+    EvidenceFrom { "all" => All, "explore" => Explore }
     Mode { "auto" => Auto, "recommend" => Recommend, "off" => Off }
 }

@@ -128,6 +128,7 @@ impl Thread {
         let own = keeper.own_settings(version);
         let settings = serde_json::to_string(&version.settings).ok();
         let earlier = keeper.earlier_of(version);
+        let marks = keeper.marks(Some(no));
         let mut lineup = keeper.lineup_without(no);
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
@@ -148,6 +149,8 @@ impl Thread {
             if let Some(own) = &own {
                 book.note(writer, own, now_ms())?;
             }
+            // Before it enters: a twin takes no place in the queue.
+            super::super::marks::tell(book, writer, &marks)?;
             let clock = book.clock();
             book.apply(writer, &Event::Enter { version: no, clock }, now_ms())?;
             match unfit {

@@ -21,7 +21,11 @@ impl Thread {
             say_waiting(&served, &fault);
             return Ok(());
         }
-        let candidates: Vec<_> = keeper.versions.iter().filter(|v| v.is("candidate")).collect();
+        let mut candidates: Vec<_> = keeper.versions.iter().filter(|v| v.is("candidate")).collect();
+        if candidates.iter().any(|v| !v.settings.twin) {
+            // A copy never becomes champion where its original may.
+            candidates.retain(|v| !v.settings.twin);
+        }
         let vetted: Vec<_> = candidates.iter().filter(|v| v.facts.is_some()).collect();
         let names = || {
             vetted

@@ -7,6 +7,7 @@ use crate::judge::tenure::Swap;
 use crate::judge::verdict::Call;
 use crate::span::Span;
 
+mod guardrails;
 mod properties;
 mod simulation;
 
@@ -86,7 +87,11 @@ fn a_winner_arms_holds_for_the_dwell_and_is_promoted_once() {
     assert_eq!(feed(&mut judge, 1..=49, |_| vec![entry(B, 0.5)]), None);
     let armed = judge.armed_since(B).unwrap();
     assert!(armed.row < 30);
-    assert_eq!(why(&judge, B), "needs 50 labels, has 49");
+    assert_eq!(
+        why(&judge, B),
+        "needs 50 labels, has 49; about 1 more at the present mean difference, +0.5000 (+0.2197 to +0.7803), about 60 \
+         seconds at the present rate"
+    );
     let (row, decision) = feed(&mut judge, 50..=200, |_| vec![entry(B, 0.5)]).unwrap();
     assert_eq!((row, decision.kind, decision.version), (50, Action::Promote, B));
     assert_eq!(decision.numbers.armed_since, Some(armed));
@@ -103,7 +108,8 @@ fn a_verdict_is_shown_flat_with_its_words() {
     let shown = serde_json::to_value(judge.verdict(B).unwrap()).unwrap();
     assert_eq!(shown["labels"], 5);
     assert_eq!(shown["verdict"], "not yet");
-    assert_eq!(shown["why"], "needs 50 labels, has 5");
+    let why = shown["why"].as_str().unwrap();
+    assert!(why.starts_with("needs 50 labels, has 5; about "), "{why}");
     assert!(shown["armed_since"].is_null() && shown["interval"].as_array().unwrap().len() == 2);
     assert!((shown["mean_difference"].as_f64().unwrap() - 0.1).abs() < 1e-12);
     assert!((shown["log_bar"].as_f64().unwrap() - 200f64.ln()).abs() < 1e-12);
@@ -118,7 +124,11 @@ fn the_dwell_is_named_with_its_rows_and_falling_below_a_tenth_of_the_bar_starts_
     let until = armed + 336;
     assert_eq!(
         why(&judge, B),
-        format!("armed since row {armed}; must hold until row {until} (dwell 336 rows)")
+        format!(
+            "armed since row {armed}; must hold until row {until} (dwell 336 rows); mean difference +0.5000 over 60 labels, \
+             +0.5000 over the {} since arming",
+            60 - armed
+        )
     );
     let mut row = 61;
     while judge.armed_since(B).is_some() {
@@ -147,7 +157,7 @@ fn labels_of_one_class_never_crown_anybody() {
         "labels of one class only: set [label] absent or send the other class"
     );
     assert_eq!(feed(&mut judge, 501..=600, one(Classes::Few)), None);
-    assert_eq!(why(&judge, B), "needs 30 labels of each of two classes");
+    assert!(why(&judge, B).starts_with("needs 30 labels of each of two classes; mean difference +0.9000"));
     assert_eq!(feed(&mut judge, 601..=601, one(Classes::Enough)).unwrap().1.version, B);
 }
 
@@ -168,7 +178,7 @@ fn a_challenger_that_covers_too_few_rows_is_not_promoted() {
     assert_eq!(feed(&mut judge, 1..=500, sparse), None);
     let verdict = judge.verdict(B).unwrap();
     assert!(
-        verdict.why.starts_with("covers 9") && verdict.why.ends_with("needs 99 %"),
+        verdict.why.starts_with("covers 9") && verdict.why.contains("needs 99 %; mean difference"),
         "{}",
         verdict.why
     );
@@ -269,7 +279,7 @@ fn the_cool_down_delays_the_next_promotion_only() {
     let mut judge = judge(&[B, C]);
     judge.swap(B, Swap::Promotion, at(100));
     assert_eq!(feed(&mut judge, 101..=199, |_| vec![entry(C, 0.5)]), None);
-    assert_eq!(why(&judge, C), "cool-down until row 200 (100 rows)");
+    assert!(why(&judge, C).starts_with("cool-down until row 200 (100 rows); mean difference +0.5000"));
     let (row, decision) = feed(&mut judge, 200..=300, |_| vec![entry(C, 0.5)]).unwrap();
     assert_eq!((row, decision.kind), (200, Action::Promote));
 }

@@ -231,6 +231,42 @@ fn what_was_said_reads_back_from_its_code() {
     assert_eq!(Seen::of(&Outcome::Failed, 0.5), Seen::default());
 }
 
+#[test]
+fn an_observation_of_one_row_is_its_pair_and_of_several_the_mean_with_the_last_rows_class() {
+    let judge = judge();
+    let one = row(scored(0.5), vec![scored(0.9)]);
+    let single = Pairing::new().observation(&judge, std::slice::from_ref(&one));
+    assert_eq!(single, Pairing::new().pair(&judge, &one));
+
+    let at = |row_number: u64, others: Vec<Outcome>| ClosedRow {
+        clock: Clock {
+            row: row_number,
+            time_ms: 0,
+        },
+        ..row(scored(0.5), others)
+    };
+    // The second version has no score for the last row, the first one failed on it.
+    let rows = [
+        at(1, vec![scored(0.9), scored(0.7)]),
+        at(2, vec![Outcome::Failed, Outcome::Shed(Shed::QueueFull)]),
+    ];
+    let mut pairing = Pairing::new();
+    let pair = pairing.observation(&judge, &rows).unwrap();
+    assert_eq!(pair.clock.row, 2);
+    let expected = [f64::midpoint(0.25 - 0.01, 0.25 - 1.0), 0.25 - 0.09];
+    for (entry, expected) in pair.entries.iter().zip(expected) {
+        assert!((entry.difference - expected).abs() < 1e-12, "{entry:?}");
+        assert_eq!(entry.kind, Kind::Scored);
+    }
+    assert_eq!(pair.entries.len(), 2);
+    // Only the last row was counted, for the one version that has a part in it.
+    assert_eq!(
+        pairing.counts.iter().map(|(v, c)| (v.0, c.clone())).collect::<Vec<_>>(),
+        [(1, BTreeMap::from([(1, 1)]))]
+    );
+    assert_eq!(pairing.observation(&judge, &[]), None);
+}
+
 fn judge_of(metric: Metric) -> Judge {
     let policy = Policy {
         metric,
@@ -357,6 +393,22 @@ fn a_positive_is_matched_with_the_latest_unused_negative() {
     // A version that was shed on one of the rows has no entry.
     assert_eq!(pair(0, 1.0, scored(0.2), Outcome::Shed(Shed::QueueFull)), None);
     assert_eq!(pair(1, 1.0, scored(0.1), scored(0.9)), Some((Some(1.0), 1.0, None)));
+}
+
+#[test]
+fn of_an_entity_one_row_takes_part_in_a_match() {
+    let (judge, mut pairing) = (judge_of(Metric::Auc), Pairing::new());
+    let negative = labelled(0, scored(0.2), vec![scored(0.1)]);
+    let positive = labelled(1, scored(0.1), vec![scored(0.9)]);
+    assert_eq!(pairing.observation(&judge, &vec![negative; 5]), None);
+    let several = vec![positive; 3];
+    let pair = pairing.observation(&judge, &several).unwrap();
+    assert_eq!(differences(&pair), [(1, 1.0, Kind::Scored)]);
+    assert_eq!(
+        pairing.observation(&judge, &several),
+        None,
+        "five rows were one negative"
+    );
 }
 
 #[test]

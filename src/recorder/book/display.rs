@@ -372,7 +372,7 @@ impl Book {
             if row.clock.row > folded {
                 return Ok(false);
             }
-            let truth = row.label.map(|(truth, _)| truth).or(absent);
+            let truth = row.label.map(|label| label.truth).or(absent);
             let answered = match truth {
                 Some(_) => writer.answered(row.id)?,
                 None => None,

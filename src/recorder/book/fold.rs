@@ -1,16 +1,20 @@
 //! Closed rows become pairs, in record order.
 //!
 //! A row is looked at once: those without a truth are passed over without a look at what was predicted or scored,
-//! because they make no pair whatever that was.
+//! because they make no pair whatever that was; but for one in a few, from which it is learned whether labels come for
+//! some answers rather than for others. Rows of one entity that overlap fold as one observation when the last closes.
 
 use std::sync::Arc;
 
 use super::{Book, json};
+use crate::judge::fold::Judge;
 use crate::judge::pair::{ClosedRow, Pair};
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
 use crate::recorder::Verdicted;
+use crate::recorder::closed::Terms;
 use crate::recorder::journal::Event;
 use crate::score::{Outcome, Shed, VersionNo};
+use crate::span::Clock;
 
 /// Folded rows between two snapshots of a judge.
 const SNAPSHOT_EVERY: u64 = 20_000;
@@ -44,13 +48,14 @@ impl Book {
             let Some(closed) = self.close(writer, row)? else {
                 return Ok(false);
             };
-            if let Closed::Evidence(closed) = closed {
+            if let Closed::Evidence(clock, rows) = closed {
                 evidence = true;
-                self.fold_row(writer, &closed, outbox)?;
+                self.fold_rows(writer, clock, &rows, outbox)?;
             }
             self.folded = row.clock.row;
             Ok(true)
         })?;
+        self.note_doubt(writer)?;
         // Rows that made no pair may have changed the pairing stage's memory too.
         if evidence {
             self.pairing_text = json("label counts", &self.pairing)?;
@@ -65,45 +70,37 @@ impl Book {
 
     /// `None` while an outcome is still to come.
     fn close(&mut self, writer: &Writer<'_>, row: &OpenRow) -> Result<Option<Closed>, LedgerError> {
-        let truth = row.label.map(|(truth, _)| truth).or(self.closing.absent);
-        let (rewards, reward_weight) = self.rewards(writer, row.id)?;
         let is_orphan = row.clock.row <= self.orphans;
-        let says_nothing = truth.is_none() && rewards.is_none();
-        if says_nothing && !is_orphan {
+        let is_looked_at = self.reports.looks_at(row.clock.row) && self.closing.absent.is_none();
+        if !self.closing.may_be_evidence(row) && !self.has_entities && !is_orphan && !is_looked_at {
             return Ok(Some(Closed::PassedOver));
         }
         let Some(answered) = writer.answered(row.id)? else {
             return Ok(Some(Closed::PassedOver));
         };
+        if is_looked_at && self.closing.takes(row.id) {
+            self.count_reported(row, &answered);
+        }
+        if !self.closing.may_be_evidence(row) && answered.entity.is_none() && !is_orphan {
+            return Ok(Some(Closed::PassedOver));
+        }
         let Some(others) = self.outcomes(writer, row, &answered, is_orphan)? else {
             return Ok(None);
         };
-        if says_nothing {
-            return Ok(Some(Closed::PassedOver));
-        }
-        Ok(Some(Closed::Evidence(ClosedRow {
-            clock: row.clock,
-            epoch: answered.epoch,
-            truth,
-            weight: reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |(_, weight)| weight)),
-            champion: answered.outcome,
-            others,
-            groups: 0,
-            rewards,
-        })))
-    }
-
-    /// What each label of a row would have earned, in class order, and the row's weight; asked for only where rewards
-    /// are what is judged by.
-    fn rewards(&self, writer: &Writer<'_>, id: i64) -> Result<(Option<Table>, Option<f64>), LedgerError> {
-        if self.closing.payees.is_empty() {
-            return Ok((None, None));
-        }
-        let reported = writer.reward(id)?.filter(|reported| !reported.late);
-        let table = reported
-            .as_ref()
-            .and_then(|reported| reported.table(&self.closing.payees));
-        Ok((table, reported.map(|reported| reported.weight)))
+        let rows = {
+            self.groups.follow(self.judge.as_ref());
+            let mut terms = Terms {
+                model: self.row.no,
+                closing: &self.closing,
+                groups: &mut self.groups,
+            };
+            terms.observation(writer, row, answered, others)?
+        };
+        Ok(Some(if rows.is_empty() {
+            Closed::PassedOver
+        } else {
+            Closed::Evidence(row.clock, rows)
+        }))
     }
 
     /// The outcomes of all versions that the row was offered to, or `None` while one is to come. An orphan's never
@@ -143,26 +140,34 @@ impl Book {
         Ok(read)
     }
 
-    fn fold_row(
+    /// Folds an observation: one row, or those of one entity.
+    fn fold_rows(
         &mut self,
         writer: &Writer<'_>,
-        closed: &ClosedRow,
+        clock: Clock,
+        rows: &[ClosedRow],
         outbox: &mut Vec<Verdicted>,
     ) -> Result<(), LedgerError> {
         let Some(judge) = &mut self.judge else {
             return Ok(());
         };
-        self.display.row(judge, closed);
-        let Some(pair) = self.pairing.pair(judge, closed) else {
-            return self.learn_bound(writer, closed);
+        for row in rows {
+            self.display.row(judge, row);
+        }
+        let Some(mut pair) = self.pairing.observation(judge, rows) else {
+            return self.learn_bound(writer, clock);
         };
+        // The last row of an entity, which has closed now, may have no label of its own.
+        pair.clock = clock;
         writer.insert_pair(self.row.no, &pair)?;
         let metric = &judge.policy().metric;
         self.signs.loss(pair.champion_loss, metric);
-        let others = closed.others.iter().map(|(_, outcome)| outcome);
-        others
-            .chain([&closed.champion])
-            .for_each(|outcome| self.signs.score(outcome, metric));
+        for row in rows {
+            let others = row.others.iter().map(|(_, outcome)| outcome);
+            others
+                .chain([&row.champion])
+                .for_each(|outcome| self.signs.score(outcome, metric));
+        }
         if let Some(decision) = judge.fold(&pair) {
             self.pending = Some(decision.clone());
             outbox.push(Verdicted {
@@ -175,11 +180,11 @@ impl Book {
     }
 
     /// Once the loss bound is estimated it is recorded, before any row is evidence.
-    fn learn_bound(&mut self, writer: &Writer<'_>, closed: &ClosedRow) -> Result<(), LedgerError> {
+    fn learn_bound(&mut self, writer: &Writer<'_>, clock: Clock) -> Result<(), LedgerError> {
         let Some(judge) = &self.judge else { return Ok(()) };
         let labels = judge.policy().bound_from.unwrap_or_default();
         match self.pairing.bound(judge) {
-            Some(bound) => self.apply(writer, &Event::Bound { bound, labels }, closed.clock.time_ms),
+            Some(bound) => self.apply(writer, &Event::Bound { bound, labels }, clock.time_ms),
             None => Ok(()),
         }
     }
@@ -194,7 +199,8 @@ impl Book {
 
     /// Keeps each version's verdict whenever it, or being armed, changes.
     fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
-        let verdicts = self.verdicts();
+        // As the judge has it: what is said beside it is not evidence, and no replay could say it again.
+        let verdicts = self.judge.as_ref().map(Judge::verdicts).unwrap_or_default();
         let wealth = verdicts.iter().map(|v| (v.version, v.numbers.log_wealth)).collect();
         self.attached.evidence.store(Arc::new(wealth));
         for verdict in verdicts {
@@ -217,10 +223,8 @@ impl Book {
     }
 }
 
-/// Rewards in class order.
-type Table = Box<[Option<f64>]>;
-
 enum Closed {
     PassedOver,
-    Evidence(ClosedRow),
+    /// At this clock; never empty.
+    Evidence(Clock, Vec<ClosedRow>),
 }

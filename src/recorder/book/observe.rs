@@ -47,6 +47,7 @@ impl Book {
             let caller_id = seen.ids.as_ref().and_then(|ids| ids.get(k)).map(String::as_str);
             if recording.insert(&row, caller_id)? {
                 self.signs.row(&row.inputs, row.entity);
+                self.has_entities |= row.entity.is_some();
                 self.last.row += 1;
                 self.last.time_ms = self.last.time_ms.max(seen.time_ms);
                 offered_from.get_or_insert(k);

@@ -14,6 +14,9 @@ enum Event {
     Hold(bool),
     Decline(u32),
     Alpha(f64),
+    Groups(u8, bool),
+    Cost(u32, u64),
+    Twin(u32, bool, Option<u32>),
     Restart,
 }
 
@@ -29,6 +32,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Hold),
         1 => version.prop_map(Event::Decline),
         1 => (0.001f64..0.5).prop_map(Event::Alpha),
+        2 => (0u8..4, any::<bool>()).prop_map(|(count, strict)| Event::Groups(count, strict)),
+        1 => (1u32..6, 0u64..3_000_000).prop_map(|(v, ns)| Event::Cost(v, ns)),
+        1 => (1u32..6, any::<bool>(), prop::option::of(1u32..6)).prop_map(|(v, is, of)| Event::Twin(v, is, of)),
         1 => Just(Event::Restart),
     ]
 }
@@ -61,7 +67,9 @@ fn apply(judge: &mut Judge, row: u64, event: &Event, reverse: bool) -> Vec<Optio
                 if reverse {
                     entries.reverse();
                 }
-                let pair = pair(judge, row + step, entries);
+                let mut pair = pair(judge, row + step, entries);
+                pair.groups = (row + step) % 8;
+                pair.champion = Seen::from_code(u8::try_from(step % 33).unwrap_or(0));
                 judge.fold(&pair)
             };
             return (0..40).map(fold).collect();
@@ -75,6 +83,12 @@ fn apply(judge: &mut Judge, row: u64, event: &Event, reverse: bool) -> Vec<Optio
             alpha: *alpha,
             ..policy()
         })),
+        Event::Groups(count, strict) => drop(judge.set_policy(Policy {
+            groups: guardrails::groups(*count, *strict),
+            ..judge.policy().clone()
+        })),
+        Event::Cost(version, ns) => judge.set_cost(VersionNo(*version), *ns),
+        Event::Twin(version, is, of) => judge.set_twin(VersionNo(*version), *is, of.map(VersionNo)),
         Event::Restart => judge.restart_evidence(),
     }
     Vec::new()
@@ -112,8 +126,13 @@ proptest! {
             for decision in apply(&mut judge, 1 + step * 50, event, false).into_iter().flatten() {
                 prop_assert!(!judge.is_held() && decision.version != judge.champion());
                 prop_assert!(judge.challengers().any(|v| v == decision.version));
-                prop_assert!(decision.numbers.log_wealth >= decision.numbers.log_bar - 2.31);
-                prop_assert!(decision.numbers.labels >= judge.policy().min_labels);
+                let by_group = decision.why.starts_with("in group");
+                prop_assert!(by_group || decision.numbers.log_wealth >= decision.numbers.log_bar - 2.31);
+                if decision.kind == Action::Promote {
+                    prop_assert!(!judge.is_twin(decision.version));
+                    prop_assert!(decision.basis.guardrails.iter().all(|rail| rail.passes), "{:?}", decision.basis);
+                }
+                prop_assert!(by_group || decision.numbers.labels >= judge.policy().min_labels);
             }
             prop_assert!(judge.challengers().all(|v| v != judge.champion()));
             let mut orders: Vec<u32> = judge.queue.iter().filter_map(|c| c.order).collect();
@@ -123,7 +142,10 @@ proptest! {
             prop_assert_eq!(orders.len(), given, "an order of arrival was given twice");
             for verdict in judge.verdicts() {
                 prop_assert!(verdict.numbers.log_wealth.is_finite() && verdict.numbers.log_bar.is_finite());
-                prop_assert!(!verdict.why.is_empty());
+                prop_assert!(!verdict.why.is_empty() && !verdict.why.contains("NaN"), "{}", verdict.why);
+                for number in verdict.guardrails.iter().filter_map(|rail| rail.value) {
+                    prop_assert!(number.is_finite(), "{:?}", verdict.guardrails);
+                }
             }
         }
     }
