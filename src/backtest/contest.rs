@@ -174,7 +174,12 @@ impl Contest {
                 groups: 0,
                 rewards: None,
             },
-        )?;
+        );
+        // A bound that is estimated from the first labels is known from the next row on.
+        if let Some(bound) = self.pairing.bound(&self.judge) {
+            self.judge.set_bound(bound);
+        }
+        let pair = pair?;
         self.pairs += 1;
         self.judge.fold(&pair)
     }

@@ -6,12 +6,18 @@
 
 use super::{ClosedRow, Entry, Kind, Pair, Pairing};
 use crate::judge::fold::Judge;
+use crate::judge::loss::Metric;
 use crate::score::{Truth, VersionNo};
 use crate::span::Clock;
 
 /// The mean over the rows that make a pair; `None` when none does.
 pub(super) fn mean(pairing: &mut Pairing, judge: &Judge, rows: &[ClosedRow], clock: Clock) -> Option<Pair> {
     let mut pairs: Vec<Pair> = Vec::new();
+    // A match of rows takes one of an entity: else its negatives would count one fact as often as they are matched.
+    let rows = match judge.policy().metric {
+        Metric::Auc => rows.last().map(std::slice::from_ref).unwrap_or_default(),
+        _ => rows,
+    };
     // From the last row back: the first that makes a pair is the one that counts.
     for row in rows.iter().rev() {
         // A stage without a memory of its own: what it counts is counted by nobody.

@@ -396,6 +396,22 @@ fn a_positive_is_matched_with_the_latest_unused_negative() {
 }
 
 #[test]
+fn of_an_entity_one_row_takes_part_in_a_match() {
+    let (judge, mut pairing) = (judge_of(Metric::Auc), Pairing::new());
+    let negative = labelled(0, scored(0.2), vec![scored(0.1)]);
+    let positive = labelled(1, scored(0.1), vec![scored(0.9)]);
+    assert_eq!(pairing.observation(&judge, &vec![negative; 5]), None);
+    let several = vec![positive; 3];
+    let pair = pairing.observation(&judge, &several).unwrap();
+    assert_eq!(differences(&pair), [(1, 1.0, Kind::Scored)]);
+    assert_eq!(
+        pairing.observation(&judge, &several),
+        None,
+        "five rows were one negative"
+    );
+}
+
+#[test]
 fn what_waits_for_a_match_is_bounded_restarts_with_the_evidence_and_goes_with_the_bytes() {
     let (mut judge, mut pairing) = (judge_of(Metric::Auc), Pairing::new());
     let negative = labelled(0, scored(0.2), vec![scored(0.2)]);
