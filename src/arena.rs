@@ -14,6 +14,7 @@
 pub mod challenger;
 pub mod channel;
 pub mod client;
+mod condition;
 pub mod confine;
 pub mod parcel;
 pub mod process;

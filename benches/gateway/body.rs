@@ -34,6 +34,12 @@ impl Form {
     }
 }
 
+/// The first number of the first row of a request, as it is written down.
+pub(crate) fn first_number(variant: u64) -> f32 {
+    let written = format!("{:.4}", Random::new(1_000 + variant).unit());
+    written.parse().unwrap_or_default()
+}
+
 /// Whole HTTP/1.1 requests (messages of gRPC) of `rows` rows for a model.
 pub(crate) fn requests(model: &str, form: Form, rows: usize) -> Vec<Vec<u8>> {
     (0..VARIANTS)

@@ -1,6 +1,7 @@
 //! The cases: which servers, which load, which figure.
 
 mod apart;
+mod burdens;
 mod recorded;
 mod rest;
 mod shadows;
@@ -94,8 +95,10 @@ fn plain() -> Vec<Case> {
 type Special = fn(&Settings, &mut Report) -> Fallible<()>;
 
 /// The cases that are no plain load.
-const SPECIAL: [(&str, Special); 5] = [
+const SPECIAL: [(&str, Special); 7] = [
     ("apart", apart::run),
+    ("burdens", burdens::shadowed),
+    ("vetting", burdens::vetted),
     ("recorded", recorded::run),
     ("shadows", shadows::run),
     ("swaps", swaps::run),

@@ -21,6 +21,7 @@ mod cases;
 mod client;
 mod duel;
 mod floor;
+mod hostile;
 mod load;
 mod models;
 mod numbers;

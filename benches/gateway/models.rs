@@ -67,7 +67,18 @@ fn weights(random: &mut Random, inputs: usize, outputs: usize) -> Vec<f32> {
 }
 
 /// As scikit-learn's exporter writes it.
-fn logistic(mut random: Random) -> Graph {
+fn logistic(random: Random) -> Graph {
+    logistic_to(random, "probabilities")
+        .output("label", INT64, &[None])
+        .output("probabilities", FLOAT, &[None, Some(2)])
+}
+
+/// The same without its outputs, to be made something else of: `label` and `normal`.
+pub(crate) fn logistic_raw(random: Random) -> Graph {
+    logistic_to(random, "normal")
+}
+
+fn logistic_to(mut random: Random, probabilities: &str) -> Graph {
     let w = weights(&mut random, FEATURES, 1);
     let both: Vec<f32> = w.iter().map(|x| -x).chain(w.iter().copied()).collect();
     Graph::new(FEATURES)
@@ -86,11 +97,9 @@ fn logistic(mut random: Random) -> Graph {
         .node(
             (ML, "Normalizer"),
             &["raw"],
-            &["probabilities"],
+            &[probabilities],
             &[("norm", Value::Text("L1"))],
         )
-        .output("label", INT64, &[None])
-        .output("probabilities", FLOAT, &[None, Some(2)])
 }
 
 /// 100 boosted trees of depth 3.

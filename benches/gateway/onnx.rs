@@ -6,6 +6,8 @@
 pub(crate) const FLOAT: u64 = 1;
 /// `TensorProto.DataType`.
 pub(crate) const INT64: u64 = 7;
+/// `TensorProto.DataType`.
+const BOOL: u64 = 9;
 
 /// A message of protocol buffers under construction.
 #[derive(Default, Clone)]
@@ -61,6 +63,7 @@ pub(crate) enum Value<'a> {
     Floats(&'a [f32]),
     Ints(&'a [u64]),
     Texts(&'a [&'a str]),
+    Graph(&'a Message),
 }
 
 fn attribute(name: &str, value: &Value<'_>) -> Message {
@@ -71,6 +74,7 @@ fn attribute(name: &str, value: &Value<'_>) -> Message {
         Value::Floats(list) => list.iter().fold(message, |m, x| m.float(7, *x)).int(20, 6),
         Value::Ints(list) => list.iter().fold(message, |m, n| m.int(8, *n)).int(20, 7),
         Value::Texts(list) => list.iter().fold(message, |m, t| m.text(9, t)).int(20, 8),
+        Value::Graph(graph) => message.part(6, graph).int(20, 5),
     }
 }
 
@@ -117,6 +121,16 @@ impl Graph {
         self.initializer(name, &[data.len()], INT64, &raw)
     }
 
+    /// One number.
+    pub(crate) fn int(self, name: &str, n: i64) -> Self {
+        self.initializer(name, &[], INT64, &n.to_le_bytes())
+    }
+
+    /// One truth value.
+    pub(crate) fn boolean(self, name: &str, is_true: bool) -> Self {
+        self.initializer(name, &[], BOOL, &[u8::from(is_true)])
+    }
+
     fn initializer(mut self, name: &str, dims: &[usize], kind: u64, raw: &[u8]) -> Self {
         let tensor = dims.iter().fold(Message::default(), |m, d| m.int(1, *d as u64));
         self.message = self.message.part(5, &tensor.int(2, kind).text(8, name).bytes(9, raw));
@@ -141,6 +155,20 @@ impl Graph {
             .part(14, &names)
             .0
     }
+}
+
+/// What a `Loop` does over one number: nothing, again.
+pub(crate) fn body_of_a_loop() -> Message {
+    let node = |op: &str, from: &str, to: &str| Message::default().text(1, from).text(2, to).text(4, op);
+    Message::default()
+        .part(1, &node("Identity", "go", "on"))
+        .part(1, &node("Abs", "v", "w"))
+        .text(2, "again")
+        .part(11, &described("i", INT64, &[]))
+        .part(11, &described("go", BOOL, &[]))
+        .part(11, &described("v", FLOAT, &[]))
+        .part(12, &described("on", BOOL, &[]))
+        .part(12, &described("w", FLOAT, &[]))
 }
 
 fn described(name: &str, kind: u64, shape: &[Option<usize>]) -> Message {

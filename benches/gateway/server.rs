@@ -61,12 +61,24 @@ pub(crate) fn gateway(
     state: Option<&Path>,
     probes: &[Vec<u8>],
 ) -> Fallible<Server> {
+    gateway_set(name, binary, models, state, (probes, &[]))
+}
+
+/// The same with more arguments.
+fn gateway_set(
+    name: &'static str,
+    binary: &Path,
+    models: &Path,
+    state: Option<&Path>,
+    (probes, arguments): (&[Vec<u8>], &[&str]),
+) -> Fallible<Server> {
     let own = tempfile::tempdir()?;
     let port = "127.0.0.1:0";
     let mut command = Command::new(binary);
     command
         .args(["serve", "--listen", port, "--grpc-listen", port, "--admin-listen", port])
         .args(["--settle-ms", "20"])
+        .args(arguments)
         .arg("--models")
         .arg(models)
         .arg("--state")
@@ -94,10 +106,21 @@ pub(crate) fn fresh_gateway_with(
     versions: u64,
     toml: &str,
 ) -> Fallible<(Server, tempfile::TempDir)> {
+    fresh_gateway_set(name, settings, versions, toml, &[])
+}
+
+/// The same with more arguments.
+pub(crate) fn fresh_gateway_set(
+    name: &'static str,
+    settings: &Settings,
+    versions: u64,
+    toml: &str,
+    arguments: &[&str],
+) -> Fallible<(Server, tempfile::TempDir)> {
     let models = tempfile::tempdir()?;
     models::lay_down(models.path(), &["logreg"], versions, toml)?;
     let probes = body::requests("logreg", Form::Lists, 1);
-    let server = gateway(name, &settings.gateway, models.path(), None, &probes[..1])?;
+    let server = gateway_set(name, &settings.gateway, models.path(), None, (&probes[..1], arguments))?;
     Ok((server, models))
 }
 
@@ -213,7 +236,8 @@ impl Server {
         Ok(self.model(model)?["rows"]["recorded"].as_u64().unwrap_or(0))
     }
 
-    fn model(&self, model: &str) -> Fallible<serde_json::Value> {
+    /// What the admin listener shows of a model.
+    pub(crate) fn model(&self, model: &str) -> Fallible<serde_json::Value> {
         let begun = Instant::now();
         loop {
             match client::get(self.admin.ok_or("no admin listener")?, &format!("/api/models/{model}")) {

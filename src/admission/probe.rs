@@ -325,6 +325,7 @@ fn sentence(doing: &str, fault: &RunnerFault, cpu_limit: Duration) -> String {
         RunnerFault::Model(reason) => format!("{doing} failed: {reason}"),
         RunnerFault::CpuOverrun => format!("{doing} took more than {cpu_limit:?} of CPU time"),
         RunnerFault::Starved => format!("{doing} did not end in time on this busy machine: {TRY_AGAIN}"),
+        RunnerFault::Silent => format!("{doing} did not end: the process slept until its time was over: {TRY_AGAIN}"),
         RunnerFault::Crashed(how) if how == "SIGXCPU" => {
             format!("{doing} used up the CPU time that the vetting of one file may take in all")
         }

@@ -1,8 +1,9 @@
 //! The gateway's side of one runner: ask, wait within bounds, and name what went wrong.
 //!
 //! Always holds: every call ends by its wall limit, and sooner when the child has used its CPU time (and a moment, for
-//! the child to end the run itself); after any fault but the model's own error, or a run that ended when it was asked to,
-//! the child is dead; an answer that does not belong to the question is a fault.
+//! the child to end the run itself), or where the child is vital and does nothing; after any fault but the model's own
+//! error, or a run that ended when it was asked to, the child is dead; an answer that does not belong to the question is a
+//! fault.
 //! Leaves to others: what a fault means for the rows (`challenger`) or the file (`admission::probe`).
 
 mod watch;
@@ -22,7 +23,7 @@ use super::confine::Confinement;
 use super::parcel::{PackError, Parcel};
 use super::process::{Ending, RunnerProcess};
 use super::wire::{self, Loaded, Reply, Request, WireError};
-use crate::model::session::SessionOptions;
+use crate::model::session::{Memory, SessionOptions};
 use crate::model::tensor::Tensor;
 
 /// Why there is no answer.
@@ -37,6 +38,9 @@ pub enum RunnerFault {
     /// Time passed, but the child did not get the processor.
     #[error("it was starved of CPU time")]
     Starved,
+    /// It was asked and neither answered nor wanted the processor: no busy machine is to blame.
+    #[error("it was given work and slept on it")]
+    Silent,
     /// The child brought about its own end: signal or exit code.
     #[error("it crashed ({0})")]
     Crashed(String),
@@ -82,6 +86,8 @@ pub struct RunnerClient {
     channel: Channel,
     interrupted: Arc<AtomicBool>,
     threads: u32,
+    /// Its runs are watched closely.
+    is_vital: bool,
     seq: u64,
     dead: bool,
 }
@@ -97,9 +103,16 @@ impl RunnerClient {
             process,
             interrupted: Arc::default(),
             threads: 1,
+            is_vital: false,
             seq: 0,
             dead: false,
         })
+    }
+
+    /// Somebody waits for its answers who could have them from another: a run that is slept on, or stopped, is over within
+    /// some tens of milliseconds and not at its wall limit.
+    pub fn make_vital(&mut self) {
+        self.is_vital = true;
     }
 
     /// A handle for another thread.
@@ -162,7 +175,8 @@ impl RunnerClient {
         cpu_limit: Duration,
         wall_limit: Duration,
     ) -> Result<Loaded, RunnerFault> {
-        self.load_with(path, &SessionOptions::threads(threads as usize), cpu_limit, wall_limit)
+        let options = SessionOptions::threads(threads as usize);
+        self.load_with(path, &options, Memory::Kept, (cpu_limit, wall_limit))
     }
 
     /// The same, to compute as these options say; a runner computes on the processor, whatever the providers are.
@@ -173,8 +187,8 @@ impl RunnerClient {
         &mut self,
         path: &Path,
         options: &SessionOptions,
-        cpu_limit: Duration,
-        wall_limit: Duration,
+        memory: Memory,
+        limits: (Duration, Duration),
     ) -> Result<Loaded, RunnerFault> {
         self.threads = u32::try_from(options.threads).unwrap_or(u32::MAX).max(1);
         let parcel = Parcel::pack(path).map_err(|error| match error {
@@ -185,9 +199,10 @@ impl RunnerClient {
             slips: parcel.slips().to_vec(),
             threads: self.threads,
             optimization: options.optimization,
+            memory,
         };
         let file = Some(parcel.file().as_fd());
-        match self.exchange(|out| request.encode(out), file, (cpu_limit, wall_limit))? {
+        match self.exchange(|out| request.encode(out), file, limits)? {
             Reply::Loaded(loaded) => Ok(*loaded),
             Reply::LoadFailed { reason } => Err(RunnerFault::Model(reason)),
             other => Err(self.unasked(&other)),
@@ -255,10 +270,8 @@ impl RunnerClient {
 
     fn read(&mut self, reply: Result<Reply, WireError>, pending: &Pending) -> Result<Vec<Tensor>, RunnerFault> {
         let answer = match reply {
-            Ok(Reply::Ran { seq, outputs, .. }) if seq == pending.seq && outputs.len() == pending.outputs => {
-                Ok(outputs)
-            }
-            Ok(Reply::RunFailed { seq, reason, .. }) if seq == pending.seq => Err(RunnerFault::Model(reason)),
+            Ok(Reply::Ran { seq, outputs }) if seq == pending.seq && outputs.len() == pending.outputs => Ok(outputs),
+            Ok(Reply::RunFailed { seq, reason }) if seq == pending.seq => Err(RunnerFault::Model(reason)),
             Ok(other) => return Err(self.unasked(&other)),
             Err(error) => return Err(self.bury(RunnerFault::Protocol(error.to_string()))),
         };
@@ -292,6 +305,9 @@ impl RunnerClient {
             return Err(RunnerFault::Down("it has ended".into()));
         }
         let mut watch = Watch::start(self.threads, limits, haltable);
+        if self.is_vital && haltable {
+            watch.closely();
+        }
         let sent = self
             .channel
             .send_with(encode, descriptor, &mut || watch.wait(&self.process));
@@ -347,5 +363,7 @@ fn too_late(passed: Passed) -> RunnerFault {
     match passed {
         Passed::Cpu => RunnerFault::CpuOverrun,
         Passed::Wall => RunnerFault::Starved,
+        Passed::Asleep => RunnerFault::Silent,
+        Passed::Stopped => RunnerFault::Down("somebody has stopped it (SIGSTOP)".into()),
     }
 }

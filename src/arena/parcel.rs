@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::model::onnx;
-use crate::model::session::{LoadError, Mapped, Session, SessionOptions};
+use crate::model::session::{LoadError, Mapped, Memory, Session, SessionOptions};
 
 /// Each file begins at a multiple of this: a weight may then be read where it lies.
 const ALIGNMENT: u64 = 4_096;
@@ -105,7 +105,12 @@ fn named(path: &Path) -> Result<Vec<String>, PackError> {
 ///
 /// # Errors
 /// The runtime's own words, or a parcel that is none.
-pub(super) fn load(file: Option<OwnedFd>, slips: &[Slip], options: &SessionOptions) -> Result<Session, LoadError> {
+pub(super) fn load(
+    file: Option<OwnedFd>,
+    slips: &[Slip],
+    options: &SessionOptions,
+    memory: Memory,
+) -> Result<Session, LoadError> {
     let file = File::from(file.ok_or_else(|| LoadError("its bytes did not come with it".into()))?);
     let mapped = Mapped::of(&file).map_err(|error| LoadError(format!("its bytes cannot be read: {error}")))?;
     let part = |slip: &Slip| -> Option<&[u8]> {
@@ -120,7 +125,7 @@ pub(super) fn load(file: Option<OwnedFd>, slips: &[Slip], options: &SessionOptio
         let name = CString::new(slip.name.as_str()).map_err(|_| outside())?;
         external.push((name, part(slip).ok_or_else(outside)?));
     }
-    Session::load_parts(part(model).ok_or_else(outside)?, &external, options)
+    Session::load_parts(part(model).ok_or_else(outside)?, &external, options, memory)
 }
 
 #[cfg(test)]
@@ -169,10 +174,10 @@ mod tests {
         for slips in [vec![], vec![slip(0, 12)], vec![slip(u64::MAX, 2)], vec![slip(12, 0)]] {
             let file = parcel.file().try_clone().unwrap();
             assert!(
-                load(Some(file), &slips, &SessionOptions::default()).is_err(),
+                load(Some(file), &slips, &SessionOptions::default(), Memory::Kept).is_err(),
                 "{slips:?}"
             );
         }
-        assert!(load(None, parcel.slips(), &SessionOptions::default()).is_err());
+        assert!(load(None, parcel.slips(), &SessionOptions::default(), Memory::Kept).is_err());
     }
 }

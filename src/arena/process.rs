@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
+use super::condition::{self, Condition};
 use super::sandbox;
 use super::spawner::Spawner;
 
@@ -64,6 +65,11 @@ impl RunnerProcess {
     /// The child was reaped.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         crate::time::cpu::of_child(self.pid())
+    }
+
+    /// What the child is doing at this moment.
+    pub(super) fn condition(&self) -> Condition {
+        condition::of(self.pid())
     }
 
     /// The most memory the child ever held, in bytes.

@@ -16,7 +16,7 @@ use super::parcel::{self, Slip};
 use super::sandbox::{self, RunnerLimits};
 use super::wire::{Loaded, Reply, Request};
 use crate::model::runtime;
-use crate::model::session::{Optimization, Session, SessionOptions};
+use crate::model::session::{Memory, Optimization, Session, SessionOptions};
 use crate::model::tensor::Tensor;
 
 /// Runs until the parent closes the channel. `args` are those after `runner`.
@@ -113,10 +113,11 @@ fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
                 slips,
                 threads,
                 optimization,
+                memory,
             } => load(
                 channel.descriptor(),
                 &slips,
-                &options(threads, optimization),
+                (&options(threads, optimization), memory),
                 &mut session,
             ),
             Request::Run { seq, outputs, inputs } => run(seq, &outputs, &inputs, session.as_mut()),
@@ -127,8 +128,13 @@ fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
     }
 }
 
-fn load(parcel: Option<OwnedFd>, slips: &[Slip], options: &SessionOptions, session: &mut Option<Session>) -> Reply {
-    match sandbox::keeping_halts(|| parcel::load(parcel, slips, options)) {
+fn load(
+    parcel: Option<OwnedFd>,
+    slips: &[Slip],
+    (options, memory): (&SessionOptions, Memory),
+    session: &mut Option<Session>,
+) -> Reply {
+    match sandbox::keeping_halts(|| parcel::load(parcel, slips, options, memory)) {
         Ok(loaded) => {
             let reply = Loaded {
                 signature: loaded.signature().clone(),
@@ -145,16 +151,13 @@ fn load(parcel: Option<OwnedFd>, slips: &[Slip], options: &SessionOptions, sessi
 
 fn run(seq: u64, outputs: &[u32], inputs: &[Tensor], session: Option<&mut Session>) -> Reply {
     let wanted: Vec<usize> = outputs.iter().map(|&o| o as usize).collect();
-    let before = crate::time::cpu::of_this_process();
     let result = match session {
         Some(session) => session.run_haltable(inputs, &wanted).map_err(|error| error.to_string()),
         None => Err("no model is loaded".to_owned()),
     };
-    let used = crate::time::cpu::of_this_process().saturating_sub(before);
-    let cpu_ns = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
     match result {
-        Ok(outputs) => Reply::Ran { seq, cpu_ns, outputs },
-        Err(reason) => Reply::RunFailed { seq, cpu_ns, reason },
+        Ok(outputs) => Reply::Ran { seq, outputs },
+        Err(reason) => Reply::RunFailed { seq, reason },
     }
 }
 
@@ -167,11 +170,11 @@ fn options(threads: u32, optimization: Optimization) -> SessionOptions {
 
 fn deliver(channel: &mut Channel, reply: &Reply) -> Result<(), ChannelError> {
     match (channel.send(|out| reply.encode(out), &mut Channel::forever), reply) {
-        (Err(ChannelError::TooLarge(bytes)), Reply::Ran { seq, cpu_ns, .. }) => {
+        (Err(ChannelError::TooLarge(bytes)), Reply::Ran { seq, .. }) => {
             let reason = format!("its outputs are {bytes} bytes, more than one answer may carry");
-            let (seq, cpu_ns) = (*seq, *cpu_ns);
+            let seq = *seq;
             channel.send(
-                |out| Reply::RunFailed { seq, cpu_ns, reason }.encode(out),
+                |out| Reply::RunFailed { seq, reason }.encode(out),
                 &mut Channel::forever,
             )
         }

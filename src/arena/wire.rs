@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::bytes::{Cursor, put_len, put_tensors};
 use super::confine::Confinement;
 use super::parcel::Slip;
-use crate::model::session::Optimization;
+use crate::model::session::{Memory, Optimization};
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
 
@@ -39,6 +39,8 @@ pub enum Request {
         threads: u32,
         /// How far the graph is rewritten.
         optimization: Optimization,
+        /// What becomes of the working memory of a run.
+        memory: Memory,
     },
     /// Run the loaded model.
     Run {
@@ -79,8 +81,6 @@ pub enum Reply {
     Ran {
         /// Of the request.
         seq: u64,
-        /// CPU time by the runner's own account.
-        cpu_ns: u64,
         /// In the order asked for.
         outputs: Vec<Tensor>,
     },
@@ -88,8 +88,6 @@ pub enum Reply {
     RunFailed {
         /// Of the request.
         seq: u64,
-        /// CPU time by the runner's own account.
-        cpu_ns: u64,
         /// The runtime's words.
         reason: String,
     },
@@ -133,10 +131,12 @@ impl Request {
                 slips,
                 threads,
                 optimization,
+                memory,
             } => {
                 out.push(2);
                 out.extend_from_slice(&threads.to_le_bytes());
                 out.push(*optimization as u8);
+                out.push(*memory as u8);
                 put_len(out, slips.len());
                 for slip in slips {
                     put_text(out, slip.name.as_bytes());
@@ -162,6 +162,7 @@ impl Request {
             2 => Self::Load {
                 threads: cursor.u32()?,
                 optimization: cursor.choice(&Optimization::EVERY)?,
+                memory: cursor.choice(&Memory::EVERY)?,
                 slips: slips(&mut cursor)?,
             },
             3 => Self::Run {
@@ -189,14 +190,14 @@ impl Reply {
                 out.push(3);
                 put_text(out, reason.as_bytes());
             }
-            Self::Ran { seq, cpu_ns, outputs } => {
+            Self::Ran { seq, outputs } => {
                 out.push(4);
-                put_run(out, *seq, *cpu_ns);
+                out.extend_from_slice(&seq.to_le_bytes());
                 put_tensors(out, outputs);
             }
-            Self::RunFailed { seq, cpu_ns, reason } => {
+            Self::RunFailed { seq, reason } => {
                 out.push(5);
-                put_run(out, *seq, *cpu_ns);
+                out.extend_from_slice(&seq.to_le_bytes());
                 put_text(out, reason.as_bytes());
             }
         }
@@ -219,12 +220,10 @@ impl Reply {
             3 => Self::LoadFailed { reason: cursor.text()? },
             4 => Self::Ran {
                 seq: cursor.u64()?,
-                cpu_ns: cursor.u64()?,
                 outputs: cursor.tensors()?,
             },
             5 => Self::RunFailed {
                 seq: cursor.u64()?,
-                cpu_ns: cursor.u64()?,
                 reason: cursor.text()?,
             },
             _ => return Err(WireError("unknown tag")),
@@ -245,11 +244,6 @@ fn slips(cursor: &mut Cursor<'_>) -> Result<Vec<Slip>, WireError> {
         });
     }
     Ok(slips)
-}
-
-fn put_run(out: &mut Vec<u8>, seq: u64, cpu_ns: u64) {
-    out.extend_from_slice(&seq.to_le_bytes());
-    out.extend_from_slice(&cpu_ns.to_le_bytes());
 }
 
 fn put_text(out: &mut Vec<u8>, text: &[u8]) {

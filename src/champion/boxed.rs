@@ -4,7 +4,7 @@
 //! takes its place at once; a new spare is started by a thread of the pool's own. A row that ends two processes is refused
 //! and its digest is remembered for a while, so that whoever sends it again ends none. Runs of several rows that end a
 //! process are not run again as they are: they fail, and whoever asked takes them apart, so that only the guilty row is
-//! blamed.
+//! blamed. A process that was stopped, or that sleeps on a run, counts as dead within some tens of milliseconds.
 //! Leaves to others: queueing and merging (`crew`), taking apart (`answer::rows`), the previous champion (`answer`).
 
 mod killers;

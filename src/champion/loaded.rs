@@ -36,6 +36,9 @@ const INLINE: Duration = Duration::from_micros(300);
 /// Quicker runs have no intermediate results that would be worth keeping memory for.
 const BRIEF: Duration = Duration::from_micros(50);
 
+/// What the way to a process and back adds to a run, on a machine that does other work too.
+const WAY: Duration = Duration::from_micros(100);
+
 /// What identifies a version and how it is asked and read.
 #[derive(Debug)]
 pub struct VersionInfo {
@@ -140,11 +143,7 @@ impl Ready {
             };
             Ok((session, pace))
         };
-        let mut memory = if large || probe.is_none() {
-            Memory::Kept
-        } else {
-            Memory::Fresh
-        };
+        let mut memory = at_first(large, probe);
         let (mut first, mut pace) = load(memory)?;
         if memory == Memory::Fresh && pace.median > BRIEF {
             memory = Memory::Kept;
@@ -186,6 +185,14 @@ impl Ready {
             pace,
             mode,
         })
+    }
+}
+
+/// How a version is tried first.
+fn at_first(is_large: bool, probe: Option<Probe<'_>>) -> Memory {
+    match is_large || probe.is_none() {
+        true => Memory::Kept,
+        false => Memory::Fresh,
     }
 }
 
@@ -273,11 +280,22 @@ impl Loaded {
             inputs: probe.map(|probe| probe.inputs.to_vec()).unwrap_or_default(),
             outputs: wanted.to_vec(),
         };
-        let pool = Pool::start(&info.name, spec, config.options.clone(), warm_up).map_err(LoadError)?;
-        let pace = match probe {
-            Some(probe) => Pace::measure(&mut Worker::new(&pool), probe, (info.batched, wanted), pace::wall)?,
-            None => Pace::default(),
+        let start = |memory| -> Result<(Pool, Pace), LoadError> {
+            let how = (config.options.clone(), memory);
+            let pool = Pool::start(&info.name, spec.clone(), how, warm_up.clone()).map_err(LoadError)?;
+            let pace = match probe {
+                Some(probe) => Pace::measure(&mut Worker::new(&pool), probe, (info.batched, wanted), pace::wall)?,
+                None => Pace::default(),
+            };
+            Ok((pool, pace))
         };
+        let mut memory = at_first(is_large, probe);
+        let (mut pool, mut pace) = start(memory)?;
+        if memory == Memory::Fresh && pace.median > BRIEF + WAY {
+            memory = Memory::Kept;
+            drop(pool);
+            (pool, pace) = start(memory)?;
+        }
         pool.fill(sessions).map_err(LoadError)?;
         let max_batch = if info.batched { config.max_batch } else { 1 };
         let own: Vec<Worker> = (0..sessions).map(|_| Worker::new(&pool)).collect();
@@ -295,7 +313,7 @@ impl Loaded {
                     false => Sharing::None,
                 },
                 max_batch,
-                memory: Memory::Kept,
+                memory,
                 pace,
                 timed: OnceLock::new(),
                 config: config.clone(),
@@ -303,6 +321,13 @@ impl Loaded {
             info,
             pool: Some(Arc::new(pool)),
         })
+    }
+
+    /// How many processes run it, the spare too; none where it runs in this one.
+    #[must_use]
+    pub fn processes(&self) -> u64 {
+        let wanted = u64::try_from(self.execution.sessions).unwrap_or(u64::MAX);
+        self.pool.as_ref().map_or(0, |_| wanted.saturating_add(1))
     }
 
     /// How and where it runs, as the API shows it.

@@ -74,6 +74,10 @@ impl Thread {
         if keeper.interface.is_none() {
             return;
         }
+        // Before those that were never shadowed.
+        let done = self.shadow_waiting(model);
+        self.report(done);
+        let Some(keeper) = self.keepers.get(model) else { return };
         let carried = &keeper.served.carried;
         let again: Vec<VersionNo> = keeper
             .versions

@@ -39,6 +39,8 @@ pub(super) struct Version {
     pub fit_again: bool,
     /// Its stored bytes are missed, which its reason says.
     pub misses_bytes: bool,
+    /// It has a place and no runner, for want of memory, which its reason says.
+    pub waits_for_memory: bool,
 }
 
 impl Version {
@@ -177,6 +179,7 @@ impl Keeper {
             vet_again: false,
             fit_again: false,
             misses_bytes: false,
+            waits_for_memory: false,
         };
         self.versions.push(version);
     }

@@ -131,7 +131,7 @@ impl Thread {
             None => self.load_again(model, to)?,
         };
         let cause = &self.timed(model, &incoming, cause);
-        let outgoing = self.outgoing_runner(model, from, cause.kind)?;
+        let outgoing = self.outgoing_runner(model, (from, to), cause.kind)?;
         if let Err(fault) = self.record_swap(model, (from, to), outgoing.as_ref(), cause) {
             if let Some(runner) = outgoing {
                 runner.stop();
@@ -169,13 +169,33 @@ impl Thread {
             runner.stop();
         }
         self.released.take(before);
+        self.shadow_after_swap(model);
         Ok(())
+    }
+
+    /// Whoever has a new role and no runner for it, for want of memory, says so and is shadowed as soon as there is some.
+    fn shadow_after_swap(&mut self, model: &str) {
+        let previous = self.keepers.get(model).and_then(|keeper| keeper.row.previous);
+        if let Some(no) = previous
+            && self.lacks_memory(model, no).is_some()
+            && let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no))
+        {
+            version.waits_for_memory = true;
+        }
+        let done = self.shadow_waiting(model);
+        self.report(done);
     }
 
     /// The outgoing champion is shadowed from its first row out of office. Without that a promotion could not be
     /// taken back by the mirrored test, so that the judge's waits for it; a person's word and a rollback do not.
-    fn outgoing_runner(&mut self, model: &str, from: VersionNo, kind: Swap) -> Result<Option<Arc<Challenger>>, String> {
-        match self.start_runner(model, from) {
+    fn outgoing_runner(
+        &mut self,
+        model: &str,
+        (from, to): (VersionNo, VersionNo),
+        kind: Swap,
+    ) -> Result<Option<Arc<Challenger>>, String> {
+        let room = self.make_room_for_previous(model, from, to);
+        match room.and_then(|()| self.start_runner(model, from)) {
             Ok(runner) => Ok(Some(runner)),
             Err(why) if kind == Swap::Promotion => Err(format!("the outgoing champion cannot be shadowed: {why}")),
             Err(why) => {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::budget::is_for_memory;
 use super::{Fault, Thread};
+use crate::arena::Challenger;
 use crate::champion::{Champion, Loaded};
 use crate::config::text_of;
 use crate::intake::scan::scan_dir;
@@ -18,15 +20,26 @@ impl Thread {
             Ok(names) => names,
             Err(error) => return self.report(Err(error.into())),
         };
-        for name in names {
-            let opened = self.open(&name);
+        for name in &names {
+            let opened = self.open(name);
             self.report(opened);
-            self.read_version_settings(&name);
-            if self.keepers.get(&name).is_some_and(|k| k.row.champion.is_some()) {
-                let restored = self.restore_model(&name);
+            self.read_version_settings(name);
+            if self.has_champion(name) {
+                let restored = self.restore_model(name);
                 self.report(restored);
             }
         }
+        // Of all models the champions first, and those that they may go back to.
+        for role in ["previous", "challenger"] {
+            for name in names.iter().filter(|name| self.has_champion(name)).collect::<Vec<_>>() {
+                let restored = self.start_runners(name, role).and_then(|_| self.line_up(name));
+                self.report(restored);
+            }
+        }
+    }
+
+    fn has_champion(&self, model: &str) -> bool {
+        self.keepers.get(model).is_some_and(|k| k.row.champion.is_some())
     }
 
     /// What the versions' own toml files say, as far as they can be read: how outputs are read depends on it.
@@ -76,18 +89,15 @@ impl Thread {
             core.add(book);
             Ok(rows)
         });
-        if let Ok(rows) = &booked {
+        let booked = booked.map(|rows| {
             // A model with a past has no first rows: what none of the next ones carries is not carried.
-            keeper
-                .served
-                .carried
-                .count(usize::try_from(*rows).unwrap_or(usize::MAX));
-        }
+            let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+            keeper.served.carried.count(rows);
+        });
         keeper.refresh_view(self.config.max_rows);
         // A ledger that fails stops the judging, not the serving.
         self.seat_recorded(model);
-        booked?;
-        self.restore_runners(model)
+        booked.map_err(Fault::from)
     }
 
     /// Loads and seats whom the register names. Where the champion cannot be loaded the previous one stands in,
@@ -160,7 +170,12 @@ impl Thread {
         };
         let idle = |v: &super::keeper::Version| v.runner.is_none() && (v.is("challenger") || v.is("previous"));
         if keeper.version(no).is_some_and(idle) {
-            return self.restore_runners(model);
+            let role = if register[1] == Some(no) {
+                "previous"
+            } else {
+                "challenger"
+            };
+            return self.start_runners(model, role).and_then(|_| self.line_up(model));
         }
         Ok(())
     }
@@ -180,34 +195,59 @@ impl Thread {
         keeper.load(Arc::new(info), self.processes(model, version)?, self.config.workers)
     }
 
-    fn restore_runners(&mut self, model: &str) -> Result<(), Fault> {
+    /// Starts the runners of this role that do not run, as far as there is memory for them; true when there was one. Rows
+    /// come to them after [`Thread::line_up`].
+    pub(super) fn start_runners(&mut self, model: &str, role: &str) -> Result<bool, Fault> {
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(false);
+        };
+        let idle = |v: &&super::keeper::Version| v.is(role) && v.runner.is_none();
+        let shadows: Vec<VersionNo> = keeper.versions.iter().filter(idle).map(|v| v.row.no).collect();
+        let mut has_started = false;
+        for no in shadows {
+            if let Some(why) = self.lacks_memory(model, no) {
+                self.wait_for_memory(model, no, &why)?;
+                continue;
+            }
+            match self.start_runner(model, no) {
+                Ok(runner) => {
+                    self.runs_again(model, no, runner)?;
+                    has_started = true;
+                }
+                Err(reason) => {
+                    tracing::error!(model, version = ?no, reason, "a challenger could not be started again");
+                    if let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) {
+                        version.waits_for_memory = false;
+                    }
+                }
+            }
+        }
+        Ok(has_started)
+    }
+
+    /// Those that run get the model's rows.
+    pub(super) fn line_up(&mut self, model: &str) -> Result<(), Fault> {
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };
         let no = keeper.row.no;
-        let shadows: Vec<VersionNo> = keeper
-            .versions
-            .iter()
-            .filter(|v| v.is("challenger") || v.is("previous"))
-            .map(|v| v.row.no)
-            .collect();
-        for version in shadows {
-            match self.start_runner(model, version) {
-                Ok(runner) => {
-                    if let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(version)) {
-                        version.runner = Some(runner);
-                    }
-                }
-                Err(reason) => tracing::error!(model, ?version, reason, "a challenger could not be started again"),
-            }
-        }
-        let Some(keeper) = self.keepers.get(model) else {
-            return Ok(());
-        };
         let lineup = keeper.lineup_without(VersionNo(0));
         self.recorder
             .call_blocking(move |core, writer| core.set_challengers(writer, no, lineup))?;
         keeper.publish_challengers();
         Ok(())
+    }
+
+    fn runs_again(&mut self, model: &str, no: VersionNo, runner: Arc<Challenger>) -> Result<(), Fault> {
+        let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) else {
+            return Ok(());
+        };
+        version.runner = Some(runner);
+        let waited = std::mem::take(&mut version.waits_for_memory) || is_for_memory(version.row.reason.as_deref());
+        let role = version.row.role.clone();
+        match waited {
+            true => self.set_role(model, no, &role, None),
+            false => Ok(()),
+        }
     }
 }

@@ -111,8 +111,9 @@ impl Session {
         model: &[u8],
         external: &[(CString, &[u8])],
         options: &SessionOptions,
+        memory: Memory,
     ) -> Result<Self, LoadError> {
-        let mut builder = builder(options, Memory::Kept)?;
+        let mut builder = builder(options, memory)?;
         for (name, bytes) in external {
             mapped::stand_in(&mut builder, name, bytes).map_err(|e| refused(&e))?;
         }

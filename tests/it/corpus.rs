@@ -300,6 +300,30 @@ fn check_says_of_every_file_what_the_directory_does() {
 }
 
 #[test]
+fn a_file_beyond_the_limit_is_refused_without_being_read() {
+    let site = Site::new("settle_ms = 50\n");
+    let root = site.models().parent().unwrap().to_owned();
+    lay_out(&root);
+    let gateway = site.start().ready();
+    let read = || -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", gateway.pid())).unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let before = read();
+    let path = root.join("models").join(MODEL).join("two_gigabytes.onnx");
+    // It takes no room on the disk; what is said of its first bytes would hold for the others.
+    let huge = std::fs::File::create(&path).unwrap();
+    huge.set_len((2 << 30) + 1).unwrap();
+    let entry = gateway.until_role(MODEL, "two_gigabytes.onnx", "rejected");
+    let why = entry["reason"].as_str().unwrap();
+    assert!(why.contains("more than max_model_bytes = 2147483648"), "{why}");
+    let grown = read() - before;
+    std::fs::remove_file(&path).unwrap();
+    assert!(grown < 256 << 20, "{grown} bytes were read");
+}
+
+#[test]
 fn a_file_that_never_stands_still_is_told_so() {
     let site = Site::new("settle_ms = 50\n");
     let root = site.models().parent().unwrap().to_owned();

@@ -63,6 +63,9 @@ mod processes;
 mod promotion;
 #[cfg(test)]
 mod proto;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod quota;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

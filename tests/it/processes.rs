@@ -31,6 +31,13 @@ fn kill(pid: u64) {
     assert!(killed.unwrap().success());
 }
 
+fn stop(pid: u64) {
+    let stopped = std::process::Command::new("kill")
+        .args(["-STOP", &pid.to_string()])
+        .status();
+    assert!(stopped.unwrap().success());
+}
+
 fn exists(pid: u32) -> bool {
     // A process that has ended and is not reaped yet runs no more.
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -177,6 +184,48 @@ fn killing_processes_of_the_champion_under_load_fails_no_request() {
         });
         let shown = isolation(&gateway, "elec2", "e01_logreg");
         assert!(shown["restarts"].as_u64().unwrap() >= 6, "{shown}");
+        assert_eq!(shown["refused_rows"], 0, "nobody's row is to blame: {shown}");
+    }
+}
+
+#[test]
+fn a_process_of_the_champion_that_is_stopped_is_replaced_and_fails_no_request() {
+    for mode in ["auto", "threads"] {
+        // A stopped process that was waited for would fail the test.
+        let site = Site::new(&format!("{QUICK}[runner]\nwall_timeout = \"600s\"\n"));
+        site.model_toml(
+            "elec2",
+            &format!("isolation = \"process\"\nexecution.mode = \"{mode}\"\n"),
+        )
+        .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+        let gateway = site.start().ready();
+        under_load(&gateway, &["e01_logreg"], 3, |more| {
+            for turn in 0..4 {
+                let all = pids(&gateway, "elec2", "e01_logreg");
+                let one = *all.iter().nth(turn % all.len()).unwrap();
+                more(30);
+                stop(one);
+                more(30);
+                let shown = isolation(&gateway, "elec2", "e01_logreg");
+                if shown["spare"].as_u64() == Some(one) {
+                    // It stands by until it is its turn: another one goes.
+                    let pids: Vec<u64> = shown["pids"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .filter_map(Value::as_u64)
+                        .collect();
+                    stop(pids[0]);
+                }
+                until("another process", || {
+                    let now = pids(&gateway, "elec2", "e01_logreg");
+                    (!now.contains(&one) && now.len() == all.len()).then_some(())
+                });
+            }
+        });
+        let shown = isolation(&gateway, "elec2", "e01_logreg");
+        assert!(shown["restarts"].as_u64().unwrap() >= 4, "{shown}");
+        assert!(shown["last_fault"].as_str().unwrap().contains("stopped"), "{shown}");
         assert_eq!(shown["refused_rows"], 0, "nobody's row is to blame: {shown}");
     }
 }

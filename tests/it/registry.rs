@@ -406,6 +406,128 @@ fn a_newcomer_without_memory_waits_and_says_so_and_enters_when_there_is_some() {
     traffic.end();
 }
 
+/// Children of the gateway that are a version's runner: all of them here, for the champion runs inside the gateway.
+fn until_runners(gateway: &Gateway, wanted: usize) {
+    until(&format!("{wanted} runners"), || {
+        (gateway.children().len() == wanted).then_some(())
+    });
+}
+
+fn restart_with(site: &mut Site, gateway: Gateway, memory: u64) -> Gateway {
+    assert_eq!(gateway.stop(), Some(0));
+    site.set(&format!(
+        "settle_ms = 100\npoll = \"100ms\"\n[runner]\ntotal_memory_bytes = {memory}\n"
+    ));
+    site.start().ready()
+}
+
+fn says_it_waits(gateway: &Gateway, version: &str, role: &str) {
+    until(&format!("{version} to wait"), || {
+        let entry = gateway.version("m", version);
+        (entry["role"] == role && reason(&entry).contains("waits for memory")).then_some(())
+    });
+}
+
+#[test]
+fn after_a_restart_with_less_memory_the_previous_champion_is_shadowed_and_challengers_wait_with_their_evidence() {
+    let mut site = Site::new(QUICK);
+    site.model_toml(
+        "m",
+        "champion = \"e01\"\n[label]\nmaturity = \"100 rows\"\nhorizon = \"100000 rows\"\n",
+    );
+    for (name, file) in [
+        ("e01", "e01_logreg"),
+        ("e02", "e02_tree"),
+        ("e05", "e05_forest"),
+        ("e06", "e06_flipped"),
+    ] {
+        site.drop_file("m", name, &shipped(file));
+    }
+    let gateway = site.start().ready();
+    for name in ["e02", "e05", "e06"] {
+        gateway.until_role("m", name, "challenger");
+    }
+    assert_eq!(gateway.act("m", "promote", Some("e02")).0, 200);
+    until_runners(&gateway, 3);
+    let labels = |gateway: &Gateway| gateway.version("m", "e05")["evidence"]["labels"].as_u64().unwrap_or(0);
+    let rows = crate::support::stream(20_000, 40);
+    until("evidence", || {
+        gateway.feed("m", &rows);
+        (labels(&gateway) > 20).then_some(())
+    });
+
+    // A runner of these models takes between 32 and 60 MiB: there is memory for one.
+    let gateway = restart_with(&mut site, gateway, 64 << 20);
+    says_it_waits(&gateway, "e05", "candidate");
+    says_it_waits(&gateway, "e06", "candidate");
+    until_runners(&gateway, 1);
+    let previous = gateway.version("m", "e01");
+    assert_eq!(
+        (&previous["role"], &previous["reason"]),
+        (&json!("previous"), &Value::Null)
+    );
+
+    let gateway = restart_with(&mut site, gateway, 4 << 30);
+    let entry = gateway.until_role("m", "e05", "challenger");
+    assert_eq!(entry["reason"], Value::Null);
+    gateway.until_role("m", "e06", "challenger");
+    until_runners(&gateway, 3);
+    let entry = gateway.version("m", "e05");
+    assert!(labels(&gateway) > 20, "its evidence is resumed: {entry}");
+
+    // Back to the one before: whoever answered goes into its place, and nobody else gets the memory.
+    let gateway = restart_with(&mut site, gateway, 64 << 20);
+    says_it_waits(&gateway, "e05", "candidate");
+    assert_eq!(gateway.act("m", "rollback", None).0, 200);
+    let previous = gateway.version("m", "e02");
+    assert_eq!(
+        (&previous["role"], &previous["reason"]),
+        (&json!("previous"), &Value::Null)
+    );
+    until_runners(&gateway, 1);
+    says_it_waits(&gateway, "e05", "candidate");
+}
+
+#[test]
+fn a_previous_champion_whose_runner_is_too_large_waits_and_says_so_or_goes_before_challengers() {
+    let layers = crate::support::onnx::layers;
+    let mut site = Site::new(QUICK);
+    site.model_toml(
+        "m",
+        "champion = \"large\"\ntask = \"regression\"\nscore_output = \"y[0]\"\n",
+    );
+    for (name, count, seed) in [("large", 24, 1), ("b", 1, 3), ("c", 1, 5)] {
+        site.drop_bytes("m", name, &layers(count, 1_000, seed));
+    }
+    let gateway = site.start().ready();
+    let memory = |gateway: &Gateway, version: &str| {
+        gateway.version("m", version)["measured"]["memory_bytes"]
+            .as_u64()
+            .unwrap()
+    };
+    gateway.until_role("m", "b", "challenger");
+    gateway.until_role("m", "c", "challenger");
+    let (large, b, c) = (memory(&gateway, "large"), memory(&gateway, "b"), memory(&gateway, "c"));
+    assert!(large > (64 << 20) && b.max(c) < (64 << 20), "{large} {b} {c}");
+
+    let gateway = restart_with(&mut site, gateway, large.max(b + c));
+    gateway.until_role("m", "c", "challenger");
+    assert_eq!(gateway.act("m", "promote", Some("b")).0, 200);
+    let entry = gateway.version("m", "large");
+    assert_eq!((&entry["role"], &entry["reason"]), (&json!("previous"), &Value::Null));
+    says_it_waits(&gateway, "c", "candidate");
+    until_runners(&gateway, 1);
+
+    // For this one there is no memory at all: it keeps nobody waiting.
+    let gateway = restart_with(&mut site, gateway, 64 << 20);
+    says_it_waits(&gateway, "large", "previous");
+    gateway.until_role("m", "c", "challenger");
+    until_runners(&gateway, 1);
+    let gateway = restart_with(&mut site, gateway, 4 << 30);
+    until_runners(&gateway, 2);
+    assert_eq!(gateway.version("m", "large")["reason"], Value::Null);
+}
+
 #[test]
 fn a_hundred_files_at_once_are_all_judged_while_answers_go_on() {
     let (site, gateway, traffic) = served(QUICK);

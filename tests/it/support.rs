@@ -61,6 +61,11 @@ impl Site {
         }
     }
 
+    /// Other settings, from the next start on.
+    pub(crate) fn set(&mut self, settings: &str) {
+        settings.clone_into(&mut self.settings);
+    }
+
     pub(crate) fn models(&self) -> PathBuf {
         self.dir.path().join("models")
     }

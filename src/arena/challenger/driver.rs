@@ -3,7 +3,8 @@
 //! starting → serving → (fault) → resting → starting …; too many faults of the model's own → quarantined; → stopped.
 //!
 //! Always holds: a row leaves this file once, in one report; a merged run that fails is taken apart, so that a row is
-//! only blamed for what it did alone; a runner that was ended from outside costs rows, never blame.
+//! only blamed for what it did alone; a runner that was ended from outside, or got too little of a busy machine, costs
+//! rows, never blame.
 //! Leaves to others: what happens in a run (`runs`), limits within a call (`client`).
 
 mod runs;
@@ -66,6 +67,8 @@ pub(super) struct Driver {
     /// A merged run ended the runner and no row has been found guilty yet.
     unblamed: bool,
     strikes: u32,
+    /// Runs in a row that the runner slept on.
+    silences: u32,
     rest: Duration,
     /// Why the last runner ended; `None` before the first.
     last: Option<String>,
@@ -84,6 +87,7 @@ impl Driver {
             suspects: VecDeque::new(),
             unblamed: false,
             strikes: 0,
+            silences: 0,
             rest: FIRST_REST,
             last: None,
             offender: None,
@@ -271,6 +275,10 @@ impl Driver {
 
     /// Counts a fault of the version's own; true when it was one too many.
     fn counts(&mut self, fault: &RunnerFault) -> bool {
+        if matches!(fault, RunnerFault::Silent) {
+            self.silences += 1;
+            return self.silences >= self.spec.crashes_allowed;
+        }
         // While the rows of a merged run are suspects, the fault is not counted twice.
         if !own_fault(fault) || !self.suspects.is_empty() && self.unblamed {
             return false;
@@ -321,8 +329,11 @@ impl Driver {
     /// What it did, how often, and on which row the last time.
     fn why_quarantined(&self) -> String {
         let last = self.last.clone().unwrap_or_default();
-        let strikes = self.strikes;
+        let (strikes, silences) = (self.strikes, self.silences);
         match self.offender {
+            _ if silences >= self.spec.crashes_allowed => {
+                format!("{last} {silences} times in a row, though it could have had the processor")
+            }
             Some(row) => format!("{last}, on row {row} the last time; faults counted: {strikes}"),
             None => format!("{last}; faults counted: {strikes}"),
         }

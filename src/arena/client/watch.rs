@@ -4,16 +4,29 @@
 //! its run, and the call goes on for a grace, after which nobody waits any more. A call that is answered at once reads no
 //! clock of the child, which would cost more system calls than the call itself: the CPU time of the first moments, before
 //! the first look, is not counted.
+//!
+//! A child that gets too little of the processor waits for it; one that sleeps does not want it. What it does is looked at
+//! while it is waited for, so that a busy machine can be told from a child that is silent. A child that answers between
+//! two looks is heard before the second: whoever is found doing nothing several times in a row had nothing to say.
 
 use std::time::{Duration, Instant};
 
+use crate::arena::condition::Condition;
 use crate::arena::process::RunnerProcess;
 
 /// When a call that was not answered yet is looked after first.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How often a busy child's CPU clock is read, at least.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_millis(250);
+/// The same for one that somebody else could stand in for.
+const LONGEST_LOOK_AWAY_CLOSELY: Duration = Duration::from_millis(50);
 const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(2);
+/// How soon a child is looked at again that did nothing, and no sooner: it is to have the time to be woken.
+const SECOND_LOOK: Duration = Duration::from_millis(10);
+/// So often in a row a vital child does nothing, without a moment of the processor, before another one is asked.
+const NOTHING_CLOSELY: u32 = 3;
+/// Fewer looks say nothing of a child, however long it took.
+const FEWEST_LOOKS: u32 = 3;
 /// How long a run that used too much may take to end; one operator of a model may take longer than anybody waits.
 const GRACE: Duration = Duration::from_millis(100);
 /// The same for one that got too little: it needs the processor to listen.
@@ -26,6 +39,10 @@ pub(super) enum Passed {
     Cpu,
     /// Time passed, and the child did not get the processor.
     Wall,
+    /// Time passed, and the child did not want the processor.
+    Asleep,
+    /// Somebody has stopped the child.
+    Stopped,
 }
 
 /// The two clocks of one call.
@@ -39,7 +56,41 @@ pub(super) struct Watch {
     threads: u32,
     /// The call is a run, which can be ended.
     haltable: bool,
+    /// Nothing is waited for that does nothing.
+    closely: bool,
+    doing: Doing,
     passed: Option<(Passed, Instant)>,
+}
+
+/// What the child was seen doing.
+#[derive(Debug, Default)]
+struct Doing {
+    looked: Option<Instant>,
+    looks: u32,
+    /// Looks at which it did nothing.
+    nothing: u32,
+    /// The same in a row, and the CPU time that it had used by then.
+    in_a_row: u32,
+    used: Duration,
+}
+
+impl Doing {
+    fn note(&mut self, condition: Condition, used: Duration) {
+        self.looks += 1;
+        let is_nothing = condition != Condition::Wants;
+        let goes_on = is_nothing && self.in_a_row > 0 && used == self.used;
+        self.nothing += u32::from(is_nothing);
+        self.in_a_row = match goes_on {
+            true => self.in_a_row + 1,
+            false => u32::from(is_nothing),
+        };
+        self.used = used;
+    }
+
+    /// It did nothing for most of the time. One that computes and is kept from it wants the processor at every look.
+    fn was_silent(&self) -> bool {
+        self.looks >= FEWEST_LOOKS && self.nothing > self.looks / 2
+    }
 }
 
 impl Watch {
@@ -51,8 +102,15 @@ impl Watch {
             wall_limit,
             threads,
             haltable,
+            closely: false,
+            doing: Doing::default(),
             passed: None,
         }
+    }
+
+    /// From now on nothing is waited for that does nothing.
+    pub(super) fn closely(&mut self) {
+        self.closely = true;
     }
 
     /// The limit that was passed, if one was: an answer that comes then comes too late.
@@ -64,13 +122,7 @@ impl Watch {
     pub(super) fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
         if self.passed.is_none() {
             match self.left(process) {
-                Ok(left) => {
-                    let longest = match self.cpu_before {
-                        None => FIRST_LOOK,
-                        Some(_) => LONGEST_LOOK_AWAY,
-                    };
-                    return Some(left.clamp(SHORTEST_LOOK_AWAY, longest));
-                }
+                Ok(left) => return Some(left.clamp(SHORTEST_LOOK_AWAY, self.longest_look_away())),
                 Err(which) => self.passed = Some((which, Instant::now())),
             }
         }
@@ -79,11 +131,22 @@ impl Watch {
             _ if !self.haltable => Duration::ZERO,
             Passed::Cpu => GRACE,
             Passed::Wall => STARVED_GRACE,
+            // It does not listen, either.
+            Passed::Asleep | Passed::Stopped => Duration::ZERO,
         };
         let left = grace.checked_sub(since.elapsed()).filter(|left| !left.is_zero())?;
         // Each time anew: it may have been about to begin.
         process.ask_to_halt();
         Some(left.clamp(SHORTEST_LOOK_AWAY, 4 * SHORTEST_LOOK_AWAY))
+    }
+
+    fn longest_look_away(&self) -> Duration {
+        match self.doing.looked {
+            None => FIRST_LOOK,
+            Some(_) if self.doing.in_a_row > 0 => SECOND_LOOK,
+            Some(_) if self.closely => LONGEST_LOOK_AWAY_CLOSELY,
+            Some(_) => LONGEST_LOOK_AWAY,
+        }
     }
 
     fn left(&mut self, process: &RunnerProcess) -> Result<Duration, Passed> {
@@ -94,13 +157,74 @@ impl Watch {
             // A dead child has no clock; its channel tells so at the next read.
             let now = process.cpu_time().ok();
             let before = *self.cpu_before.get_or_insert(now.unwrap_or_default());
-            now.unwrap_or_default().saturating_sub(before)
+            let used = now.unwrap_or_default().saturating_sub(before);
+            self.look(process, used)?;
+            used
         };
         if used > self.cpu_limit {
             return Err(Passed::Cpu);
         }
-        let left = self.wall_limit.checked_sub(elapsed).ok_or(Passed::Wall)?;
+        let left = self
+            .wall_limit
+            .checked_sub(elapsed)
+            .ok_or(match self.doing.was_silent() {
+                true => Passed::Asleep,
+                false => Passed::Wall,
+            })?;
         let cpu_left = self.cpu_limit.saturating_sub(used) / self.threads;
         Ok(cpu_left.min(left))
+    }
+
+    fn look(&mut self, process: &RunnerProcess, used: Duration) -> Result<(), Passed> {
+        let now = Instant::now();
+        let since = self.doing.looked.unwrap_or(self.started);
+        if now.saturating_duration_since(since) < SECOND_LOOK {
+            return Ok(());
+        }
+        self.doing.looked = Some(now);
+        let condition = process.condition();
+        self.doing.note(condition, used);
+        match condition {
+            Condition::Stopped if self.closely && self.doing.in_a_row > 1 => Err(Passed::Stopped),
+            Condition::Asleep if self.closely && self.doing.in_a_row >= NOTHING_CLOSELY => Err(Passed::Asleep),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_wants_the_processor_is_never_called_silent_however_little_it_gets() {
+        let mut doing = Doing::default();
+        for _ in 0..1_000 {
+            doing.note(Condition::Wants, Duration::ZERO);
+            assert!(!doing.was_silent() && doing.in_a_row == 0);
+        }
+        // For a moment it slept.
+        (0..400).for_each(|_| doing.note(Condition::Asleep, Duration::ZERO));
+        assert!(!doing.was_silent());
+    }
+
+    #[test]
+    fn one_that_sleeps_is_silent_also_where_it_wakes_now_and_then() {
+        let mut doing = Doing::default();
+        for look in 0..100 {
+            doing.note(Condition::Asleep, Duration::from_micros(look));
+            doing.note(Condition::Stopped, Duration::from_micros(look));
+            doing.note(Condition::Wants, Duration::from_micros(look));
+        }
+        assert!(doing.was_silent());
+        assert_eq!(doing.in_a_row, 0);
+        let used = Duration::from_micros(100);
+        (0..2).for_each(|_| doing.note(Condition::Asleep, used));
+        assert_eq!(doing.in_a_row, 2);
+        doing.note(Condition::Asleep, used + Duration::from_nanos(1));
+        assert_eq!(doing.in_a_row, 1, "it did something meanwhile");
+        let mut young = Doing::default();
+        (0..2).for_each(|_| young.note(Condition::Asleep, used));
+        assert!(!young.was_silent(), "two looks are no evidence");
     }
 }

@@ -59,16 +59,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         loaded,
         ".{0,20}".prop_map(|reason| Reply::LoadFailed { reason }),
-        (any::<u64>(), any::<u64>(), vec(tensor(), 0..4)).prop_map(|(seq, cpu_ns, outputs)| Reply::Ran {
-            seq,
-            cpu_ns,
-            outputs
-        }),
-        (any::<u64>(), any::<u64>(), ".{0,20}").prop_map(|(seq, cpu_ns, reason)| Reply::RunFailed {
-            seq,
-            cpu_ns,
-            reason
-        }),
+        (any::<u64>(), vec(tensor(), 0..4)).prop_map(|(seq, outputs)| Reply::Ran { seq, outputs }),
+        (any::<u64>(), ".{0,20}").prop_map(|(seq, reason)| Reply::RunFailed { seq, reason }),
     ]
 }
 
@@ -107,9 +99,10 @@ proptest! {
         names in vec(("[a-zü/]{0,20}", any::<u64>(), any::<u64>()), 0..4),
         threads in any::<u32>(),
         optimization in prop::sample::select(&Optimization::EVERY[..]),
+        memory in prop::sample::select(&Memory::EVERY[..]),
     ) {
         let slips = names.into_iter().map(|(name, at, length)| Slip { name, at, length }).collect();
-        let load = Request::Load { slips, threads, optimization };
+        let load = Request::Load { slips, threads, optimization, memory };
         for request in [Request::Ping, load, Request::Run { seq, outputs, inputs }] {
             let mut out = Vec::new();
             request.encode(&mut out);

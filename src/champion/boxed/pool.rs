@@ -14,7 +14,7 @@ use super::ProcessSpec;
 use super::killers::Killers;
 use crate::arena::client::{Interrupter, Pending};
 use crate::arena::{RunnerClient, RunnerFault, RunnerSpec};
-use crate::model::session::SessionOptions;
+use crate::model::session::{Memory, SessionOptions};
 use crate::model::tensor::Tensor;
 
 /// How often those that are free are looked after.
@@ -44,6 +44,7 @@ pub(super) struct Shared {
     pub(super) killers: Killers,
     name: String,
     options: SessionOptions,
+    memory: Memory,
     warm_up: WarmUp,
     state: Mutex<State>,
     /// A process came free.
@@ -252,7 +253,7 @@ impl Shared {
             return Err(RunnerFault::Down("it was stopped".into()));
         }
         let (cpu, wall) = (ProcessSpec::LOAD, ProcessSpec::LOAD * 10);
-        runner.load_with(&self.spec.path, &self.options, cpu, wall)?;
+        runner.load_with(&self.spec.path, &self.options, self.memory, (cpu, wall))?;
         if !self.warm_up.inputs.is_empty() {
             for _ in 0..WARM_UP {
                 match runner.run(&self.warm_up.inputs, &self.warm_up.outputs, cpu, wall) {
@@ -261,6 +262,7 @@ impl Shared {
                 }
             }
         }
+        runner.make_vital();
         Ok(runner)
     }
 
@@ -367,7 +369,7 @@ impl Pool {
     pub(in crate::champion) fn start(
         name: &str,
         spec: ProcessSpec,
-        options: SessionOptions,
+        (options, memory): (SessionOptions, Memory),
         warm_up: WarmUp,
     ) -> Result<Self, String> {
         let shared = Arc::new(Shared {
@@ -375,6 +377,7 @@ impl Pool {
             killers: Killers::default(),
             name: name.to_owned(),
             options,
+            memory,
             warm_up,
             state: Mutex::default(),
             came: Condvar::new(),

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use super::super::budget::expected;
 use super::super::{Fault, Thread};
 use crate::ledger::{ModelRow, VersionRow};
 use crate::model::interface::Misfit;
@@ -48,9 +47,7 @@ impl Thread {
             }
         };
         // First: nobody is to make room for one that cannot come.
-        let version = self.keepers.get(model).and_then(|keeper| keeper.version(no));
-        let more = version.filter(|version| version.runner.is_none()).map_or(0, expected);
-        if let Some(why) = self.budget.lacks(self.taken_by_runners(), more) {
+        if let Some(why) = self.lacks_memory(model, no) {
             return self.set_role(model, no, "candidate", Some(&why));
         }
         *full = *full || !self.make_room(model)?;

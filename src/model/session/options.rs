@@ -99,6 +99,9 @@ pub enum Memory {
 }
 
 impl Memory {
+    /// Both.
+    pub const EVERY: [Self; 2] = [Self::Kept, Self::Fresh];
+
     /// As the API shows it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,6 +10,11 @@ struct Rig {
 
 /// A challenger on a regression over native tensors.
 fn rig(name: &str, change: impl FnOnce(&mut ChallengerSpec)) -> Rig {
+    rig_with(spawner(), name, change)
+}
+
+/// The same with runners of this spawner.
+fn rig_with(spawner: Spawner, name: &str, change: impl FnOnce(&mut ChallengerSpec)) -> Rig {
     let session = Session::load(&file(name), 1).unwrap();
     let signature = session.signature();
     let layout = Layout::bind_tensors(signature, signature).unwrap();
@@ -23,7 +28,7 @@ fn rig(name: &str, change: impl FnOnce(&mut ChallengerSpec)) -> Rig {
     change(&mut spec);
     let (sink, reports) = bounded(100_000);
     let (teller, events) = bounded(100);
-    let challenger = Challenger::start(spec, spawner(), sink, teller);
+    let challenger = Challenger::start(spec, spawner, sink, teller);
     Rig {
         challenger,
         reports,
@@ -167,16 +172,64 @@ fn an_endless_loop_fails_its_own_row_at_the_cpu_limit() {
 }
 
 #[test]
-fn a_starved_run_is_shed_and_nobodys_fault() {
+fn a_starved_run_is_shed_and_nobodys_fault_also_where_the_host_is_busy() {
     let rig = rig("endless.onnx", |spec| {
-        (spec.cpu_limit, spec.wall_limit) = (LONG, Duration::from_millis(100));
+        (spec.cpu_limit, spec.wall_limit) = (LONG, Duration::from_millis(300));
     });
-    for id in 0..4 {
-        rig.challenger.offer(work(id, vec![triples(&[1e18])])).unwrap();
-        assert_eq!(rig.outcomes(1)[&id], Outcome::Shed(Shed::Starved));
-    }
+    rig.event();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As many as there are processors, all of them before an idle runner.
+        for _ in 0..std::thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let starved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for id in 0..4 {
+                rig.challenger.offer(work(id, vec![triples(&[1e18])])).unwrap();
+                assert_eq!(rig.outcomes(1)[&id], Outcome::Shed(Shed::Starved));
+            }
+        }));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        starved.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
     let mut events = rig.events.try_iter();
     assert!(events.all(|event| !matches!(event, RunnerEvent::Quarantine { .. })));
+    rig.challenger.offer(work(9, vec![triples(&[2.0])])).unwrap();
+    let mut last = rig.outcomes(1);
+    assert_eq!(last.remove(&9), Some(scored(2.0)));
+}
+
+#[test]
+fn a_runner_that_takes_work_and_sleeps_on_it_is_quarantined_after_three_times() {
+    // What a load is answered with, and then nothing.
+    let reply = br#"{"signature":{"inputs":[],"outputs":[]},"metadata":{}}"#;
+    let lengths = [reply.len() + 5, reply.len()].map(|n| format!("\\{n:03o}\\0\\0\\0"));
+    let text = String::from_utf8(reply.to_vec()).unwrap();
+    for sleep in ["exec sleep 600", "kill -STOP $$"] {
+        let script = format!(
+            "printf '{}\\2{}{text}' >&0; trap '' USR1; {sleep}",
+            lengths[0], lengths[1]
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("liar");
+        super::runner::write_script(&path, &script);
+        let rig = rig_with(Spawner::start(path), "mean.onnx", |spec| {
+            spec.wall_limit = Duration::from_millis(300);
+        });
+        for id in 0..3 {
+            rig.challenger.offer(work(id, vec![triples(&[1.0])])).unwrap();
+            assert_eq!(rig.outcomes(1)[&id], Outcome::Shed(Shed::RunnerDown));
+        }
+        let last = std::iter::repeat_with(|| rig.event()).find(|e| matches!(e, RunnerEvent::Quarantine { .. }));
+        let Some(RunnerEvent::Quarantine { reason, .. }) = last else {
+            panic!("{last:?}");
+        };
+        assert!(reason.contains("slept on it 3 times in a row"), "{reason}");
+    }
 }
 
 #[test]

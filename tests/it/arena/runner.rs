@@ -111,13 +111,13 @@ fn a_runner_that_does_not_end_its_run_when_asked_to_is_killed() {
             RunnerFault::CpuOverrun,
         ),
         (
-            "trap '' USR1; exec sleep 600",
+            "trap '' USR1; while :; do :; done",
             (LONG, Duration::from_millis(200)),
             RunnerFault::Starved,
         ),
         // One that dies of being asked.
         (
-            "exec sleep 600",
+            "while :; do :; done",
             (LONG, Duration::from_millis(200)),
             RunnerFault::Starved,
         ),
@@ -260,16 +260,20 @@ fn liar(folder: &Path, script: &str) -> RunnerClient {
 
 /// The same under a name of its own.
 pub(super) fn in_the_runners_place(path: PathBuf, script: &str) -> RunnerClient {
+    write_script(&path, script);
+    RunnerClient::new(Spawner::start(path).spawn(RunnerSpec::default()).unwrap()).unwrap()
+}
+
+pub(super) fn write_script(path: &Path, script: &str) {
     // Written by another process: a descriptor that a concurrent fork inherits would make the file busy.
     let write = "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod +x \"$0\"";
     let status = Command::new("sh")
         .args(["-c", write])
-        .arg(&path)
+        .arg(path)
         .arg(script)
         .status()
         .unwrap();
     assert!(status.success());
-    RunnerClient::new(Spawner::start(path).spawn(RunnerSpec::default()).unwrap()).unwrap()
 }
 
 #[test]
@@ -283,7 +287,7 @@ fn a_runner_that_lies_or_leaves_is_ended_and_named() {
         (r"printf '\377\377\377\377' >&0; exec sleep 600", protocol),
         (r"printf '\1\0\0\0\1' >&0; exec sleep 600", protocol),
         (
-            r"printf '\25\0\0\0\4\7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >&0; exec sleep 600",
+            r"printf '\15\0\0\0\4\7\0\0\0\0\0\0\0\0\0\0\0' >&0; exec sleep 600",
             protocol,
         ),
         (r"printf '\1\0\0\0\1\1\0\0\0\1' >&0; exec sleep 600", protocol),
@@ -307,15 +311,42 @@ fn a_runner_that_lies_or_leaves_is_ended_and_named() {
 #[test]
 fn silence_and_an_answer_without_end_are_over_at_the_wall_limit() {
     let folder = tempfile::tempdir().unwrap();
-    for script in [
-        "trap '' USR1; exec sleep 600",
+    for (script, is_silent) in [
+        ("trap '' USR1; exec sleep 600", true),
+        ("kill -STOP $$", true),
         // A byte at a time, of an answer that was said to have 251 MB.
-        r"trap '' USR1; printf '\0\0\0\17' >&0; while :; do printf 'x' >&0; sleep 0.02; done",
+        (
+            r"trap '' USR1; printf '\0\0\0\17' >&0; while :; do printf 'x' >&0; sleep 0.02; done",
+            false,
+        ),
     ] {
         let mut runner = liar(folder.path(), script);
         let pid = runner.process().pid();
-        let fault = runner.run(&[triples(&[1.0])], &[0], LONG, Duration::from_millis(300));
-        assert_eq!(fault, Err(RunnerFault::Starved), "{script}");
+        let fault = runner
+            .run(&[triples(&[1.0])], &[0], LONG, Duration::from_millis(500))
+            .unwrap_err();
+        let is_named = fault == RunnerFault::Silent || fault == RunnerFault::Starved && !is_silent;
+        assert!(is_named, "{script}: {fault}");
         assert!(!exists(pid), "{script}");
     }
+}
+
+#[test]
+fn a_vital_runner_that_is_stopped_or_silent_is_given_up_long_before_its_wall_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (script, said) in [("exec sleep 600", "slept"), ("kill -STOP $$", "stopped")] {
+        let mut runner = liar(folder.path(), script);
+        runner.make_vital();
+        let pid = runner.process().pid();
+        let started = Instant::now();
+        let fault = runner.run(&[triples(&[1.0])], &[0], LONG, LONG).unwrap_err();
+        assert!(started.elapsed() < LONG, "{script}");
+        assert!(fault.to_string().contains(said), "{script}: {fault}");
+        assert!(!runner.is_alive() && !exists(pid), "{script}");
+    }
+    // One that computes for long is left alone.
+    let mut runner = runner(&spawner(), "endless.onnx");
+    runner.make_vital();
+    let fault = runner.run(&[triples(&[1e18])], &[0], Duration::from_millis(400), LONG);
+    assert_eq!(fault, Err(RunnerFault::CpuOverrun));
 }

@@ -76,9 +76,14 @@ fn weights_in_another_file_reach_a_runner_that_can_open_none() {
 
 /// Starts this very test program in the runner's place, to confine itself as a runner does and then try something.
 fn captive(folder: &Path, attempt: &str) -> RunnerClient {
+    captive_as(SandboxPolicy::Require, folder, attempt)
+}
+
+fn captive_as(policy: SandboxPolicy, folder: &Path, attempt: &str) -> RunnerClient {
     let path = folder.join(attempt.replace(' ', "-"));
     let script = format!(
-        "DETHRONE_TEST_CAPTIVE='{attempt}' DETHRONE_TEST_FOLDER='{}' exec '{}' --exact arena::sandbox::the_captive --nocapture",
+        "DETHRONE_TEST_CAPTIVE='{attempt}' DETHRONE_TEST_POLICY={} DETHRONE_TEST_FOLDER='{}' exec '{}' --exact arena::sandbox::the_captive --nocapture",
+        policy.name(),
         folder.display(),
         std::env::current_exe().unwrap().display()
     );
@@ -94,9 +99,11 @@ fn the_captive() {
     let folder = PathBuf::from(std::env::var_os("DETHRONE_TEST_FOLDER").unwrap());
     // What the parent opened before it was confined stays open, and would be of use to nobody.
     let parent = std::os::unix::process::parent_id();
-    let (stream, confinement) =
-        dethrone::arena::runner::enter(parent, &RunnerLimits::default(), SandboxPolicy::Require).unwrap();
-    assert!(confinement.lacks().is_empty());
+    let policies = [SandboxPolicy::Require, SandboxPolicy::Prefer];
+    let wanted = std::env::var("DETHRONE_TEST_POLICY").unwrap();
+    let policy = policies.into_iter().find(|known| known.name() == wanted).unwrap();
+    let (stream, confinement) = dethrone::arena::runner::enter(parent, &RunnerLimits::default(), policy).unwrap();
+    assert!(policy == SandboxPolicy::Prefer || confinement.lacks().is_empty());
     let mut channel = Channel::taking_descriptors(stream);
     let Ok(Request::Load { .. }) = Request::decode(channel.receive(&mut Channel::forever).unwrap()) else {
         panic!("not a load");
@@ -236,6 +243,29 @@ fn without<T: Send>(call: libc::c_long, work: impl FnOnce() -> T + Send) -> T {
         });
         denied.join().unwrap()
     })
+}
+
+/// The filter hides from the test above whether there are rules at all.
+#[test]
+fn where_there_is_no_filter_landlock_alone_denies_files_and_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bait"), "bait").unwrap();
+    for attempt in [
+        "open a file",
+        "list a folder",
+        "write a file",
+        "remove a file",
+        "connect",
+    ] {
+        let outcome = without(libc::SYS_seccomp, || {
+            captive_as(SandboxPolicy::Prefer, folder.path(), attempt).load(&file("mean.onnx"), 1, LONG, LONG)
+        });
+        let Err(RunnerFault::Model(said)) = &outcome else {
+            panic!("{attempt}: {outcome:?}");
+        };
+        assert!(said.starts_with("denied: Permission denied"), "{attempt}: {said}");
+    }
+    assert!(folder.path().join("bait").exists() && !folder.path().join("written").exists());
 }
 
 #[test]

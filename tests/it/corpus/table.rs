@@ -421,6 +421,8 @@ fn structure() -> Vec<Case> {
         bytes("nested_17.onnx", Refuse("nested deeper than 16"), nested(17)),
         bytes("nested_3000.onnx", Refuse("nested deeper than 16"), nested(3_000)),
         bytes("chain_2000.onnx", Run, chain(2_000)),
+        // Within the limit of nodes: it takes seconds to load, and runs.
+        bytes("chain_100k.onnx", Run, chain(100_000)),
         bytes("chain_200k.onnx", Refuse("more than 200000 nodes"), chain(200_000)),
         bytes("functions.onnx", Run, functions(3, 1, |i| i + 1)),
         bytes("function_self.onnx", Refuse("calls itself"), functions(1, 1, |_| 0)),
@@ -682,6 +684,18 @@ fn bombs() -> Vec<Case> {
         ),
         "big",
     );
+    // A small file whose tensors are twice as large from node to node.
+    let name = |i: usize| if i == 0 { "m".to_owned() } else { format!("d{i}") };
+    let double = |i: usize| {
+        let (from, to) = (name(i), name(i + 1));
+        with(node("Concat", &[&from, &from], &[&to]), &[a_int("axis", 1)])
+    };
+    let doublings: Vec<Message> = (0..36).map(double).collect();
+    let top = [
+        with(node("ReduceMax", &[&name(36)], &["top"]), &[a_int("keepdims", 0)]),
+        node("Add", &["m", "top"], &["score"]),
+    ];
+    let doubling = [&[mean("x", "m")], &doublings[..], &top].concat();
     // As large as the request says.
     let shaped = [
         with(node("ReduceMax", &["x"], &["a"]), &[a_int("keepdims", 0)]),
@@ -740,6 +754,7 @@ fn bombs() -> Vec<Case> {
             &shaped,
             &[ints("start", &[], &[0]), ints("step", &[], &[1])],
         ),
+        of("doubling.onnx", Refuse("Failed to allocate memory"), &doubling, &[]),
         bytes("loop_endless.onnx", Refuse("of CPU time"), turn(i64::MAX)),
         bytes("loop_short.onnx", Boxed, turn(3)),
     ]

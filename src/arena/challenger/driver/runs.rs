@@ -25,10 +25,13 @@ impl Driver {
         if !rows.is_empty() {
             match self.run(runner, &rows) {
                 Ok(scored) => {
-                    self.rest = FIRST_REST;
+                    (self.rest, self.silences) = (FIRST_REST, 0);
                     outcomes.extend(rows.iter().map(|row| row.id).zip(scored));
                 }
                 Err(found) => {
+                    if matches!(found, RunnerFault::Model(_)) {
+                        self.silences = 0;
+                    }
                     self.offender = match rows.as_slice() {
                         [row] => Some(row.id),
                         _ => None,
@@ -80,7 +83,8 @@ impl Driver {
     fn blame(&mut self, fault: &RunnerFault, rows: usize) -> Option<Outcome> {
         match fault {
             RunnerFault::Starved => Some(Outcome::Shed(Shed::Starved)),
-            RunnerFault::Killed(_) | RunnerFault::Down(_) => {
+            // No row need have made it silent, and each row alone would take as long again.
+            RunnerFault::Killed(_) | RunnerFault::Down(_) | RunnerFault::Silent => {
                 let left = self.stopping();
                 Some(Outcome::Shed(if left { Shed::Left } else { Shed::RunnerDown }))
             }
