@@ -92,7 +92,10 @@ fn send(gateway: &Gateway, document: &Value, path: &str, method: &str, body: Opt
         true => gateway.admin,
         false => gateway.data,
     };
-    let real = path.replace("{model}", "elec2").replace("{version}", "e01_logreg");
+    let real = path
+        .replace("{model}", "elec2")
+        .replace("{version}", "e01_logreg")
+        .replace("{n}", "1");
     match body {
         Some(body) => post(to, &real, body),
         None if method == "get" => get(to, &real),
