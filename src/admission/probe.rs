@@ -29,6 +29,9 @@ const FREE: [usize; 4] = [1, 8, 32, 224];
 const COSTLY_RUNS: u32 = 24;
 const LATENCY_RUNS: usize = 100;
 const LATENCY_TIME: Duration = Duration::from_secs(2);
+/// Runs whose CPU time is read together.
+const ROUND_RUNS: u32 = 20;
+const LATENCY_ROUND: usize = ROUND_RUNS as usize;
 
 /// Bounds of a vetting.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +92,7 @@ pub struct ProbeReport {
     pub latency_us_p50: u64,
     /// 99 of 100 runs were faster.
     pub latency_us_p99: u64,
-    /// Mean CPU time of a one-row run, nanoseconds.
+    /// CPU time of a one-row run, nanoseconds.
     pub cpu_ns: u64,
     /// The most memory the runner held.
     pub memory_bytes: u64,
@@ -287,23 +290,30 @@ impl Subject<'_> {
         })
     }
 
-    /// Wall time, sorted, in microseconds; and the mean of CPU time in nanoseconds, which tells versions apart also on a
-    /// busy machine.
+    /// Wall time, sorted, in microseconds; and CPU time in nanoseconds, which tells versions apart also on a busy machine:
+    /// the least mean of a round, because others push the caches out.
     fn latencies(&mut self, trial: &Trial) -> Result<(Vec<u64>, u64), String> {
         let one = self.one_row(trial)?;
         let started = Instant::now();
         let pid = self.runner.process().pid();
         let cpu = || crate::time::cpu::of_child(pid).unwrap_or_default();
-        let (mut times, used) = (Vec::new(), cpu());
+        let (mut times, mut used, mut least) = (Vec::new(), cpu(), Duration::MAX);
         while times.len() < LATENCY_RUNS && (times.is_empty() || started.elapsed() < LATENCY_TIME) {
             let before = Instant::now();
             self.run(&one.inputs)?;
             times.push(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
+            if times.len() % LATENCY_ROUND == 0 {
+                let now = cpu();
+                least = least.min(now.saturating_sub(used) / ROUND_RUNS);
+                used = now;
+            }
         }
         times.sort_unstable();
-        let runs = u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
-        let mean = cpu().saturating_sub(used) / runs;
-        Ok((times, u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX)))
+        if least == Duration::MAX {
+            // Too slow for a whole round.
+            least = cpu().saturating_sub(used) / u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
+        }
+        Ok((times, u64::try_from(least.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

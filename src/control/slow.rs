@@ -18,7 +18,7 @@ const LEAST_ROWS: u64 = 1_000;
 /// So many times beyond the guardrail.
 const FACTOR: f64 = 2.0;
 /// A row that takes less than this much longer is no emergency.
-const SPARE: Duration = Duration::from_micros(200);
+const SPARE: Duration = Duration::from_micros(300);
 /// The timing takes this thread's time: where it clears the champion, the next one waits.
 const REST: Duration = Duration::from_secs(30);
 /// Turns of the timing.

@@ -28,7 +28,7 @@ pub struct Facts {
     pub latency_us_p50: u64,
     /// 99th percentile of the same.
     pub latency_us_p99: u64,
-    /// Mean CPU time of a one-row run, nanoseconds; 0 where an older program did not measure it.
+    /// CPU time of a one-row run, nanoseconds; 0 where an older program did not measure it.
     #[serde(default)]
     pub cpu_ns: u64,
     /// Peak memory of the admitting process, bytes.

@@ -58,8 +58,8 @@ fn a_challenger_that_takes_much_more_time_than_the_champion_is_not_promoted_unti
 }
 
 #[test]
-fn less_than_200_microseconds_harm_nobody_and_what_is_not_known_stops_nobody() {
-    for (champion, own) in [(10_000, 150_000), (0, 5_000_000), (5_000_000, 0)] {
+fn less_than_300_microseconds_harm_nobody_and_what_is_not_known_stops_nobody() {
+    for (champion, own) in [(10_000, 300_000), (0, 5_000_000), (5_000_000, 0)] {
         let mut judge = judge(&[B]);
         judge.set_cost(A, champion);
         judge.set_cost(B, own);
