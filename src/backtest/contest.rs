@@ -215,3 +215,6 @@ impl Contest {
         self.last
     }
 }
+
+#[cfg(test)]
+mod tests;
