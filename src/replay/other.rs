@@ -68,16 +68,20 @@ pub struct Judged {
     pub reigns: Vec<Reign>,
 }
 
+/// What every version made of one row.
+type OfRow = Vec<(VersionNo, Outcome)>;
+
 /// What the ledger says that each version made of each row: the champion as it answered, the others in shadow.
 struct Recorded<'a> {
     reader: &'a Writer<'a>,
     rows: RefCell<Vec<(i64, VersionNo)>>,
-    last: RefCell<Option<(usize, Vec<(VersionNo, Outcome)>)>>,
+    /// The row that was read last: all versions of a row are asked for one after the other.
+    last: RefCell<Option<(usize, OfRow)>>,
     failed: RefCell<Option<LedgerError>>,
 }
 
 impl Recorded<'_> {
-    fn read(&self, row: usize) -> Result<Vec<(VersionNo, Outcome)>, LedgerError> {
+    fn read(&self, row: usize) -> Result<OfRow, LedgerError> {
         let Some((id, version)) = self.rows.borrow().get(row).copied() else {
             return Ok(Vec::new());
         };
@@ -167,7 +171,7 @@ pub fn replay(
             truth: row.label.map(|(truth, _)| truth),
             weight: row.label.map_or(1.0, |(_, weight)| weight),
         };
-        if contest.record(asked, &recorded) || row.clock.row % every == 0 {
+        if contest.record(asked, &recorded) || row.clock.row.is_multiple_of(every) {
             let leads = contest.judge().verdicts().into_iter();
             curve.push(Sample {
                 row: at,

@@ -210,7 +210,7 @@ impl Walk<'_> {
         self.found.rows += 1;
         let made = made.map(|pair| self.comparable(pair, stored));
         if made.as_ref() != stored {
-            let text = |pair: Option<&Pair>| pair.map_or_else(|| "no pair".into(), |pair| json(pair));
+            let text = |pair: Option<&Pair>| pair.map_or_else(|| "no pair".into(), json);
             let odd = made.as_ref().zip(stored).and_then(|(made, stored)| odd_one(made, stored));
             self.differ(open.clock.row, odd, "pair", text(stored), text(made.as_ref()));
         }
@@ -366,6 +366,6 @@ fn odd_one(made: &Pair, stored: &Pair) -> Option<VersionNo> {
     differs(stored, made).or_else(|| differs(made, stored))
 }
 
-fn json(value: &impl Serialize) -> String {
+fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
