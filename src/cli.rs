@@ -23,6 +23,7 @@ use crate::config::ServeArgs;
 use crate::demo::DemoArgs;
 use crate::protocol::Action;
 use crate::replay::ReplayArgs;
+use crate::simulate::SimulateArgs;
 use act::ActArgs;
 use explain::ExplainArgs;
 use status::StatusArgs;
@@ -67,6 +68,8 @@ pub enum Command {
     Retire(ActArgs),
     /// Fold a recorded contest again and compare, ask what if, or backtest files on past rows
     Replay(Box<ReplayArgs>),
+    /// Count on streams of chance how often a champion is displaced that nobody beats, and how soon a better one wins
+    Simulate(SimulateArgs),
     /// Load and run a file in this bare process, and tell what that did to it
     #[command(hide = true)]
     RuntimeProbe {
@@ -187,6 +190,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
+        Command::Simulate(args) => crate::simulate::run(&args),
         Command::RuntimeProbe { file } => {
             let facts = runtime_probe::run(&file).map_err(Failure::Failed)?;
             println!("{facts}");

@@ -98,5 +98,6 @@ pub mod replay;
 pub mod score;
 pub mod served;
 pub mod shard;
+pub mod simulate;
 pub mod span;
 pub mod time;

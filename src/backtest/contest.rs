@@ -224,3 +224,6 @@ impl Contest {
         self.last
     }
 }
+
+#[cfg(test)]
+mod tests;

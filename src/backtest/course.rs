@@ -96,7 +96,7 @@ impl Course {
                 }),
             }
             let changed = contest.record(asked.clone(), outcomes);
-            if changed || at % every == 0 || at + 1 == rows.len() {
+            if changed || at.is_multiple_of(every) || at + 1 == rows.len() {
                 let leads = contest.judge().verdicts().into_iter();
                 let leads = leads.map(|v| (v.version, v.numbers.log_wealth - v.numbers.log_bar));
                 curve.push(Sample {

@@ -351,7 +351,7 @@ fn refused_where_it_lies(file: &Path, model: &Path) -> Option<String> {
 }
 
 /// A new directory that only this user can look into; one that somebody else put there first is not used.
-fn scratch() -> std::io::Result<PathBuf> {
+pub(crate) fn scratch() -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let (place, process) = (std::env::temp_dir(), std::process::id());
     let mut made = Err(std::io::ErrorKind::AlreadyExists.into());
@@ -366,7 +366,7 @@ fn scratch() -> std::io::Result<PathBuf> {
 }
 
 /// The file with whatever external data it names beside it.
-fn unit(file: &Path) -> Result<Unit, String> {
+pub(crate) fn unit(file: &Path) -> Result<Unit, String> {
     let file = std::fs::canonicalize(file).map_err(|e| format!("cannot be read ({e})"))?;
     let root = file.parent().map(Path::to_path_buf).unwrap_or_default();
     let bytes = bytes_of(&file, &root, MAX_BYTES).map_err(|e| e.to_string())?;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use super::open::OpenRow;
 use super::rows::{Position, unsigned};
 use super::{CHECKPOINT_PAGES, JournalEntry, Ledger, LedgerError, Writer, schema};
 use crate::score::{ModelNo, VersionNo};
@@ -233,7 +234,23 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// How many pairs are stored of a model, and the number of its last folded row or 0.
+    /// Calls `each` with the recorded rows from `from` on that are still there, and who was asked, until it says false.
+    ///
+    /// # Errors
+    /// What SQLite or `each` says.
+    pub fn answered_rows(
+        &self,
+        from: Position,
+        mut each: impl FnMut(&OpenRow, VersionNo) -> Result<bool, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut asked = self.connection.prepare_cached("SELECT version_no FROM predictions WHERE id = ?1")?;
+        self.open_rows(from, |row| {
+            let version: Option<u32> = asked.query_row([row.id], |row| row.get(0)).optional()?;
+            version.map_or(Ok(true), |version| each(row, VersionNo(version)))
+        })
+    }
+
+    /// How many pairs are stored of a model.
     ///
     /// # Errors
     /// What SQLite says.

@@ -230,7 +230,7 @@ impl Walk<'_> {
             self.found.rows -= 1;
             self.found.rows_unknown += 1;
         } else if made.as_ref() != stored {
-            let text = |pair: Option<&Pair>| pair.map_or_else(|| "no pair".into(), |pair| json(pair));
+            let text = |pair: Option<&Pair>| pair.map_or_else(|| "no pair".into(), json);
             let odd = made
                 .as_ref()
                 .zip(stored)
@@ -397,6 +397,6 @@ fn odd_one(made: &Pair, stored: &Pair) -> Option<VersionNo> {
     differs(stored, made).or_else(|| differs(made, stored))
 }
 
-fn json(value: &impl Serialize) -> String {
+fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -69,10 +69,13 @@ fn settled(gateway: &Gateway) {
 /// Traffic with a promotion by the judge and one by a person, a kill, a restart and a retirement.
 pub(super) fn eventful(site: &Site) -> Gateway {
     let gateway = up(site);
-    let rows = stream(20_000, 4_000);
+    let rows = stream(20_000, 1_600);
     let mut chunks = rows.chunks(80);
-    until("the judge promotes", || {
+    // More than enough for a decision; how long carrying it out takes is the machine's affair.
+    for _ in 0..10 {
         gateway.feed("elec2", chunks.next().unwrap());
+    }
+    until("the judge promotes", || {
         (gateway.view("elec2")["champion"]["version"] != "e06_flipped").then_some(())
     });
     gateway.feed("elec2", chunks.next().unwrap());
@@ -211,7 +214,7 @@ fn what_cannot_be_replayed_is_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let nothing = dir.path().to_str().unwrap();
     for (args, code, says) in [
-        (vec![], 64, "--state"),
+        (vec![], 64, "--stream"),
         (vec!["--state", nothing], 1, "ledger.sqlite"),
         (
             vec!["--state", nothing, "--from", "9", "--to", "yesterday"],
@@ -226,4 +229,102 @@ fn what_cannot_be_replayed_is_said_with_what_to_do() {
             "{args:?}: {said}"
         );
     }
+}
+
+fn settings(alpha: &str) -> String {
+    format!(
+        "champion = \"e06_flipped\"\nmetric = \"brier\"\n\
+         [label]\nmaturity = \"{MATURITY} rows\"\nhorizon = \"100000 rows\"\n\
+         [policy]\nalpha = {alpha}\ndwell = \"20 rows\"\ncooldown = \"20 rows\"\nprobation = \"100000 rows\"\nrollback_wait = \"336 rows\"\n"
+    )
+}
+
+#[test]
+fn a_file_and_other_rules_are_tried_on_the_record_and_change_nothing_in_it() {
+    let site = site();
+    eventful(&site).kill();
+    let state = state(&site);
+    let before = replay(&["--state", &state, "--json"]).stdout;
+
+    let picture = site.state().join("picture.svg");
+    let file = shipped("e07_mlp");
+    let tried = replay(&[
+        "--state", &state, "--challenger", file.to_str().unwrap(), "--json", "--svg", picture.to_str().unwrap(),
+    ]);
+    let found = line(&tried);
+    assert_eq!((tried.status.code(), &found["backtest"]), (Some(0), &Value::Bool(true)), "{found}");
+    let tenures = found["challengers"][0]["tenures"].as_array().unwrap();
+    assert_eq!((tenures.len(), &found["challengers"][0]["version"]), (3, &Value::from("e07_mlp")), "{found}");
+    assert_eq!(tenures[0]["champion"], "e06_flipped");
+    assert!(tenures[0]["won"]["row"].as_u64().unwrap() > 200 || tenures[2]["won"]["row"].is_u64(), "{found}");
+    assert!(tenures[1]["labels"].as_u64().unwrap() > 0 && tenures[1]["champion"] != "e06_flipped", "{found}");
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("e07_mlp (file)"));
+    let said = String::from_utf8_lossy(&replay(&["--state", &state, "--challenger", "/nowhere.onnx"]).stderr).into_owned();
+    assert!(said.contains("/nowhere.onnx"), "{said}");
+
+    let policy = site.state().join("other.toml");
+    let under = |alpha: &str| {
+        std::fs::write(&policy, settings(alpha)).unwrap();
+        let out = replay(&["--state", &state, "--policy", policy.to_str().unwrap(), "--json"]);
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        line(&out)
+    };
+    let same = under("0.01");
+    let first = &same["changes"][0];
+    assert_eq!(first["recorded"]["to"], first["other"]["to"], "{same}");
+    let rows = [&first["recorded"], &first["other"]].map(|change| change["row"].as_u64().unwrap());
+    assert!(rows[0] >= rows[1], "the same but for the time that loading takes: {same}");
+    // A person's order follows from no rules, and nothing follows from rules that are never content.
+    let strict = under("1e-300");
+    assert_eq!(strict["different"], 2, "{strict}");
+    let changes = strict["changes"].as_array().unwrap();
+    assert!(changes.iter().all(|change| change["other"].is_null()), "{strict}");
+
+    assert_eq!(replay(&["--state", &state, "--json"]).stdout, before);
+}
+
+#[test]
+fn files_are_backtested_on_rows_of_a_file_and_arrive_when_they_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(super::support::elec2().join("stream/stream.csv")).unwrap();
+    let mut lines = text.lines();
+    let past: Vec<&str> = lines.by_ref().take(1).chain(text.lines().skip(20_000).take(2_000)).collect();
+    let rows = dir.path().join("past.csv");
+    std::fs::write(&rows, past.join("\n")).unwrap();
+    let policy = dir.path().join("model.toml");
+    std::fs::write(&policy, settings("0.01")).unwrap();
+    let picture = dir.path().join("new/evidence.svg");
+    let [rows, policy, picture] = [&rows, &policy, &picture].map(|path| path.to_str().unwrap());
+    let [champion, challenger] = ["e06_flipped", "e01_logreg"].map(|name| shipped(name).to_str().unwrap().to_owned());
+    let late = format!("{challenger}@501");
+    let files = ["--rows", rows, "--champion", &champion, "--challenger", &late, "--policy", policy];
+    let out = replay(&[&files[..], &["--json", "--svg", picture]].concat());
+    let found = line(&out);
+    assert_eq!((out.status.code(), &found["backtest"]), (Some(0), &Value::Bool(true)), "{found}");
+    assert_eq!((&found["rows"], &found["rollbacks"]), (&Value::from(2_000), &Value::from(0)));
+    let champions = found["champions"].as_array().unwrap();
+    assert_eq!((champions.len(), &champions[0]["version"]), (2, &Value::from("e06_flipped")), "{found}");
+    let (from, decided) = (champions[1]["from"].as_u64().unwrap(), &champions[1]["decided"]);
+    assert!(from > 501 + 200 && from < 1_500, "{found}");
+    assert!(decided["why"].as_str().unwrap().contains("ln wealth") && decided["numbers"]["labels"].as_u64().unwrap() >= 200);
+    let loss = |key: &str| found["mean_loss"][key].as_f64().unwrap();
+    assert!(loss("served") < loss("first") && loss("hindsight") < loss("served"), "{found}");
+    assert!(std::fs::read_to_string(picture).unwrap().contains("polyline"));
+    let text = String::from_utf8_lossy(&replay(&files).stdout).into_owned();
+    assert!(text.starts_with("backtest, never evidence") && text.contains("gap closed"), "{text}");
+
+    let refused = |args: &[&str]| {
+        let out = replay(args);
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (code, said) = refused(&["--rows", rows, "--champion", &champion]);
+    assert!(code == Some(64) && said.contains("--time"), "{said}");
+    let (code, said) = refused(&[&files[..], &["--label", "outcome"]].concat());
+    assert!(code == Some(64) && said.contains("'outcome'") && said.contains("nswprice"), "{said}");
+    let (code, said) = refused(&["--rows", rows, "--state", rows]);
+    assert!(code == Some(64), "{said}");
+    let not_a_model = dir.path().join("page.onnx");
+    std::fs::write(&not_a_model, "<html>").unwrap();
+    let (code, said) = refused(&["--rows", rows, "--champion", not_a_model.to_str().unwrap(), "--policy", policy]);
+    assert!(code == Some(1) && said.contains("page.onnx"), "{said}");
 }
