@@ -3,7 +3,11 @@
 //! One core, one judge; a label is one pair with one challenger, and everything that the judge does with it: both bets,
 //! interval, dwell, coverage, the question whether anything is decided. Median of fifteen runs.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a program that measures: it may end with a message")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a program that measures: it may end with a message"
+)]
 
 use std::hint::black_box;
 
@@ -30,21 +34,31 @@ fn main() {
     let wealth = measure(|| {
         let mut wealth = Wealth::new();
         for label in 0..LABELS {
-            wealth.step(scaled(differences[usize::try_from(label).unwrap() % 1_024], 1.0, 1.0, 0.0));
+            wealth.step(scaled(
+                differences[usize::try_from(label).unwrap() % 1_024],
+                1.0,
+                1.0,
+                0.0,
+            ));
         }
         black_box(wealth.value());
     });
     println!("the bet alone          {:>6.1} M labels/s", wealth / 1e6);
     for challengers in [1, 3, 8] {
         let folded = measure(|| fold(challengers, &differences)) * f64::from(challengers);
-        println!("judge, {challengers} challenger(s)  {:>6.1} M labels/s (a label counts once per challenger)", folded / 1e6);
+        println!(
+            "judge, {challengers} challenger(s)  {:>6.1} M labels/s (a label counts once per challenger)",
+            folded / 1e6
+        );
     }
 }
 
 fn fold(challengers: u32, differences: &[f64]) {
     let mut judge = Judge::new(Policy::default(), VersionNo(0), 1, Clock::default());
     let versions = (1..=challengers).map(VersionNo);
-    versions.clone().for_each(|version| judge.enter(version, Clock::default()));
+    versions
+        .clone()
+        .for_each(|version| judge.enter(version, Clock::default()));
     let entries = versions.map(|version| Entry {
         version,
         difference: 0.0,

@@ -34,14 +34,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::Failure;
 use crate::backtest::course::{Reign, Sample};
+use crate::cli::Failure;
 use crate::config::ModelConfig;
 use crate::ledger::Position;
-use picture::{Drawn, picture};
-use report::Names;
 use past::Past;
+use picture::{Drawn, picture};
 use progress::Progress;
+use report::Names;
 
 /// `dethrone replay`.
 #[derive(Debug, Clone, Args)]
@@ -112,7 +112,9 @@ pub fn run(args: &ReplayArgs) -> Result<(), Failure> {
 
 fn of_state(state: &Path, args: &ReplayArgs) -> Result<(), Failure> {
     if !args.challenger.is_empty() && args.policy.is_some() {
-        return Err(Failure::Usage("ask one thing at a time: --challenger or --policy".into()));
+        return Err(Failure::Usage(
+            "ask one thing at a time: --challenger or --policy".into(),
+        ));
     }
     let past = Past::open(state, args.model.as_deref()).map_err(Failure::Failed)?;
     if past.held && !args.json {
@@ -126,7 +128,9 @@ fn of_state(state: &Path, args: &ReplayArgs) -> Result<(), Failure> {
         return with_challengers(&past, range, args);
     }
     if args.svg.is_some() {
-        return Err(Failure::Usage("a picture is drawn of a backtest: add --challenger or --policy".into()));
+        return Err(Failure::Usage(
+            "a picture is drawn of a backtest: add --challenger or --policy".into(),
+        ));
     }
     recorded(&past, range, args)
 }
@@ -136,7 +140,10 @@ fn with_challengers(past: &Past, range: RangeInclusive<u64>, args: &ReplayArgs) 
     let done = challenger::replay(past, &files, range).map_err(Failure::Failed)?;
     draw(args, &past.row.name, (&done.curve, &done.reigns), &done.names)?;
     if args.json {
-        let files = done.files.iter().map(|(name, tenures)| json!({"version": name, "tenures": tenures}));
+        let files = done
+            .files
+            .iter()
+            .map(|(name, tenures)| json!({"version": name, "tenures": tenures}));
         let line = json!({
             "backtest": true, "model": past.row.name, "gateway_running": past.held, "rows": done.rows,
             "rows_gone": done.rows_gone, "challengers": files.collect::<Vec<_>>(),
@@ -150,11 +157,17 @@ fn with_challengers(past: &Past, range: RangeInclusive<u64>, args: &ReplayArgs) 
 
 fn with_policy(past: &Past, file: &Path, range: RangeInclusive<u64>, args: &ReplayArgs) -> Result<(), Failure> {
     if !file.exists() {
-        return Err(Failure::Usage(format!("{} does not exist: give --policy a model.toml", file.display())));
+        return Err(Failure::Usage(format!(
+            "{} does not exist: give --policy a model.toml",
+            file.display()
+        )));
     }
     let config = ModelConfig::load(file).map_err(|e| Failure::Config(e.to_string()))?;
     let last = past.reader().last_row(past.row.no).map_err(Failure::failed)?;
-    let bar = Progress::new("judging", last.min(*range.end()).saturating_sub(range.start().saturating_sub(1)));
+    let bar = Progress::new(
+        "judging",
+        last.min(*range.end()).saturating_sub(range.start().saturating_sub(1)),
+    );
     let judged = other::replay(past, &config, range, || bar.advance(1)).map_err(Failure::Failed)?;
     drop(bar);
     let names: Names = past.versions.iter().map(|v| (v.no, v.name.clone())).collect();

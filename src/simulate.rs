@@ -60,7 +60,10 @@ pub fn run(args: &SimulateArgs) -> Result<(), Failure> {
     }
     match report.faults() {
         faults if faults.is_empty() => Ok(()),
-        faults => Err(Failure::Failed(format!("the promise does not hold: {}", faults.join("; ")))),
+        faults => Err(Failure::Failed(format!(
+            "the promise does not hold: {}",
+            faults.join("; ")
+        ))),
     }
 }
 
@@ -96,8 +99,15 @@ mod tests {
         };
         // A test that never errs does not bet, and one that cannot be misled is not looked at.
         assert!(report.nulls.iter().filter(|n| n.promised).any(|n| n.bar_20.hits > 0));
-        for outside in ["each label 10 times, folded row by row", "positives' labels early, folded as they arrive"] {
-            assert!(!of(outside).promised && of(outside).bar_20.interval[0] > 0.05, "{:?}", of(outside));
+        for outside in [
+            "each label 10 times, folded row by row",
+            "positives' labels early, folded as they arrive",
+        ] {
+            assert!(
+                !of(outside).promised && of(outside).bar_20.interval[0] > 0.05,
+                "{:?}",
+                of(outside)
+            );
         }
         assert!(of("each label 10 times, averaged").bar_20.hits < of("each label 10 times, folded").bar_20.hits);
         assert!(report.many[3].uncorrected.hits > report.many[3].corrected.hits);
@@ -112,7 +122,10 @@ mod tests {
         report.nulls[0].bar_20 = share::Share::new(90, 1_000);
         report.many[1].default = share::Share::new(50, 1_000);
         let faults = report.faults().join("\n");
-        assert!(faults.contains(&report.nulls[0].name) && faults.contains("3 challengers"), "{faults}");
+        assert!(
+            faults.contains(&report.nulls[0].name) && faults.contains("3 challengers"),
+            "{faults}"
+        );
         assert!(report.markdown().contains("Not held"));
     }
 

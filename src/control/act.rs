@@ -66,14 +66,6 @@ impl Thread {
             return Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": false}));
         }
         let keeper = self.keepers.get(&act.model);
-        let twin = keeper.and_then(|k| Some((k.name_of(to), k.version(to)?.settings.twin)));
-        if let Some((name, true)) = twin {
-            let text = format!(
-                "version '{name}' is a twin (twin = true in its toml), a copy that only measures noise: promote the version \
-                 that it is a copy of"
-            );
-            return Err(Error::new(Kind::WrongRole, text));
-        }
         let unfit = keeper.and_then(|k| Some((k.name_of(to), k.unfit_to_answer(k.version(to)?)?)));
         if let Some((name, why)) = unfit {
             let text = format!("version '{name}' cannot be champion: {why}");

@@ -48,7 +48,7 @@ impl Obstacle {
     pub(super) fn sentence(&self, numbers: &Numbers) -> String {
         match self {
             Self::Left => "not shadowed at present; its evidence is kept while the champion stays".to_owned(),
-            Self::Twin => "it is a twin: a copy that measures noise and never becomes champion".to_owned(),
+            Self::Twin => "it is a twin: a copy that measures noise and never becomes champion by evidence".to_owned(),
             Self::Waits { times, since, span } => {
                 let often = if *times == 1 {
                     "once".to_owned()

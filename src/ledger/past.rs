@@ -243,7 +243,9 @@ impl Writer<'_> {
         from: Position,
         mut each: impl FnMut(&OpenRow, VersionNo) -> Result<bool, LedgerError>,
     ) -> Result<(), LedgerError> {
-        let mut asked = self.connection.prepare_cached("SELECT version_no FROM predictions WHERE id = ?1")?;
+        let mut asked = self
+            .connection
+            .prepare_cached("SELECT version_no FROM predictions WHERE id = ?1")?;
         self.open_rows(from, |row| {
             let version: Option<u32> = asked.query_row([row.id], |row| row.get(0)).optional()?;
             version.map_or(Ok(true), |version| each(row, VersionNo(version)))

@@ -168,8 +168,6 @@ impl Writer<'_> {
         now_ms: i64,
         (author, reason): (&str, &str),
     ) -> Result<Erased, LedgerError> {
-        // What is freed is overwritten, from now on and for good.
-        self.connection.pragma_update(None, "secure_delete", "ON")?;
         let mut erased = Erased::default();
         for &id in ids.iter().take(MOST_ROWS) {
             let found = self.position(id)?.filter(|(position, _)| position.model == model);

@@ -139,6 +139,8 @@ ALTER TABLE pairs ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "cache_size", -32_000)?;
+    // What is deleted, or moved to another page, is overwritten: rows can be erased, see `person`.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.busy_timeout(BUSY)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {

@@ -85,7 +85,8 @@ pub struct Replayed {
 /// A file is refused, or the ledger cannot be read.
 pub fn replay(past: &Past, files: &[PathBuf], range: RangeInclusive<u64>) -> Result<Replayed, String> {
     let text = past.row.interface.as_deref().ok_or("the model has no champion yet")?;
-    let mut interface: Interface = serde_json::from_str(text).map_err(|e| format!("the interface does not read back: {e}"))?;
+    let mut interface: Interface =
+        serde_json::from_str(text).map_err(|e| format!("the interface does not read back: {e}"))?;
     let workshop = Workshop::new()?;
     let mut made = Vec::new();
     for file in files {
@@ -99,7 +100,12 @@ pub fn replay(past: &Past, files: &[PathBuf], range: RangeInclusive<u64>) -> Res
     let numbers: Vec<VersionNo> = (first..).take(made.len()).map(VersionNo).collect();
     let (scores, places) = score(past, &workshop, &made, &interface, &numbers, &range)?;
     let mut names: Names = past.versions.iter().map(|v| (v.no, v.name.clone())).collect();
-    names.extend(numbers.iter().copied().zip(made.iter().map(|one| format!("{} (file)", one.name))));
+    names.extend(
+        numbers
+            .iter()
+            .copied()
+            .zip(made.iter().map(|one| format!("{} (file)", one.name))),
+    );
     let mut walk = Walk {
         past,
         numbers,
@@ -206,7 +212,9 @@ fn batch(waiting: &mut Vec<Vec<u8>>, is_features: bool, schema: &Arc<Schema>) ->
         columns: Vec::new(),
         native: None,
     };
-    let read = form.read(Source::Instances(&source), rules).map_err(|e| e.to_string())?;
+    let read = form
+        .read(Source::Instances(&source), rules)
+        .map_err(|e| e.to_string())?;
     Ok(vec![Arc::new(read)])
 }
 
@@ -336,7 +344,9 @@ impl Walk<'_> {
                 let leads = judge.verdicts().into_iter();
                 self.curve.push(Sample {
                     row: from,
-                    leads: leads.map(|v| (v.version, v.numbers.log_wealth - v.numbers.log_bar)).collect(),
+                    leads: leads
+                        .map(|v| (v.version, v.numbers.log_wealth - v.numbers.log_bar))
+                        .collect(),
                 });
             }
             self.pairs += 1;
@@ -392,7 +402,10 @@ impl Replayed {
     pub fn text(&self, model: &str) -> String {
         let mut out = format!("backtest, never evidence: {} recorded rows of {model}\n", self.rows);
         if self.rows_gone > 0 {
-            out += &format!("{} pairs without a row that could be scored are left out\n", self.rows_gone);
+            out += &format!(
+                "{} pairs without a row that could be scored are left out\n",
+                self.rows_gone
+            );
         }
         for (name, tenures) in &self.files {
             out += &format!("\n{name} against the champions as they were\n");

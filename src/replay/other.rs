@@ -103,7 +103,9 @@ impl Outcomes for Recorded<'_> {
             });
             *last = Some((row, read));
         }
-        let known = last.as_ref().and_then(|(_, all)| all.iter().find(|(no, _)| *no == version));
+        let known = last
+            .as_ref()
+            .and_then(|(_, all)| all.iter().find(|(no, _)| *no == version));
         known.map_or(Outcome::Shed(Shed::Left), |(_, outcome)| outcome.clone())
     }
 }
@@ -135,7 +137,10 @@ pub fn replay(
         last: RefCell::default(),
         failed: RefCell::default(),
     };
-    let last = reader.last_row(past.row.no).map_err(|e| e.to_string())?.min(*range.end());
+    let last = reader
+        .last_row(past.row.no)
+        .map_err(|e| e.to_string())?
+        .min(*range.end());
     let every = (last.saturating_sub(from) / POINTS).max(1);
     let mut events = start.later.into_iter().peekable();
     let (mut curve, mut reigns, mut count) = (Vec::new(), Vec::<Reign>::new(), 0);
@@ -175,7 +180,9 @@ pub fn replay(
             let leads = contest.judge().verdicts().into_iter();
             curve.push(Sample {
                 row: at,
-                leads: leads.map(|v| (v.version, v.numbers.log_wealth - v.numbers.log_bar)).collect(),
+                leads: leads
+                    .map(|v| (v.version, v.numbers.log_wealth - v.numbers.log_bar))
+                    .collect(),
             });
         }
         count += 1;
@@ -253,7 +260,9 @@ impl Start {
             }
             happened.event.apply(&mut judge);
             if clock < from || begun.is_none() && matches!(happened.event, Event::Start { .. }) {
-                begun = judge.as_ref().map(|judge| (judge.champion(), judge.challengers().collect()));
+                begun = judge
+                    .as_ref()
+                    .map(|judge| (judge.champion(), judge.challengers().collect()));
                 continue;
             }
             later.extend(match happened.event {
@@ -274,7 +283,10 @@ impl Start {
 
 /// The two courses side by side: the longest run of changes that are alike in both, in order, and the others alone.
 fn align(recorded: Vec<Changed>, other: Vec<Changed>, range: &RangeInclusive<u64>) -> Vec<Aligned> {
-    let recorded: Vec<Changed> = recorded.into_iter().filter(|change| range.contains(&change.row)).collect();
+    let recorded: Vec<Changed> = recorded
+        .into_iter()
+        .filter(|change| range.contains(&change.row))
+        .collect();
     let (n, m) = (recorded.len(), other.len());
     let mut longest = vec![vec![0_usize; m + 1]; n + 1];
     let at = |table: &[Vec<usize>], i: usize, j: usize| table.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0);
@@ -331,11 +343,25 @@ impl Judged {
                 |c| format!("row {}: {} {} → {}", c.row, c.kind, c.from, c.to),
             )
         };
-        let width = self.changes.iter().map(|c| shown(&c.recorded).chars().count()).max().unwrap_or(0).max(8);
+        let width = self
+            .changes
+            .iter()
+            .map(|c| shown(&c.recorded).chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(8);
         out += &format!("    {:<width$}   under the other rules\n", "recorded");
         for change in &self.changes {
-            let mark = if change.recorded.is_some() && change.other.is_some() { "=" } else { "≠" };
-            out += &format!("  {mark} {:<width$}   {}\n", shown(&change.recorded), shown(&change.other));
+            let mark = if change.recorded.is_some() && change.other.is_some() {
+                "="
+            } else {
+                "≠"
+            };
+            out += &format!(
+                "  {mark} {:<width$}   {}\n",
+                shown(&change.recorded),
+                shown(&change.other)
+            );
         }
         out += &format!("\n{} changes of champion would have been different\n", self.different());
         out
@@ -356,7 +382,11 @@ mod tests {
             why: None,
         };
         let recorded = vec![change(1, "b"), change(5, "c"), change(900, "d")];
-        let aligned = align(recorded, vec![change(2, "b"), change(6, "x"), change(7, "d")], &(0..=100));
+        let aligned = align(
+            recorded,
+            vec![change(2, "b"), change(6, "x"), change(7, "d")],
+            &(0..=100),
+        );
         let rows: Vec<_> = aligned
             .iter()
             .map(|a| (a.recorded.as_ref().map(|c| c.row), a.other.as_ref().map(|c| c.row)))

@@ -92,7 +92,11 @@ fn axis(out: &mut String) {
     for lead in [-12, -8, -4, 0, 4] {
         let y = height(f64::from(lead));
         let stroke = if lead == 0 { "#222222" } else { "#e5e5e5" };
-        let word = if lead == 0 { "bar".to_owned() } else { format!("{lead:+}") };
+        let word = if lead == 0 {
+            "bar".to_owned()
+        } else {
+            format!("{lead:+}")
+        };
         let _ = writeln!(
             out,
             r##"<line x1="{LEFT}" x2="{right}" y1="{y:.1}" y2="{y:.1}" stroke="{stroke}"/><text x="{x}" y="{base:.1}" text-anchor="end" fill="#555555">{word}</text>"##,
@@ -143,7 +147,10 @@ fn strip(out: &mut String, drawn: &Drawn<'_>) {
     let top = chart_bottom() + 12.0;
     for reign in drawn.reigns {
         let (x, end) = (across(reign.from, drawn.rows), across(reign.to, drawn.rows));
-        let name = drawn.names.get(&reign.version).map_or_else(String::new, |name| escape(name));
+        let name = drawn
+            .names
+            .get(&reign.version)
+            .map_or_else(String::new, |name| escape(name));
         let fill = colour(drawn.names, reign.version);
         let _ = writeln!(
             out,
@@ -171,7 +178,10 @@ fn strip(out: &mut String, drawn: &Drawn<'_>) {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -184,7 +194,10 @@ mod tests {
         let curve: Vec<Sample> = (0..100)
             .map(|row| Sample {
                 row,
-                leads: vec![(VersionNo(u32::from(row < 60)), f64::from(u8::try_from(row).unwrap()) - 50.0)],
+                leads: vec![(
+                    VersionNo(u32::from(row < 60)),
+                    f64::from(u8::try_from(row).unwrap()) - 50.0,
+                )],
             })
             .collect();
         let reigns = [(0, 0, 60), (1, 60, 100)].map(|(no, from, to)| Reign {
@@ -201,6 +214,9 @@ mod tests {
         });
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("height=\"24\"").count(), 2);
-        assert!(!svg.contains("<script") && svg.contains("a &amp; b") && !svg.contains("NaN"), "{svg}");
+        assert!(
+            !svg.contains("<script") && svg.contains("a &amp; b") && !svg.contains("NaN"),
+            "{svg}"
+        );
     }
 }

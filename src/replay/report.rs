@@ -36,7 +36,14 @@ pub struct Worth {
 impl Worth {
     /// What the champions of `course` were worth.
     #[must_use]
-    pub fn of(plan: &Plan, policy: &Policy, rows: &[Asked], scores: &Scores, course: &Course, window: Option<usize>) -> Self {
+    pub fn of(
+        plan: &Plan,
+        policy: &Policy,
+        rows: &[Asked],
+        scores: &Scores,
+        course: &Course,
+        window: Option<usize>,
+    ) -> Self {
         let metric = &policy.metric;
         let loss = |version: VersionNo, row: &Asked| {
             let truth = row.truth.or(plan.closing.absent)?;
@@ -47,7 +54,11 @@ impl Worth {
             }
         };
         let window = window.unwrap_or(rows.len().div_ceil(WINDOWS)).max(1);
-        let everybody = plan.arrivals.iter().map(|a| (a.version, a.row)).chain([(plan.champion, 0)]);
+        let everybody = plan
+            .arrivals
+            .iter()
+            .map(|a| (a.version, a.row))
+            .chain([(plan.champion, 0)]);
         let everybody: Vec<(VersionNo, usize)> = everybody.collect();
         let (mut first, mut served, mut hindsight, mut counted) = (0.0, 0.0, 0.0, 0);
         let mut champions = course.champions();
@@ -104,7 +115,14 @@ impl Backtest {
     }
 
     /// Why each champion got the crown; the first one has no reason.
-    fn reigns(&self) -> impl Iterator<Item = (&crate::backtest::course::Reign, Option<&crate::backtest::contest::Change>)> {
+    fn reigns(
+        &self,
+    ) -> impl Iterator<
+        Item = (
+            &crate::backtest::course::Reign,
+            Option<&crate::backtest::contest::Change>,
+        ),
+    > {
         let changes = [None].into_iter().chain(self.course.changes.iter().map(Some));
         self.course.reigns.iter().zip(changes.chain(std::iter::repeat(None)))
     }
@@ -113,7 +131,11 @@ impl Backtest {
     #[must_use]
     pub fn rollbacks(&self) -> usize {
         let back = |kind| kind == Action::Rollback;
-        self.course.changes.iter().filter(|change| back(change.decision.kind)).count()
+        self.course
+            .changes
+            .iter()
+            .filter(|change| back(change.decision.kind))
+            .count()
     }
 
     /// The tables.
@@ -132,9 +154,19 @@ impl Backtest {
                 || "first champion".into(),
                 |change| format!("{}: {}", kind(change.decision.kind), change.decision.why),
             );
-            let _ = writeln!(out, "{:>9} – {:<9} {:<width$}  {why}", reign.from + 1, reign.to, self.name(reign.version));
+            let _ = writeln!(
+                out,
+                "{:>9} – {:<9} {:<width$}  {why}",
+                reign.from + 1,
+                reign.to,
+                self.name(reign.version)
+            );
         }
-        let _ = writeln!(out, "\n{:<width$}  ln wealth of bar    labels  verdict at the end", "challenger");
+        let _ = writeln!(
+            out,
+            "\n{:<width$}  ln wealth of bar    labels  verdict at the end",
+            "challenger"
+        );
         for verdict in &course.verdicts {
             let numbers = &verdict.numbers;
             let call = json!(verdict.verdict);
@@ -160,7 +192,9 @@ impl Backtest {
             let _ = writeln!(out, "  {name:<54}{loss:>9.4}");
         }
         let gap = worth.gap_closed();
-        let gap = gap.map_or("there was no gap to close".into(), |gap| format!("gap closed {:.1} %", gap * 100.0));
+        let gap = gap.map_or("there was no gap to close".into(), |gap| {
+            format!("gap closed {:.1} %", gap * 100.0)
+        });
         let _ = writeln!(
             out,
             "{gap}; changes of champion: {}, of them rollbacks: {}",

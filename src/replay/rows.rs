@@ -116,7 +116,10 @@ pub fn show(backtest: &Backtest, args: &ReplayArgs) -> Result<(), Failure> {
 pub fn draw(backtest: &Backtest, args: &ReplayArgs) -> Result<(), Failure> {
     if let Some(file) = &args.svg {
         let drawn = Drawn {
-            title: &format!("Backtest of {}: evidence, and who would have been champion", backtest.source),
+            title: &format!(
+                "Backtest of {}: evidence, and who would have been champion",
+                backtest.source
+            ),
             rows: backtest.course.rows,
             curve: &backtest.course.curve,
             reigns: &backtest.course.reigns,
@@ -145,7 +148,10 @@ fn setup(rows: &Path, args: &ReplayArgs) -> Result<Setup, Failure> {
 fn config(path: Option<&Path>) -> Result<ModelConfig, Failure> {
     let loaded = path.map_or_else(|| Ok(ModelConfig::default()), ModelConfig::load);
     if let Some(path) = path.filter(|path| !path.exists()) {
-        return Err(Failure::Usage(format!("{} does not exist: give --policy a model.toml", path.display())));
+        return Err(Failure::Usage(format!(
+            "{} does not exist: give --policy a model.toml",
+            path.display()
+        )));
     }
     loaded.map_err(|e| Failure::Config(e.to_string()))
 }
@@ -200,7 +206,9 @@ fn arrival(text: &str) -> Result<(PathBuf, usize), Failure> {
 /// A model's directory as it is served; everybody is there from the first row on.
 fn served(directory: &Path, args: &ReplayArgs) -> Result<(ModelConfig, Vec<Entrant>), Failure> {
     if args.champion.is_some() || !args.challenger.is_empty() {
-        return Err(Failure::Usage("--models names all files: leave --champion and --challenger out".into()));
+        return Err(Failure::Usage(
+            "--models names all files: leave --champion and --challenger out".into(),
+        ));
     }
     let contents = scan_dir(directory, MAX_BYTES).map_err(|e| Failure::failed(e.reason))?;
     let own = directory.join("model.toml");
@@ -243,7 +251,11 @@ pub fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
     let bar = Progress::new("examining", setup.entrants.len() as u64);
     let mut made = Vec::new();
     for entrant in &setup.entrants {
-        made.push(workshop.examine(&entrant.file, &entrant.name, config).map_err(Failure::Failed)?);
+        made.push(
+            workshop
+                .examine(&entrant.file, &entrant.name, config)
+                .map_err(Failure::Failed)?,
+        );
         bar.advance(1);
     }
     drop(bar);
@@ -265,7 +277,9 @@ pub fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
     check_columns(&table, setup, &interface)?;
     let asked = asked(&table, setup, &made)?;
     let takes_missing = config.missing == Missing::Nan;
-    let batches = table.batches(&schema, setup.skip, takes_missing).map_err(Failure::Failed)?;
+    let batches = table
+        .batches(&schema, setup.skip, takes_missing)
+        .map_err(Failure::Failed)?;
     let bar = Progress::new("scoring", (made.len() * asked.len()) as u64);
     let mut scores = Scores::default();
     for ((no, made), layout) in (0..).zip(&made).zip(&layouts) {
@@ -282,7 +296,10 @@ pub fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
         row: entrant.row,
     });
     Ok(Prepared {
-        names: (0..).map(VersionNo).zip(made.iter().map(|made| made.name.clone())).collect(),
+        names: (0..)
+            .map(VersionNo)
+            .zip(made.iter().map(|made| made.name.clone()))
+            .collect(),
         plan: Plan {
             policy: policy::policy(config, head.and_then(|head| head.task)),
             closing: policy::closing(config, head),
@@ -325,7 +342,10 @@ fn check_columns(table: &Table, setup: &Setup, interface: &Interface) -> Result<
     let has = |name: &str| table.column(name).is_some();
     let missing = |what: &str, name: &str| {
         let file = setup.rows.display();
-        Err(Failure::Usage(format!("{file} has no column '{name}': say {what} COLUMN; it has {}", table.names.join(", "))))
+        Err(Failure::Usage(format!(
+            "{file} has no column '{name}': say {what} COLUMN; it has {}",
+            table.names.join(", ")
+        )))
     };
     if !has(&setup.label) {
         return missing("--label", &setup.label);
@@ -335,13 +355,19 @@ fn check_columns(table: &Table, setup: &Setup, interface: &Interface) -> Result<
     }
     let schema = schema(interface);
     if !schema.features().iter().any(|feature| has(&feature.name)) {
-        return missing("a file with the models' features as columns, not another", schema.features().first().map_or("", |f| &f.name));
+        return missing(
+            "a file with the models' features as columns, not another",
+            schema.features().first().map_or("", |f| &f.name),
+        );
     }
     Ok(())
 }
 
 fn asked(table: &Table, setup: &Setup, made: &[Made]) -> Result<Vec<Asked>, Failure> {
-    let head = made.first().map(|made| &made.head).ok_or_else(|| Failure::failed("there is no champion"))?;
+    let head = made
+        .first()
+        .map(|made| &made.head)
+        .ok_or_else(|| Failure::failed("there is no champion"))?;
     let labels = table.column(&setup.label).unwrap_or_default();
     let times = setup.time.as_deref().and_then(|name| table.column(name));
     let mut asked = Vec::new();

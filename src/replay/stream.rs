@@ -73,7 +73,9 @@ pub fn run(root: &Path, args: &ReplayArgs) -> Result<(), Failure> {
     let mut models = vec![Vec::new(); manifest.models.len()];
     for version in prepared.names.keys() {
         if let Some(own) = models.get_mut(number(*version)) {
-            *own = (0..prepared.asked.len()).map(|row| probability(*version, row)).collect();
+            *own = (0..prepared.asked.len())
+                .map(|row| probability(*version, row))
+                .collect();
         }
     }
     let table = Table::of(start, models);
@@ -113,7 +115,9 @@ pub fn run(root: &Path, args: &ReplayArgs) -> Result<(), Failure> {
     let told = backtest(source, prepared, course, Some(manifest.window_rows));
     if args.json {
         let mut line = told.json();
-        let each = shifts.iter().map(|s| json!({"maturity": s.maturity, "gap_closed": s.gap, "changes": s.changes}));
+        let each = shifts
+            .iter()
+            .map(|s| json!({"maturity": s.maturity, "gap_closed": s.gap, "changes": s.changes}));
         if let Some(fields) = line.as_object_mut() {
             fields.insert("shifts".into(), each.collect());
             fields.insert("mean_gap_closed".into(), mean.into());
@@ -122,9 +126,15 @@ pub fn run(root: &Path, args: &ReplayArgs) -> Result<(), Failure> {
         return draw(&told, args);
     }
     show(&told, args)?;
-    println!("\nlog-loss gap to the best model of every {} rows, by maturity", manifest.window_rows);
+    println!(
+        "\nlog-loss gap to the best model of every {} rows, by maturity",
+        manifest.window_rows
+    );
     for Shift { maturity, gap, changes } in &shifts {
-        println!("  {maturity:>4} rows  {:.3}  {changes} changes", gap.unwrap_or(f64::NAN));
+        println!(
+            "  {maturity:>4} rows  {:.3}  {changes} changes",
+            gap.unwrap_or(f64::NAN)
+        );
     }
     println!("mean gap closed over {} shifts: {mean:.3}", shifts.len());
     Ok(())

@@ -89,7 +89,9 @@ impl Table {
             let count = TOGETHER.min(self.rows - start);
             let mut rows = Rows::new(Arc::clone(schema), count);
             for (number, feature) in (0_u32..).zip(schema.features()) {
-                let Some(column) = self.columns.get(&feature.name) else { continue };
+                let Some(column) = self.columns.get(&feature.name) else {
+                    continue;
+                };
                 for (row, value) in column.iter().skip(start).take(count).enumerate() {
                     match cell(value, feature.datatype) {
                         Some(Some(cell)) => drop(rows.set(row, number, cell.borrow())),
@@ -97,7 +99,10 @@ impl Table {
                         Some(None) => {}
                         None => {
                             let (row, name) = (start + row + 1, &feature.name);
-                            return Err(format!("row {row}, column '{name}': {value:?} is no {}", feature.datatype));
+                            return Err(format!(
+                                "row {row}, column '{name}': {value:?} is no {}",
+                                feature.datatype
+                            ));
                         }
                     }
                 }
@@ -126,7 +131,9 @@ pub fn names(path: &Path) -> Result<Vec<String>, String> {
 
 fn is_parquet(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    ["parquet", "pq"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    ["parquet", "pq"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<std::fs::File>, String> {
@@ -212,7 +219,13 @@ impl Value {
     /// As a moment: Unix seconds or milliseconds, or a date and time.
     #[must_use]
     pub fn time_ms(&self) -> Option<i64> {
-        let of = |x: i64| if x.abs() < 100_000_000_000 { x.saturating_mul(1_000) } else { x };
+        let of = |x: i64| {
+            if x.abs() < 100_000_000_000 {
+                x.saturating_mul(1_000)
+            } else {
+                x
+            }
+        };
         match self {
             Self::Time(ms) => Some(*ms),
             Self::Int(x) => Some(of(*x)),
@@ -238,7 +251,12 @@ impl Value {
 
 fn text(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Table, String> {
     let mut reader = csv::ReaderBuilder::new().from_path(path).map_err(|e| e.to_string())?;
-    let names: Vec<String> = reader.headers().map_err(|e| e.to_string())?.iter().map(str::to_owned).collect();
+    let names: Vec<String> = reader
+        .headers()
+        .map_err(|e| e.to_string())?
+        .iter()
+        .map(str::to_owned)
+        .collect();
     let kept: Vec<bool> = names.iter().map(|name| wanted(name)).collect();
     let mut columns: Vec<Vec<Value>> = vec![Vec::new(); names.len()];
     let mut rows = 0;
@@ -335,9 +353,18 @@ mod tests {
         let Batch::Features(rows) = &*batches[0] else {
             panic!("features")
         };
-        assert_eq!((rows.len(), rows.get(0, 0), rows.get(0, 1)), (2, Some(Cell::Float(0.5)), Some(Cell::Int(3))));
-        assert_eq!((rows.get(0, 2), rows.get(1, 2)), (Some(Cell::Text("2")), Some(Cell::Text("7"))));
-        assert_eq!((rows.presence(1, 0), rows.presence(0, 3)), (Presence::Absent, Presence::Absent));
+        assert_eq!(
+            (rows.len(), rows.get(0, 0), rows.get(0, 1)),
+            (2, Some(Cell::Float(0.5)), Some(Cell::Int(3)))
+        );
+        assert_eq!(
+            (rows.get(0, 2), rows.get(1, 2)),
+            (Some(Cell::Text("2")), Some(Cell::Text("7")))
+        );
+        assert_eq!(
+            (rows.presence(1, 0), rows.presence(0, 3)),
+            (Presence::Absent, Presence::Absent)
+        );
         let labels: Vec<_> = table.column("label").unwrap().iter().map(Value::label).collect();
         assert_eq!(labels, [Some(1.into()), None]);
         let times: Vec<_> = table.column("at").unwrap().iter().map(Value::time_ms).collect();
@@ -365,10 +392,14 @@ mod tests {
         use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
         use parquet::file::properties::WriterProperties;
         use parquet::file::writer::SerializedFileWriter;
-        let message = "message m { optional double x; optional int64 n; optional binary day (utf8); optional int64 label;
+        let message =
+            "message m { optional double x; optional int64 n; optional binary day (utf8); optional int64 label;
             optional int64 at (timestamp_millis); optional binary unused (utf8); }";
         let shape = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
-        for compression in [Compression::SNAPPY, Compression::ZSTD(parquet::basic::ZstdLevel::default())] {
+        for compression in [
+            Compression::SNAPPY,
+            Compression::ZSTD(parquet::basic::ZstdLevel::default()),
+        ] {
             let properties = WriterProperties::builder().set_compression(compression).build();
             let mut bytes = Vec::new();
             let mut writer = SerializedFileWriter::new(&mut bytes, Arc::clone(&shape), Arc::new(properties)).unwrap();
@@ -378,10 +409,16 @@ mod tests {
                 match place {
                     0 => column.typed::<DoubleType>().write_batch(&[0.5], Some(&[1, 0]), None),
                     1 => column.typed::<Int64Type>().write_batch(&[3, 4], Some(&[1, 1]), None),
-                    2 => column.typed::<ByteArrayType>().write_batch(&text(["2", "7"]), Some(&[1, 1]), None),
+                    2 => column
+                        .typed::<ByteArrayType>()
+                        .write_batch(&text(["2", "7"]), Some(&[1, 1]), None),
                     3 => column.typed::<Int64Type>().write_batch(&[1], Some(&[1, 0]), None),
-                    4 => column.typed::<Int64Type>().write_batch(&[86_400_000, 90_000_000], Some(&[1, 1]), None),
-                    _ => column.typed::<ByteArrayType>().write_batch(&text(["a", "b"]), Some(&[1, 1]), None),
+                    4 => column
+                        .typed::<Int64Type>()
+                        .write_batch(&[86_400_000, 90_000_000], Some(&[1, 1]), None),
+                    _ => column
+                        .typed::<ByteArrayType>()
+                        .write_batch(&text(["a", "b"]), Some(&[1, 1]), None),
                 }
                 .unwrap();
                 column.close().unwrap();

@@ -345,12 +345,21 @@ impl Walk<'_> {
             why: &decision.why,
             basis: serde_json::to_value(decision).unwrap_or_default(),
         });
+        // What was kept beside it (who the versions are, how the others stood) is no part of what was decided.
+        let known: Vec<String> = ours
+            .as_ref()
+            .and_then(|ours| Some(ours.basis.as_object()?.keys().cloned().collect()))
+            .unwrap_or_default();
+        let mut kept = recorded.basis.as_deref().map(basis).unwrap_or_default();
+        if let Some(parts) = kept.as_object_mut() {
+            parts.retain(|name, _| known.contains(name));
+        }
         let theirs = Decided {
             kind: &recorded.kind,
             from: recorded.from.map(|v| v.0),
             to: to.0,
             why: &recorded.why,
-            basis: recorded.basis.as_deref().map(basis).unwrap_or_default(),
+            basis: kept,
         };
         let (ours, theirs) = (ours.map_or_else(|| "none".into(), |d| json(&d)), json(&theirs));
         if ours != theirs {

@@ -72,7 +72,8 @@ impl Workshop {
     /// No ONNX Runtime, or no temporary directory.
     pub fn new() -> Result<Self, String> {
         runtime::start().map_err(|e| e.to_string())?;
-        let scratch = check::scratch().map_err(|e| format!("no temporary directory could be made ({e}): set TMPDIR"))?;
+        let scratch =
+            check::scratch().map_err(|e| format!("no temporary directory could be made ({e}): set TMPDIR"))?;
         let store = Store::open(&scratch, MAX_BYTES).map_err(|e| e.to_string())?;
         let spawner = Spawner::of_this_program().map_err(|e| e.to_string())?;
         crate::arena::confine::Sandbox::probe(&spawner, SandboxPolicy::Prefer)?;
@@ -97,12 +98,21 @@ impl Workshop {
     pub fn examine(&self, file: &Path, name: &str, config: &ModelConfig) -> Result<Made, String> {
         let examine = || {
             let settings = VersionConfig::load(&file.with_extension("toml")).map_err(|e| e.to_string())?;
-            let stored = self.store.put(&check::unit(file)?, &external).map_err(|e| e.to_string())?;
+            let stored = self
+                .store
+                .put(&check::unit(file)?, &external)
+                .map_err(|e| e.to_string())?;
             let names = settings.features.clone().or_else(|| config.features.clone());
             let (rewritten, facts) = self.examiner.examine(&self.store, &stored.digest, names)?;
             let digest = rewritten.unwrap_or(stored.digest);
             let probe = unpack(&facts.probe_outputs);
-            let head = Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &config.head(&settings))?;
+            let head = Head::find(
+                &facts.signature,
+                &facts.scan,
+                &probe,
+                facts.probe_rows,
+                &config.head(&settings),
+            )?;
             Ok(Made {
                 name: name.to_owned(),
                 path: self.store.path(&digest).ok_or("the store has lost it")?,
@@ -137,9 +147,14 @@ impl Workshop {
             let rows = batch.rows();
             let first = outcomes.len();
             outcomes.resize(first + rows, Outcome::Uncovered);
-            let covered: Vec<usize> = (0..rows).filter(|&row| layout.uncovered(batch, row).is_none()).collect();
+            let covered: Vec<usize> = (0..rows)
+                .filter(|&row| layout.uncovered(batch, row).is_none())
+                .collect();
             let together = if made.facts.batched { TOGETHER } else { 1 };
-            for part in covered.chunk_by(|a, b| a + 1 == *b).flat_map(|part| part.chunks(together)) {
+            for part in covered
+                .chunk_by(|a, b| a + 1 == *b)
+                .flat_map(|part| part.chunks(together))
+            {
                 run.rows(batch, part, &mut |row, outcome| {
                     if let Some(place) = outcomes.get_mut(first + row) {
                         *place = outcome;
@@ -246,7 +261,10 @@ pub fn interface_of(
     for one in others {
         interface = joined(&interface, one, &carried)?;
     }
-    let layouts = made.iter().map(|one| layout(&interface, one)).collect::<Result<_, _>>()?;
+    let layouts = made
+        .iter()
+        .map(|one| layout(&interface, one))
+        .collect::<Result<_, _>>()?;
     Ok((interface, layouts))
 }
 
@@ -260,9 +278,10 @@ pub fn joined(interface: &Interface, made: &Made, carried: impl Fn(&str) -> bool
     match interface.join(&made.facts, carried) {
         Ok((joined, _)) => Ok(joined),
         Err(Misfit::Never(why)) => Err(format!("{}: {why}", made.name)),
-        Err(Misfit::NotCarried { feature }) => {
-            Err(format!("{}: it needs feature '{feature}', which the rows do not have", made.name))
-        }
+        Err(Misfit::NotCarried { feature }) => Err(format!(
+            "{}: it needs feature '{feature}', which the rows do not have",
+            made.name
+        )),
     }
 }
 
@@ -272,7 +291,9 @@ pub fn joined(interface: &Interface, made: &Made, carried: impl Fn(&str) -> bool
 /// Why they cannot be.
 pub fn layout(interface: &Interface, made: &Made) -> Result<Layout, String> {
     let bound = interface.join(&made.facts, |_| true);
-    bound.map(|(_, layout)| layout).map_err(|why| format!("{}: {why:?}", made.name))
+    bound
+        .map(|(_, layout)| layout)
+        .map_err(|why| format!("{}: {why:?}", made.name))
 }
 
 /// The named features of an interface.

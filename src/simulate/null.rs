@@ -11,7 +11,9 @@ use serde::Serialize;
 use super::random::Random;
 use super::runs::{Contest, all, bare, crossings, first_bar, whole};
 use super::share::Share;
-use super::source::{CYCLE, Draw, Errors, Source, changing, cyclic, disagreeing, disaster, probabilities, values, zero_one};
+use super::source::{
+    CYCLE, Draw, Errors, Source, changing, cyclic, disagreeing, disaster, probabilities, values, zero_one,
+};
 use crate::judge::loss::Metric;
 use crate::judge::wealth::{Wealth, scaled};
 
@@ -77,13 +79,29 @@ pub fn nulls() -> Vec<(&'static str, bool, Source)> {
         ("challenger worse by 0 to .02, cyclic", true, cyclic(0.12, -0.01, 0.01)),
         ("many tiny wins, rare disaster, mean 0", true, disaster(0.002)),
         ("labels late by chance, those after maturity dropped", true, delayed()),
-        ("entities scored on 30 days, averaged per entity", true, entities(200, true)),
+        (
+            "entities scored on 30 days, averaged per entity",
+            true,
+            entities(200, true),
+        ),
         ("each label 10 times, averaged per entity", true, repeated(true)),
-        ("positives' labels early, folded in request order after maturity", true, early(false)),
-        ("better by .05 for half of each day, worse for the other", false, cyclic(0.12, 0.0, 0.05)),
+        (
+            "positives' labels early, folded in request order after maturity",
+            true,
+            early(false),
+        ),
+        (
+            "better by .05 for half of each day, worse for the other",
+            false,
+            cyclic(0.12, 0.0, 0.05),
+        ),
         ("the same, worse by .01 on average", false, cyclic(0.12, -0.01, 0.05)),
         ("each label 10 times, folded row by row", false, repeated(false)),
-        ("200 entities on 30 days, folded row by row", false, entities(200, false)),
+        (
+            "200 entities on 30 days, folded row by row",
+            false,
+            entities(200, false),
+        ),
         ("positives' labels early, folded as they arrive", false, early(true)),
     ]
 }

@@ -112,7 +112,10 @@ fn cases(seed: u64, short: bool) -> Vec<Case> {
             reference,
         }
     }));
-    let valued = [(0.1, "squared error, B = .1,", 1.12), (1.0, "squared error, B = 1,", 6.96)];
+    let valued = [
+        (0.1, "squared error, B = .1,", 1.12),
+        (1.0, "squared error, B = 1,", 6.96),
+    ];
     all.extend(valued.into_iter().map(|(bound, name, reference)| {
         let errors = calibrated(0.002, 0.015, |errors| mean_of_values(bound, 0.15, errors, seed));
         Case {
@@ -139,7 +142,11 @@ pub fn count(seed: u64, runs: u64, short: bool, mut each: impl FnMut()) -> Vec<E
         let variance = source.variance(seed);
         let [n80, n80_at_200] = [FIXED_05, FIXED_005].map(|factor| factor * variance / (effect * effect));
         // Long enough for nearly all.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of labels")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a number of labels"
+        )]
         let labels = (12.0 * n80_at_200 + 60.0 * source.bound / effect) as u64;
         let found = all(runs, |run| {
             crossings(&source, &mut Random::new(seed, experiment, run), labels, bars)
@@ -181,7 +188,14 @@ const CHANGE: u64 = 10_000;
 /// Counts the labels after a change at label 10,000.
 #[must_use]
 pub fn changes(seed: u64, runs: u64, mut each: impl FnMut()) -> Vec<Change> {
-    let cases = [(0.0, 0.02), (0.0, 0.05), (0.0, 0.1), (-0.02, 0.02), (-0.02, 0.05), (-0.02, 0.1)];
+    let cases = [
+        (0.0, 0.02),
+        (0.0, 0.05),
+        (0.0, 0.1),
+        (-0.02, 0.02),
+        (-0.02, 0.05),
+        (-0.02, 0.1),
+    ];
     let bars = ALPHAS.map(first_bar);
     let counted = (300..).zip(cases).map(|(experiment, (before, after))| {
         let source = changing(move |label| (0.12, if label <= CHANGE { before } else { after }));
@@ -196,7 +210,10 @@ pub fn changes(seed: u64, runs: u64, mut each: impl FnMut()) -> Vec<Change> {
         };
         let early = found.iter().filter(|[at, _]| at.is_some_and(|at| at <= CHANGE)).count();
         Change {
-            name: format!("{} → better by {after}", if before < 0.0 { "worse by 0.02" } else { "equal" }),
+            name: format!(
+                "{} → better by {after}",
+                if before < 0.0 { "worse by 0.02" } else { "equal" }
+            ),
             n80: FIXED_05 * (0.12 - after * after) / (after * after),
             bar_20: median(0),
             bar_200: median(1),

@@ -34,7 +34,10 @@ impl Report {
         let mut faults = Vec::new();
         let mut check = |name: &str, rule: &str, share: &Share, most: f64| {
             if share.interval[0] > most {
-                faults.push(format!("{name}, {rule}: {} of {}, allowed {most}", share.hits, share.of));
+                faults.push(format!(
+                    "{name}, {rule}: {} of {}, allowed {most}",
+                    share.hits, share.of
+                ));
             }
         };
         for null in self.nulls.iter().filter(|null| null.promised) {
@@ -77,12 +80,18 @@ impl Report {
                 shown(&null.whole)
             );
         };
-        self.nulls.iter().filter(|null| null.promised).for_each(|null| row(&mut out, null));
+        self.nulls
+            .iter()
+            .filter(|null| null.promised)
+            .for_each(|null| row(&mut out, null));
         out += "\nOutside the promise. In the first two the challenger *is* better for half of each day, which the bare test\n\
                 finds and `dwell` guards against; the others feed the test what it must not be fed, and are why entities are\n\
                 averaged and rows fold in request order after maturity.\n\n\
                 | outside | bar 20 | bar 200 | whole rule |\n|---|---|---|---|\n";
-        self.nulls.iter().filter(|null| !null.promised).for_each(|null| row(&mut out, null));
+        self.nulls
+            .iter()
+            .filter(|null| !null.promised)
+            .for_each(|null| row(&mut out, null));
         out += "\nSeveral challengers, all equal to the champion and sharing its errors; any of them wins. Allowed are .05 and\n\
                 .01; without correction every challenger has bar 40 for itself.\n\n\
                 | challengers | no correction | bars j(j+1)/.05 | bars j(j+1)/.01 |\n|---|---|---|---|\n";

@@ -83,7 +83,9 @@ impl Contest {
     pub fn new(policy: Policy, challengers: u32) -> Self {
         let mut judge = Judge::new(policy, CHAMPION, 1, Clock::default());
         let versions = (1..=challengers).map(VersionNo);
-        versions.clone().for_each(|version| judge.enter(version, Clock::default()));
+        versions
+            .clone()
+            .for_each(|version| judge.enter(version, Clock::default()));
         let entries = versions.map(|version| Entry {
             version,
             difference: 0.0,

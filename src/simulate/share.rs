@@ -28,8 +28,16 @@ impl Share {
     /// `hits` of `of`.
     #[must_use]
     pub fn new(hits: u64, of: u64) -> Self {
-        let low = if hits == 0 { 0.0 } else { bisect(|p| at_least(hits, of, p) < 0.025) };
-        let high = if hits >= of { 1.0 } else { bisect(|p| 1.0 - at_least(hits + 1, of, p) > 0.025) };
+        let low = if hits == 0 {
+            0.0
+        } else {
+            bisect(|p| at_least(hits, of, p) < 0.025)
+        };
+        let high = if hits >= of {
+            1.0
+        } else {
+            bisect(|p| 1.0 - at_least(hits + 1, of, p) > 0.025)
+        };
         Self {
             hits,
             of,
@@ -82,9 +90,16 @@ mod tests {
     #[test]
     fn intervals_are_the_published_ones() {
         // 0 of 10, 5 of 10 and 32 of 1000, as R's binom.test gives them.
-        for (hits, of, low, high) in [(0, 10, 0.0, 0.308_497), (5, 10, 0.187_086, 0.812_914), (32, 1_000, 0.021_985, 0.044_884)] {
+        for (hits, of, low, high) in [
+            (0, 10, 0.0, 0.308_497),
+            (5, 10, 0.187_086, 0.812_914),
+            (32, 1_000, 0.021_985, 0.044_884),
+        ] {
             let Share { interval: [a, b], .. } = Share::new(hits, of);
-            assert!((a - low).abs() < 1e-5 && (b - high).abs() < 1e-5, "{hits} of {of}: {a} {b}");
+            assert!(
+                (a - low).abs() < 1e-5 && (b - high).abs() < 1e-5,
+                "{hits} of {of}: {a} {b}"
+            );
         }
     }
 }

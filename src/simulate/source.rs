@@ -26,7 +26,9 @@ pub struct Source {
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("bound", &self.bound).finish_non_exhaustive()
+        f.debug_struct("Source")
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,10 +121,7 @@ impl Errors {
     fn draw(self, random: &mut Random) -> (f64, f64) {
         let (a, b) = (random.normal(), random.normal());
         let rest = libm::sqrt(1.0 - self.correlation * self.correlation);
-        (
-            self.champion * a,
-            self.challenger * (self.correlation * a + rest * b),
-        )
+        (self.champion * a, self.challenger * (self.correlation * a + rest * b))
     }
 }
 

@@ -249,17 +249,38 @@ fn a_file_and_other_rules_are_tried_on_the_record_and_change_nothing_in_it() {
     let picture = site.state().join("picture.svg");
     let file = shipped("e07_mlp");
     let tried = replay(&[
-        "--state", &state, "--challenger", file.to_str().unwrap(), "--json", "--svg", picture.to_str().unwrap(),
+        "--state",
+        &state,
+        "--challenger",
+        file.to_str().unwrap(),
+        "--json",
+        "--svg",
+        picture.to_str().unwrap(),
     ]);
     let found = line(&tried);
-    assert_eq!((tried.status.code(), &found["backtest"]), (Some(0), &Value::Bool(true)), "{found}");
+    assert_eq!(
+        (tried.status.code(), &found["backtest"]),
+        (Some(0), &Value::Bool(true)),
+        "{found}"
+    );
     let tenures = found["challengers"][0]["tenures"].as_array().unwrap();
-    assert_eq!((tenures.len(), &found["challengers"][0]["version"]), (3, &Value::from("e07_mlp")), "{found}");
+    assert_eq!(
+        (tenures.len(), &found["challengers"][0]["version"]),
+        (3, &Value::from("e07_mlp")),
+        "{found}"
+    );
     assert_eq!(tenures[0]["champion"], "e06_flipped");
-    assert!(tenures[0]["won"]["row"].as_u64().unwrap() > 200 || tenures[2]["won"]["row"].is_u64(), "{found}");
-    assert!(tenures[1]["labels"].as_u64().unwrap() > 0 && tenures[1]["champion"] != "e06_flipped", "{found}");
+    assert!(
+        tenures[0]["won"]["row"].as_u64().unwrap() > 200 || tenures[2]["won"]["row"].is_u64(),
+        "{found}"
+    );
+    assert!(
+        tenures[1]["labels"].as_u64().unwrap() > 0 && tenures[1]["champion"] != "e06_flipped",
+        "{found}"
+    );
     assert!(std::fs::read_to_string(&picture).unwrap().contains("e07_mlp (file)"));
-    let said = String::from_utf8_lossy(&replay(&["--state", &state, "--challenger", "/nowhere.onnx"]).stderr).into_owned();
+    let said =
+        String::from_utf8_lossy(&replay(&["--state", &state, "--challenger", "/nowhere.onnx"]).stderr).into_owned();
     assert!(said.contains("/nowhere.onnx"), "{said}");
 
     let policy = site.state().join("other.toml");
@@ -273,7 +294,10 @@ fn a_file_and_other_rules_are_tried_on_the_record_and_change_nothing_in_it() {
     let first = &same["changes"][0];
     assert_eq!(first["recorded"]["to"], first["other"]["to"], "{same}");
     let rows = [&first["recorded"], &first["other"]].map(|change| change["row"].as_u64().unwrap());
-    assert!(rows[0] >= rows[1], "the same but for the time that loading takes: {same}");
+    assert!(
+        rows[0] >= rows[1],
+        "the same but for the time that loading takes: {same}"
+    );
     // A person's order follows from no rules, and nothing follows from rules that are never content.
     let strict = under("1e-300");
     assert_eq!(strict["different"], 2, "{strict}");
@@ -288,7 +312,11 @@ fn files_are_backtested_on_rows_of_a_file_and_arrive_when_they_do() {
     let dir = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(super::support::elec2().join("stream/stream.csv")).unwrap();
     let mut lines = text.lines();
-    let past: Vec<&str> = lines.by_ref().take(1).chain(text.lines().skip(20_000).take(2_000)).collect();
+    let past: Vec<&str> = lines
+        .by_ref()
+        .take(1)
+        .chain(text.lines().skip(20_000).take(2_000))
+        .collect();
     let rows = dir.path().join("past.csv");
     std::fs::write(&rows, past.join("\n")).unwrap();
     let policy = dir.path().join("model.toml");
@@ -297,21 +325,49 @@ fn files_are_backtested_on_rows_of_a_file_and_arrive_when_they_do() {
     let [rows, policy, picture] = [&rows, &policy, &picture].map(|path| path.to_str().unwrap());
     let [champion, challenger] = ["e06_flipped", "e01_logreg"].map(|name| shipped(name).to_str().unwrap().to_owned());
     let late = format!("{challenger}@501");
-    let files = ["--rows", rows, "--champion", &champion, "--challenger", &late, "--policy", policy];
+    let files = [
+        "--rows",
+        rows,
+        "--champion",
+        &champion,
+        "--challenger",
+        &late,
+        "--policy",
+        policy,
+    ];
     let out = replay(&[&files[..], &["--json", "--svg", picture]].concat());
     let found = line(&out);
-    assert_eq!((out.status.code(), &found["backtest"]), (Some(0), &Value::Bool(true)), "{found}");
-    assert_eq!((&found["rows"], &found["rollbacks"]), (&Value::from(2_000), &Value::from(0)));
+    assert_eq!(
+        (out.status.code(), &found["backtest"]),
+        (Some(0), &Value::Bool(true)),
+        "{found}"
+    );
+    assert_eq!(
+        (&found["rows"], &found["rollbacks"]),
+        (&Value::from(2_000), &Value::from(0))
+    );
     let champions = found["champions"].as_array().unwrap();
-    assert_eq!((champions.len(), &champions[0]["version"]), (2, &Value::from("e06_flipped")), "{found}");
+    assert_eq!(
+        (champions.len(), &champions[0]["version"]),
+        (2, &Value::from("e06_flipped")),
+        "{found}"
+    );
     let (from, decided) = (champions[1]["from"].as_u64().unwrap(), &champions[1]["decided"]);
     assert!(from > 501 + 200 && from < 1_500, "{found}");
-    assert!(decided["why"].as_str().unwrap().contains("ln wealth") && decided["numbers"]["labels"].as_u64().unwrap() >= 200);
+    assert!(
+        decided["why"].as_str().unwrap().contains("ln wealth") && decided["numbers"]["labels"].as_u64().unwrap() >= 200
+    );
     let loss = |key: &str| found["mean_loss"][key].as_f64().unwrap();
-    assert!(loss("served") < loss("first") && loss("hindsight") < loss("served"), "{found}");
+    assert!(
+        loss("served") < loss("first") && loss("hindsight") < loss("served"),
+        "{found}"
+    );
     assert!(std::fs::read_to_string(picture).unwrap().contains("polyline"));
     let text = String::from_utf8_lossy(&replay(&files).stdout).into_owned();
-    assert!(text.starts_with("backtest, never evidence") && text.contains("gap closed"), "{text}");
+    assert!(
+        text.starts_with("backtest, never evidence") && text.contains("gap closed"),
+        "{text}"
+    );
 
     let refused = |args: &[&str]| {
         let out = replay(args);
@@ -320,11 +376,21 @@ fn files_are_backtested_on_rows_of_a_file_and_arrive_when_they_do() {
     let (code, said) = refused(&["--rows", rows, "--champion", &champion]);
     assert!(code == Some(64) && said.contains("--time"), "{said}");
     let (code, said) = refused(&[&files[..], &["--label", "outcome"]].concat());
-    assert!(code == Some(64) && said.contains("'outcome'") && said.contains("nswprice"), "{said}");
+    assert!(
+        code == Some(64) && said.contains("'outcome'") && said.contains("nswprice"),
+        "{said}"
+    );
     let (code, said) = refused(&["--rows", rows, "--state", rows]);
     assert!(code == Some(64), "{said}");
     let not_a_model = dir.path().join("page.onnx");
     std::fs::write(&not_a_model, "<html>").unwrap();
-    let (code, said) = refused(&["--rows", rows, "--champion", not_a_model.to_str().unwrap(), "--policy", policy]);
+    let (code, said) = refused(&[
+        "--rows",
+        rows,
+        "--champion",
+        not_a_model.to_str().unwrap(),
+        "--policy",
+        policy,
+    ]);
     assert!(code == Some(1) && said.contains("page.onnx"), "{said}");
 }
