@@ -127,7 +127,7 @@ fn feed(gateway: &Gateway, case: &Case) {
 
 #[test]
 fn every_habit_of_exporters_is_judged_in_shadow_as_it_is_served() {
-    let site = Site::new("settle_ms = 100\npoll = \"200ms\"\n");
+    let site = Site::new("settle_ms = 100\npoll = \"200ms\"\n[runner]\nwall_timeout = \"60s\"\n");
     let cases = cases();
     for case in &cases {
         let rules =
@@ -138,8 +138,7 @@ fn every_habit_of_exporters_is_judged_in_shadow_as_it_is_served() {
     let gateway = site.start().ready();
     for case in &cases {
         gateway.until_role(case.model, "one", "champion");
-        std::fs::write(site.models().join(case.model).join("copy.toml"), "twin = true\n").unwrap();
-        site.drop_bytes(case.model, "copy", &bytes(case));
+        site.drop_bytes(case.model, "copy", &onnx::again(&bytes(case), "copy"));
     }
     for case in &cases {
         let entry = until(&format!("{} to be shadowed", case.model), || {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::post;
-use crate::support::{Gateway, Site, ask_ledger, ids, shipped, stream, until};
+use crate::support::{Gateway, Site, ask_ledger, ids, onnx, shipped, stream, until};
 
 /// Spans of a few rows, so that a verdict comes soon.
 const QUICK: &str = "[label]\nmaturity = \"60 rows\"\nhorizon = \"100000 rows\"\n[policy]\ndwell = \"20 rows\"\n\
@@ -35,7 +35,7 @@ fn feed_rewards(gateway: &Gateway, model: &str, rows: &[(Value, u8)]) {
 
 #[test]
 fn rewards_costs_and_order_each_lead_to_a_verdict() {
-    let site = Site::new("");
+    let site = Site::new("[runner]\nwall_timeout = \"60s\"\n");
     let metrics = [
         ("rewards", "metric = \"rewards\"\nbound = \"auto\"\n"),
         ("cost", "metric = \"cost\"\ncost = [[0, 1], [5, 0]]\n"),
@@ -76,7 +76,7 @@ fn rewards_costs_and_order_each_lead_to_a_verdict() {
 
 #[test]
 fn a_bare_reward_and_a_label_are_no_evidence_where_rewards_are_and_a_strange_label_is_named() {
-    let site = Site::new("");
+    let site = Site::new("[runner]\nwall_timeout = \"60s\"\n");
     let toml = format!(
         "champion = \"e01_logreg\"\nmetric = \"rewards\"\nbound = 3.0\n{}",
         QUICK.replace("60 rows", "10 rows")
@@ -128,7 +128,7 @@ struct Values {
 
 impl Values {
     fn new() -> Self {
-        let site = Site::new("");
+        let site = Site::new("[runner]\nwall_timeout = \"60s\"\n");
         site.model_toml(
             "price",
             "champion = \"one\"\nfeatures = [\"a\", \"b\", \"c\"]\nmetric = \"absolute_error\"\nbound = \"auto\"\n\
@@ -140,8 +140,15 @@ impl Values {
     }
 
     fn drop_copy(&self) {
-        std::fs::write(self.site.models().join("price/copy.toml"), "twin = true\n").unwrap();
-        self.site.drop_file("price", "copy", &self.file);
+        let file = std::fs::read(&self.file).unwrap();
+        self.site.drop_bytes("price", "copy", &onnx::again(&file, "copy"));
+    }
+
+    /// Waits until the challenger's process is there: rows before that would be shed.
+    fn up(gateway: &Gateway) {
+        let row = json!({"a": 0.1, "b": 0.2, "c": 0.3});
+        let body = json!({"model": "price", "instances": [row], "version": "copy", "shadow": false});
+        until("the copy answers", || (gateway.predict(&body).0 == 200).then_some(()));
     }
 
     /// Rows with the errors 0, .01, … .99 and again from 0 on.
@@ -183,6 +190,7 @@ fn a_bound_is_estimated_from_the_first_labels_recorded_and_never_moved_over_rest
     gateway.kill();
     let gateway = values.site.start().ready();
     says(&gateway, "the first 200 labels, has 148");
+    Values::up(&gateway);
     values.feed(&gateway, 100);
     let bound = until("a bound", || gateway.view("price")["policy"]["bound"].as_f64());
     // Of two hundred losses the second largest is .99, as the largest is.
@@ -197,6 +205,7 @@ fn a_bound_is_estimated_from_the_first_labels_recorded_and_never_moved_over_rest
     gateway.kill();
     let gateway = values.site.start().ready();
     assert_eq!(folded(&gateway, 48)["evidence"]["log_wealth"], before["log_wealth"]);
+    Values::up(&gateway);
     values.feed(&gateway, 300);
     folded(&gateway, 348);
     assert_eq!(gateway.view("price")["policy"]["bound"], bound);

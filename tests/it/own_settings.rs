@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::client::post;
-use crate::support::{Gateway, Site, shipped, stream, until};
+use crate::support::{Gateway, Site, onnx, shipped, stream, until};
 
 const RULES: &str = "[label]\nmaturity = \"49 rows\"\nhorizon = \"100000 rows\"\n[policy]\nmode = \"off\"\n";
 
 /// `elec2` with `e01_logreg` as champion.
 fn start(metric: &str) -> (Site, Gateway) {
-    let site = Site::new("poll = \"200ms\"\n");
+    let site = Site::new("poll = \"200ms\"\n[runner]\nwall_timeout = \"60s\"\n");
     let toml = format!("champion = \"e01_logreg\"\nmetric = \"{metric}\"\n{RULES}");
     site.model_toml("elec2", &toml)
         .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
@@ -22,8 +22,9 @@ fn start(metric: &str) -> (Site, Gateway) {
 
 /// A copy of the champion with settings of its own.
 fn copy(site: &Site, gateway: &Gateway, name: &str, text: &str) {
-    std::fs::write(toml_of(site, name), format!("twin = true\n{text}\n")).unwrap();
-    site.drop_file("elec2", name, &shipped("e01_logreg"));
+    std::fs::write(toml_of(site, name), format!("{text}\n")).unwrap();
+    let file = std::fs::read(shipped("e01_logreg")).unwrap();
+    site.drop_bytes("elec2", name, &onnx::again(&file, name));
     gateway.until_role("elec2", name, "challenger");
 }
 
@@ -100,7 +101,7 @@ fn a_threshold_goes_with_its_version_and_decides_its_label_and_its_loss() {
     );
 
     // Another threshold of the champion is another champion's loss: all evidence starts anew.
-    std::fs::write(toml_of(&site, "strict"), "twin = true\nthreshold = 0.5\n").unwrap();
+    std::fs::write(toml_of(&site, "strict"), "threshold = 0.5\n").unwrap();
     folded(&gateway, "e01_logreg", 0);
     assert_eq!(asked(None), label(between, 0.5));
     gateway.feed("elec2", &rows[300..396]);
@@ -143,7 +144,7 @@ fn a_calibration_goes_with_its_version_wherever_its_score_is_read() {
     assert!(folded(&gateway, "plain", 60).abs() < 1e-12);
 
     // Another calibration is another version to the judge; nobody else's evidence is touched.
-    let write = |text: &str| std::fs::write(toml_of(&site, "calm"), format!("twin = true\n{text}\n")).unwrap();
+    let write = |text: &str| std::fs::write(toml_of(&site, "calm"), format!("{text}\n")).unwrap();
     write("calibration = { kind = \"isotonic\", x = [0.0, 1.0], y = [0.2, 0.7] }");
     folded(&gateway, "calm", 0);
     folded(&gateway, "plain", 60);

@@ -65,6 +65,16 @@ pub(crate) fn label_only() -> Vec<u8> {
     finished(&graph)
 }
 
+/// The same model under other bytes: with a line of metadata more.
+pub(crate) fn again(model: &[u8], name: &str) -> Vec<u8> {
+    let mut entry = Vec::new();
+    field(&mut entry, 1, b"copy");
+    field(&mut entry, 2, name.as_bytes());
+    let mut copy = model.to_vec();
+    field(&mut copy, 14, &entry);
+    copy
+}
+
 fn finished(graph: &[u8]) -> Vec<u8> {
     let mut model = Vec::new();
     number(&mut model, 1, 8);
