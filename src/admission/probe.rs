@@ -302,7 +302,7 @@ impl Subject<'_> {
             let before = Instant::now();
             self.run(&one.inputs)?;
             times.push(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
-            if times.len() % LATENCY_ROUND == 0 {
+            if times.len().is_multiple_of(LATENCY_ROUND) {
                 let now = cpu();
                 least = least.min(now.saturating_sub(used) / ROUND_RUNS);
                 used = now;
