@@ -13,6 +13,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use dethrone::admission::probe::{ProbeSettings, probe};
+use dethrone::arena::Spawner;
 use serde_json::{Value, json};
 
 use crate::support::{Gateway, Site, client};
@@ -22,7 +24,7 @@ const MODEL: &str = "m";
 /// Stands in every canary, and must never stand anywhere else.
 const CANARY: &str = "CANARY-4b1d-never-read-nor-told";
 /// Generous: the files are looked at one by one, at idle priority.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 const SETTINGS: &str = "interface = \"tensors\"\nchampion = \"lead\"\n[shadow]\nmax_challengers = 100\nsample = 0.2\n";
 
 /// Makes the folder outside with its canaries, and the champion's file.
@@ -297,6 +299,22 @@ fn check_says_of_every_file_what_the_directory_does() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     report(&wrong);
+}
+
+#[test]
+fn a_chain_of_a_hundred_thousand_nodes_is_no_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chain.onnx");
+    let bytes = table::chain(100_000);
+    assert!(dethrone::model::onnx::scan(&bytes.0).is_ok());
+    std::fs::write(&path, bytes).unwrap();
+    let spawner = Spawner::start(PathBuf::from(env!("CARGO_BIN_EXE_dethrone")));
+    let (mut settings, patience) = (ProbeSettings::default(), Duration::from_secs(600));
+    // At idle priority a busy machine would leave it nothing, for long.
+    settings.limits.idle = false;
+    (settings.load_cpu_limit, settings.wall_limit) = (patience, patience);
+    let found = probe(&spawner, &path, &settings).unwrap();
+    assert!(found.batched && found.probe_rows > 1, "{found:?}");
 }
 
 #[test]
