@@ -4,13 +4,14 @@
 //! of that moment; rows fold in record order once they are closed; a decision is carried out after the row that brought it
 //! and before the next one, as by a gateway that loads in no time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::judge::fold::{Action, Decision, Judge};
-use crate::judge::pair::{ClosedRow, Pairing};
+use crate::judge::pair::{ClosedRow, Pair, Pairing};
 use crate::judge::policy::Policy;
 use crate::judge::tenure::Swap;
+use crate::ledger::Overlap;
 use crate::recorder::Closing;
 use crate::score::{Outcome, Truth, VersionNo};
 use crate::span::Clock;
@@ -32,6 +33,28 @@ pub struct Asked {
     pub truth: Option<Truth>,
     /// Its weight.
     pub weight: f64,
+    /// What each label would have earned, where that is judged.
+    pub rewards: Option<Box<[Option<f64>]>>,
+    /// The policy's groups that it is in, a bit each.
+    pub groups: u64,
+    /// The entity that it belongs to.
+    pub entity: Option<String>,
+}
+
+impl Asked {
+    /// A row of weight 1 that belongs to no group and nobody.
+    #[must_use]
+    pub fn new(index: usize, clock: Clock, truth: Option<Truth>) -> Self {
+        Self {
+            index,
+            clock,
+            truth,
+            weight: 1.0,
+            rewards: None,
+            groups: 0,
+            entity: None,
+        }
+    }
 }
 
 /// A recorded row that is not folded yet.
@@ -66,6 +89,8 @@ pub struct Contest {
     waiting: VecDeque<VersionNo>,
     stands_by: Option<VersionNo>,
     open: VecDeque<Open>,
+    /// Closed rows of an entity that a later one joins.
+    joined: HashMap<String, Vec<ClosedRow>>,
     last: Clock,
     pairs: u64,
     changes: Vec<Change>,
@@ -84,6 +109,7 @@ impl Contest {
             waiting: VecDeque::new(),
             stands_by: None,
             open: VecDeque::new(),
+            joined: HashMap::new(),
             last: Clock::default(),
             pairs: 0,
             changes: Vec::new(),
@@ -152,36 +178,60 @@ impl Contest {
     }
 
     fn close(&mut self, row: &Open, outcomes: &impl Outcomes) -> Option<Decision> {
-        let truth = row.asked.truth.or(self.closing.absent)?;
-        // Of another tenure: no outcome need be looked up.
-        if row.epoch != self.judge.epoch() {
-            return None;
+        let mut rows: Vec<ClosedRow> = self.closed(row, outcomes).into_iter().collect();
+        if let Some(entity) = &row.asked.entity {
+            let mut joined = self.joined.remove(entity).unwrap_or_default();
+            joined.append(&mut rows);
+            let mut later = self
+                .open
+                .iter()
+                .filter(|open| open.asked.entity.as_ref() == Some(entity));
+            let overlap = Overlap {
+                maturity: self.closing.maturity,
+                horizon: self.closing.horizon,
+            };
+            if later
+                .next()
+                .is_some_and(|next| overlap.joins(row.asked.clock, next.asked.clock))
+            {
+                self.joined.insert(entity.clone(), joined);
+                return None;
+            }
+            rows = joined;
         }
-        let of = |version: VersionNo| outcomes.outcome(version, row.asked.index);
-        let pair = self.pairing.pair(
-            &self.judge,
-            &ClosedRow {
-                clock: row.asked.clock,
-                epoch: row.epoch,
-                truth: Some(truth),
-                weight: if row.asked.truth.is_some() {
-                    row.asked.weight
-                } else {
-                    1.0
-                },
-                champion: of(row.champion),
-                others: row.lineup.iter().map(|version| (*version, of(*version))).collect(),
-                groups: 0,
-                rewards: None,
-            },
-        );
+        let pair = self.pairing.observation(&self.judge, &rows);
         // A bound that is estimated from the first labels is known from the next row on.
         if let Some(bound) = self.pairing.bound(&self.judge) {
             self.judge.set_bound(bound);
         }
-        let pair = pair?;
+        let pair = Pair {
+            clock: row.asked.clock,
+            ..pair?
+        };
         self.pairs += 1;
         self.judge.fold(&pair)
+    }
+
+    /// `None` where the row is no evidence.
+    fn closed(&self, row: &Open, outcomes: &impl Outcomes) -> Option<ClosedRow> {
+        let asked = &row.asked;
+        let truth = asked.truth.or(self.closing.absent);
+        // Of another tenure: no outcome need be looked up.
+        if truth.is_none() && asked.rewards.is_none() || row.epoch != self.judge.epoch() {
+            return None;
+        }
+        let of = |version: VersionNo| outcomes.outcome(version, asked.index);
+        let is_reported = asked.truth.is_some() || asked.rewards.is_some();
+        Some(ClosedRow {
+            clock: asked.clock,
+            epoch: row.epoch,
+            truth,
+            weight: if is_reported { asked.weight } else { 1.0 },
+            champion: of(row.champion),
+            others: row.lineup.iter().map(|version| (*version, of(*version))).collect(),
+            groups: asked.groups,
+            rewards: asked.rewards.clone(),
+        })
     }
 
     fn carry_out(&mut self, decision: Decision) {

@@ -3,6 +3,7 @@
 
 use super::book::Closing;
 use super::groups::Groups;
+use crate::backtest::contest::Asked;
 use crate::judge::pair::ClosedRow;
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Writer};
 use crate::score::{ModelNo, Outcome, VersionNo};
@@ -58,6 +59,24 @@ impl Terms<'_> {
             }
         }
         Ok(rows)
+    }
+
+    /// The row as a backtest asks it, its outcomes apart.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub fn asked(&mut self, reader: &Writer<'_>, row: &OpenRow, index: usize) -> Result<Asked, LedgerError> {
+        let mut asked = Asked::new(index, row.clock, None);
+        asked.entity = reader.answered(row.id)?.and_then(|answered| answered.entity);
+        if !self.closing.takes(row.id) {
+            return Ok(asked);
+        }
+        let (rewards, reward_weight) = rewards(reader, self.closing, row.id)?;
+        asked.truth = row.label.map(|label| label.truth);
+        asked.weight = reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |label| label.weight));
+        asked.rewards = rewards;
+        asked.groups = self.groups.of_recorded(reader, row.id)?;
+        Ok(asked)
     }
 
     /// `None` where the row is no evidence.

@@ -27,6 +27,7 @@ use crate::judge::verdict::Verdict;
 use crate::ledger::{LedgerError, Position};
 use crate::model::interface::Interface;
 use crate::recorder::Event;
+use crate::recorder::groups::Groups;
 use crate::score::VersionNo;
 use crate::span::Clock;
 
@@ -115,6 +116,7 @@ pub fn replay(past: &Past, files: &[PathBuf], range: RangeInclusive<u64>) -> Res
         from: *range.start(),
         judge: None,
         pairing: Pairing::new(),
+        groups: Groups::default(),
         entered: false,
         met: None,
         tenures: HashMap::new(),
@@ -227,6 +229,7 @@ struct Walk<'a> {
     from: u64,
     judge: Option<Judge>,
     pairing: Pairing,
+    groups: Groups,
     entered: bool,
     /// First and last folded row of the present tenure, within the range.
     met: Option<[u64; 2]>,
@@ -309,9 +312,10 @@ impl Walk<'_> {
     fn pair(&mut self, reader: &crate::ledger::Writer<'_>, mut pair: Pair) -> Result<(), LedgerError> {
         let row = pair.clock.row;
         if self.entered {
+            self.groups.follow(self.judge.as_ref());
             let closed = self.closed(reader, &pair)?;
             let Some(judge) = &self.judge else { return Ok(()) };
-            match closed.and_then(|closed| self.pairing.pair(judge, &closed)) {
+            match self.pairing.observation(judge, &closed) {
                 Some(own) => pair.entries.extend(own.entries),
                 None => self.gone += 1,
             }
@@ -354,28 +358,28 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The row as it closed, with the files' scores in place of everybody else's.
-    fn closed(&self, reader: &crate::ledger::Writer<'_>, pair: &Pair) -> Result<Option<ClosedRow>, LedgerError> {
-        let Some(&place) = self.places.get(&pair.clock.row) else {
-            return Ok(None);
-        };
+    /// The rows of an observation as they closed, with the files' scores in place of everybody else's; none where a row
+    /// is gone.
+    fn closed(&mut self, reader: &crate::ledger::Writer<'_>, pair: &Pair) -> Result<Vec<ClosedRow>, LedgerError> {
         let at = Position {
             model: self.past.row.no,
             row: pair.clock.row,
         };
-        let mut read = Read::Gone;
+        let (mut read, past, groups) = (Read::Gone, self.past, &mut self.groups);
         reader.open_rows(at, |open| {
             if open.clock.row == pair.clock.row {
-                read = self.past.closed(reader, open, self.past.closing.absent)?;
+                read = past.closed(reader, open, past.closing.absent, groups)?;
             }
             Ok(false)
         })?;
-        let Read::Row(closed) = read else { return Ok(None) };
-        let of = |version: &VersionNo| (*version, self.scores.outcome(*version, place));
-        Ok(Some(ClosedRow {
-            others: self.numbers.iter().map(of).collect(),
-            ..closed
-        }))
+        let Read::Rows(rows) = read else { return Ok(Vec::new()) };
+        let with_own = |closed: ClosedRow| {
+            let place = *self.places.get(&closed.clock.row)?;
+            let of = |version: &VersionNo| (*version, self.scores.outcome(*version, place));
+            let others = self.numbers.iter().map(of).collect();
+            Some(ClosedRow { others, ..closed })
+        };
+        Ok(rows.into_iter().filter_map(with_own).collect())
     }
 
     /// The present tenure is over.

@@ -11,13 +11,15 @@ use serde::Serialize;
 
 use super::past::Past;
 use super::report::kind;
-use crate::backtest::contest::{Asked, Contest, Outcomes};
+use crate::backtest::contest::{Contest, Outcomes};
 use crate::backtest::course::{Reign, Sample};
 use crate::config::ModelConfig;
 use crate::control::policy;
 use crate::judge::tenure::Swap;
 use crate::ledger::{LedgerError, OpenRow, Position, Writer};
 use crate::recorder::Event;
+use crate::recorder::closed::Terms;
+use crate::recorder::groups::Groups;
 use crate::score::{Outcome, Shed, VersionNo};
 
 /// Points of an evidence curve.
@@ -125,10 +127,12 @@ pub fn replay(
     let reader = past.reader();
     let mut rules = policy::policy(config, task);
     rules.mode = crate::judge::policy::Mode::Auto;
-    let closing = policy::closing(config, past.head.as_ref());
+    let key = past.key(config)?;
+    let closing = policy::closing(config, past.head.as_ref(), &key);
     let room = usize::try_from(config.shadow.max_challengers).unwrap_or(usize::MAX);
     let from = *range.start();
     let start = Start::at(past, from)?;
+    let (told, mut groups) = (closing.clone(), Groups::default());
     let mut contest = Contest::new(rules, closing, start.champion, room);
     start.present.iter().for_each(|version| contest.arrive(*version));
     let recorded = Recorded {
@@ -170,12 +174,13 @@ pub fn replay(
         }
         let index = recorded.rows.borrow().len();
         recorded.rows.borrow_mut().push((row.id, version));
-        let asked = Asked {
-            index,
-            clock: row.clock,
-            truth: row.label.map(|(truth, _)| truth),
-            weight: row.label.map_or(1.0, |(_, weight)| weight),
+        groups.follow(Some(contest.judge()));
+        let mut terms = Terms {
+            model: past.row.no,
+            closing: &told,
+            groups: &mut groups,
         };
+        let asked = terms.asked(&reader, row, index)?;
         if contest.record(asked, &recorded) || row.clock.row.is_multiple_of(every) {
             let leads = contest.judge().verdicts().into_iter();
             curve.push(Sample {

@@ -2,7 +2,7 @@
 //!
 //! Always holds: nothing is written, and all of it is of one moment, whether or not a gateway goes on beside.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::{EvidenceFrom, ModelConfig, VersionConfig};
 use crate::control::policy;
@@ -49,6 +49,7 @@ pub struct Past {
     pub journal: Vec<Happened>,
     /// A row has named an entity.
     has_entities: bool,
+    state: PathBuf,
 }
 
 /// What became of a recorded row, as far as the ledger still knows.
@@ -100,11 +101,7 @@ impl Past {
             .iter()
             .find(|v| Some(v.no) == row.champion)
             .and_then(|v| head(v, &config));
-        let key = match config.label.evidence {
-            EvidenceFrom::Explore => IdKey::load(&state.join("ids.key")).map_err(|e| e.to_string())?,
-            // It draws no slice.
-            EvidenceFrom::All => IdKey::new([0; 16]),
-        };
+        let key = key_of(state, &config)?;
         let closing = policy::closing(&config, head.as_ref(), &key);
         let has_entities = reader.has_entities(row.no).map_err(named)?;
         let journal = journal(&reader, &row)?;
@@ -117,8 +114,17 @@ impl Past {
             closing,
             journal,
             has_entities,
+            state: state.to_path_buf(),
             ledger,
         })
+    }
+
+    /// The key that draws the slice of these settings.
+    ///
+    /// # Errors
+    /// They draw one, and the key cannot be read.
+    pub fn key(&self, config: &ModelConfig) -> Result<IdKey, String> {
+        key_of(&self.state, config)
     }
 
     /// To read more.
@@ -191,6 +197,14 @@ impl Past {
         } else {
             Read::Rows(rows)
         })
+    }
+}
+
+fn key_of(state: &Path, config: &ModelConfig) -> Result<IdKey, String> {
+    match config.label.evidence {
+        EvidenceFrom::Explore => IdKey::load(&state.join("ids.key")).map_err(|e| e.to_string()),
+        // It draws no slice.
+        EvidenceFrom::All => Ok(IdKey::new([0; 16])),
     }
 }
 

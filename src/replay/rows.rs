@@ -14,8 +14,10 @@ use crate::backtest::course::{Arrival, Course, Plan};
 use crate::cli::Failure;
 use crate::config::{Missing, ModelConfig};
 use crate::control::policy;
+use crate::id::IdKey;
 use crate::intake::scan::scan_dir;
 use crate::model::interface::Interface;
+use crate::recorder::Closing;
 use crate::score::VersionNo;
 use crate::span::{Clock, Span};
 
@@ -302,7 +304,11 @@ pub fn prepare(setup: &Setup) -> Result<Prepared, Failure> {
             .collect(),
         plan: Plan {
             policy: policy::policy(config, head.and_then(|head| head.task)),
-            closing: policy::closing(config, head),
+            // Rows of a file have no ids: none is drawn for a slice.
+            closing: Closing {
+                slice: None,
+                ..policy::closing(config, head, &IdKey::new([0; 16]))
+            },
             champion: VersionNo(0),
             room: usize::try_from(config.shadow.max_challengers).unwrap_or(usize::MAX),
             arrivals: arrivals.collect(),
@@ -386,15 +392,11 @@ fn asked(table: &Table, setup: &Setup, made: &[Made]) -> Result<Vec<Asked>, Fail
             Some(value) => value.time_ms().ok_or_else(|| place(format!("{value:?} is no time")))?,
             None => 0,
         };
-        asked.push(Asked {
-            index,
-            clock: Clock {
-                row: index as u64 + 1,
-                time_ms,
-            },
-            truth: truth.transpose().map_err(place)?,
-            weight: 1.0,
-        });
+        let clock = Clock {
+            row: index as u64 + 1,
+            time_ms,
+        };
+        asked.push(Asked::new(index, clock, truth.transpose().map_err(place)?));
     }
     Ok(asked)
 }

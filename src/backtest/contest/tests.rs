@@ -36,20 +36,20 @@ fn judged(rows: &[(bool, Option<f64>)], silent: impl Fn(usize) -> bool) -> Strin
         maturity: Span::Rows(0),
         horizon: Span::Rows(u64::MAX),
         absent: None,
+        slice: None,
         dropped: Vec::new(),
+        hashed: None,
+        payees: Vec::new(),
     };
     let mut contest = Contest::new(policy, closing, CHAMPION, 4);
     contest.arrive(CHALLENGER);
     for (index, (up, _)) in rows.iter().enumerate() {
-        let asked = Asked {
-            index,
-            clock: Clock {
-                row: index as u64 + 1,
-                time_ms: 0,
-            },
-            truth: (!silent(index)).then_some(Truth::Class(u32::from(*up))),
-            weight: 1.0,
+        let clock = Clock {
+            row: index as u64 + 1,
+            time_ms: 0,
         };
+        let truth = (!silent(index)).then_some(Truth::Class(u32::from(*up)));
+        let asked = Asked::new(index, clock, truth);
         contest.record(asked, &Said(rows));
     }
     serde_json::to_string(contest.judge()).unwrap()

@@ -23,14 +23,12 @@ impl Outcomes for Said<'_> {
 fn rows(stream: &Stream) -> Vec<Asked> {
     let start = stream.manifest.serve_from;
     let labels = stream.labels().iter().skip(start);
-    let row = |(index, up): (usize, &bool)| Asked {
-        index,
-        clock: Clock {
+    let row = |(index, up): (usize, &bool)| {
+        let clock = Clock {
             row: index as u64 + 1,
             time_ms: 0,
-        },
-        truth: Some(Truth::Class(u32::from(*up))),
-        weight: 1.0,
+        };
+        Asked::new(index, clock, Some(Truth::Class(u32::from(*up))))
     };
     labels.enumerate().map(row).collect()
 }

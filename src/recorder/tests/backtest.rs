@@ -73,15 +73,14 @@ fn a_backtest_decides_what_a_live_book_decides_on_the_same_rows_bit_for_bit() {
             // The label is there before the row can close.
             lab.record_with_label(seen, truth(row));
             let changed = contest.record(
-                Asked {
-                    index: row,
-                    clock: Clock {
+                Asked::new(
+                    row,
+                    Clock {
                         row: row as u64 + 1,
                         time_ms: time(row),
                     },
-                    truth: truth(row).map(Truth::Class),
-                    weight: 1.0,
-                },
+                    truth(row).map(Truth::Class),
+                ),
                 &Said,
             );
             let decided: Vec<Verdicted> = lab
