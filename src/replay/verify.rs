@@ -185,10 +185,8 @@ impl Walk<'_> {
         let is_known = open.clock.row > self.silence_known_after;
         let absent = self.past.closing.absent.filter(|_| is_known);
         let counts = self.range.contains(&open.clock.row);
-        let read = match {
-            self.groups.follow(self.judge.as_ref());
-            self.past.closed(reader, open, absent, &mut self.groups)?
-        } {
+        self.groups.follow(self.judge.as_ref());
+        let read = match self.past.closed(reader, open, absent, &mut self.groups)? {
             Read::PassedOver if is_silent && !is_known && stored.is_some() => {
                 self.counted = false;
                 self.found.rows_unknown += u64::from(counts);
