@@ -12,7 +12,7 @@ use crate::judge::pair::{ClosedRow, Pair, Pairing};
 use crate::judge::policy::Policy;
 use crate::judge::tenure::Swap;
 use crate::ledger::Overlap;
-use crate::recorder::Closing;
+use crate::recorder::{Closing, Event};
 use crate::score::{Outcome, Truth, VersionNo};
 use crate::span::Clock;
 
@@ -120,6 +120,18 @@ impl Contest {
     pub fn arrive(&mut self, version: VersionNo) {
         self.waiting.push_back(version);
         self.admit();
+    }
+
+    /// What a live judge was told of a version.
+    pub fn tell(&mut self, event: &Event) {
+        let mut judge = Some(self.judge.clone());
+        let restarted = event.apply(&mut judge);
+        let Some(judge) = judge else { return };
+        self.judge = judge;
+        if let Some(version) = restarted {
+            self.pairing.forget(version);
+        }
+        self.line_up();
     }
 
     /// A challenger leaves.

@@ -87,6 +87,7 @@ impl Judge {
         }
         if let Some(probation) = self.probation.as_mut().filter(|p| p.against == version) {
             probation.evidence = Evidence::default();
+            probation.groups.clear();
         }
         Some(version)
     }

@@ -134,6 +134,7 @@ pub fn replay(
     let start = Start::at(past, from)?;
     let (told, mut groups) = (closing.clone(), Groups::default());
     let mut contest = Contest::new(rules, closing, start.champion, room);
+    start.told.iter().for_each(|event| contest.tell(event));
     start.present.iter().for_each(|version| contest.arrive(*version));
     let recorded = Recorded {
         reader: &reader,
@@ -160,6 +161,7 @@ pub fn replay(
             match event {
                 Coming::Enter(version, _) => contest.arrive(version),
                 Coming::Leave(version, _) => contest.leave(version),
+                Coming::Told(event, _) => contest.tell(&event),
             }
         }
         let at = usize::try_from(row.clock.row - 1).unwrap_or(usize::MAX);
@@ -215,19 +217,34 @@ pub fn replay(
 }
 
 /// A version comes or goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Coming {
     /// After this row.
     Enter(VersionNo, u64),
     /// At this time.
     Leave(VersionNo, i64),
+    /// What the judge was told of a version, at this time.
+    Told(Event, i64),
+}
+
+/// What the judge is told of versions whatever the rules are: what they cost, their own settings, who is a copy.
+fn is_told(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Cost { .. }
+            | Event::Twin { .. }
+            | Event::Threshold { .. }
+            | Event::Calibration { .. }
+            | Event::Bar { .. }
+            | Event::Inherit { .. }
+    )
 }
 
 impl Coming {
     fn is_before(&self, row: &OpenRow) -> bool {
         match self {
             Self::Enter(_, after) => *after < row.clock.row,
-            Self::Leave(_, time_ms) => *time_ms <= row.clock.time_ms,
+            Self::Leave(_, time_ms) | Self::Told(_, time_ms) => *time_ms <= row.clock.time_ms,
         }
     }
 }
@@ -236,6 +253,8 @@ impl Coming {
 struct Start {
     champion: VersionNo,
     present: Vec<VersionNo>,
+    /// What the judge was told before.
+    told: Vec<Event>,
     later: Vec<Coming>,
     recorded: Vec<Changed>,
 }
@@ -243,7 +262,7 @@ struct Start {
 impl Start {
     fn at(past: &Past, from: u64) -> Result<Self, String> {
         let (mut judge, mut later, mut recorded) = (None, Vec::new(), Vec::new());
-        let mut begun = None;
+        let (mut begun, mut told) = (None, Vec::new());
         for happened in &past.journal {
             let clock = match &happened.event {
                 Event::Start { clock, .. } | Event::Enter { clock, .. } | Event::Swap { clock, .. } => clock.row,
@@ -268,11 +287,13 @@ impl Start {
                 begun = judge
                     .as_ref()
                     .map(|judge| (judge.champion(), judge.challengers().collect()));
+                told.extend(is_told(&happened.event).then(|| happened.event.clone()));
                 continue;
             }
-            later.extend(match happened.event {
-                Event::Enter { version, clock } => Some(Coming::Enter(version, clock.row)),
-                Event::Leave { version } => Some(Coming::Leave(version, happened.time_ms)),
+            later.extend(match &happened.event {
+                Event::Enter { version, clock } => Some(Coming::Enter(*version, clock.row)),
+                Event::Leave { version } => Some(Coming::Leave(*version, happened.time_ms)),
+                event if is_told(event) => Some(Coming::Told(event.clone(), happened.time_ms)),
                 _ => None,
             });
         }
@@ -280,6 +301,7 @@ impl Start {
         Ok(Self {
             champion,
             present,
+            told,
             later,
             recorded,
         })

@@ -70,7 +70,10 @@ fn outcome(role: &str, isolation: &Value, reason: &str) -> Option<String> {
 
 fn is_as_expected(expect: Expect, found: &str) -> bool {
     match expect {
-        Expect::Refuse(words) => found.strip_prefix("refuse:").is_some_and(|why| why.contains(words)),
+        Expect::Refuse(words) => {
+            let why = found.strip_prefix("refuse:");
+            why.is_some_and(|why| words.split('|').any(|words| why.contains(words)))
+        }
         Expect::Run => found == "run",
         Expect::Boxed => found == "boxed",
     }
