@@ -224,7 +224,7 @@ enum Coming {
     /// At this time.
     Leave(VersionNo, i64),
     /// What the judge was told of a version, at this time.
-    Told(Event, i64),
+    Told(Box<Event>, i64),
 }
 
 /// What the judge is told of versions whatever the rules are: what they cost, their own settings, who is a copy.
@@ -293,7 +293,7 @@ impl Start {
             later.extend(match &happened.event {
                 Event::Enter { version, clock } => Some(Coming::Enter(*version, clock.row)),
                 Event::Leave { version } => Some(Coming::Leave(*version, happened.time_ms)),
-                event if is_told(event) => Some(Coming::Told(event.clone(), happened.time_ms)),
+                event if is_told(event) => Some(Coming::Told(Box::new(event.clone()), happened.time_ms)),
                 _ => None,
             });
         }

@@ -27,6 +27,8 @@ pub struct Effect {
     pub bar_20: Needed,
     /// Median at bar 20 over `n80`.
     pub ratio: f64,
+    /// 95 % interval of the ratio, by the order of the runs.
+    pub interval: [f64; 2],
     /// What that ratio may be: 1.1 times that of the reference.
     pub at_most: f64,
     /// Labels of the fixed test at .005, which bar 200 is to be compared with.
@@ -59,6 +61,20 @@ impl Needed {
             p90: at(90),
         }
     }
+}
+
+/// Between which runs the median lies with 95 % probability, whatever their distribution is.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of runs"
+)]
+fn median_interval(mut labels: Vec<Option<u64>>) -> [Option<u64>; 2] {
+    labels.sort_by_key(|at| at.unwrap_or(u64::MAX));
+    let runs = labels.len() as f64;
+    let half = 0.98 * runs.sqrt();
+    let at = |place: f64| labels.get(place.max(0.0) as usize).copied().flatten();
+    [at((runs / 2.0 - half).floor() - 1.0), at((runs / 2.0 + half).ceil())]
 }
 
 /// A row of the table.
@@ -154,10 +170,12 @@ pub fn count(seed: u64, runs: u64, short: bool, mut each: impl FnMut()) -> Vec<E
         each();
         let needed = |which: usize| Needed::of(found.iter().map(|at| at.get(which).copied().flatten()).collect());
         let bar_20 = needed(0);
+        let interval = median_interval(found.iter().map(|at| at.first().copied().flatten()).collect());
         Effect {
             name,
             n80,
             ratio: bar_20.median.map_or(f64::INFINITY, |median| median as f64 / n80),
+            interval: interval.map(|median| median.map_or(f64::INFINITY, |median| median as f64 / n80)),
             bar_20,
             at_most: 1.1 * reference,
             n80_at_200,
