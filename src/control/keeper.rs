@@ -106,6 +106,8 @@ pub(super) struct Keeper {
     pub versions: Vec<Version>,
     /// Text of each `<version>.toml` as it was last read.
     pub settings_texts: BTreeMap<String, String>,
+    /// Another text of one that stands there since.
+    pub settings_edits: BTreeMap<String, (String, Instant)>,
     /// Files on their way through the content store.
     pub storing: usize,
     /// Column names in model.toml that do not fit the running model, so that it is said once.
@@ -148,6 +150,7 @@ impl Keeper {
             has_pbtxt: false,
             versions: Vec::new(),
             settings_texts: BTreeMap::new(),
+            settings_edits: BTreeMap::new(),
             storing: 0,
             names_refused: None,
             relabel: false,
@@ -190,6 +193,26 @@ impl Keeper {
             Some((seen, since)) if seen == text => since.elapsed() >= settle,
             _ => {
                 self.config_edit = Some((text.to_owned(), Instant::now()));
+                settle.is_zero()
+            }
+        }
+    }
+
+    /// True when this text of a version's toml may take effect: it is what was read last, no version of it is loaded, or it
+    /// has stood there for so long. Written in place, a file is empty for a moment, and would take a calibration away.
+    pub(super) fn may_take_effect(&mut self, name: &str, text: Option<&str>, settle: Duration) -> bool {
+        let text = text.unwrap_or_default();
+        let is_of = |v: &Version| v.is_loaded() && super::roles::file_of(&v.row.name) == name;
+        let known = self.settings_texts.get(name);
+        if known.is_none_or(|known| known == text) || !self.versions.iter().any(is_of) {
+            self.settings_edits.remove(name);
+            return true;
+        }
+        match self.settings_edits.get(name) {
+            Some((seen, since)) if seen == text => since.elapsed() >= settle,
+            _ => {
+                let edit = (text.to_owned(), Instant::now());
+                self.settings_edits.insert(name.to_owned(), edit);
                 settle.is_zero()
             }
         }
@@ -600,5 +623,60 @@ impl Keeper {
             false => Loaded::load(info, &spec.path, workers, execution, probe),
         };
         loaded.map(Arc::new).map_err(|error| error.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::score::ModelNo;
+
+    #[test]
+    fn a_toml_that_is_empty_for_a_moment_while_it_is_written_takes_nothing_away_from_a_loaded_version() {
+        let row = ModelRow {
+            no: ModelNo(1),
+            name: "m".into(),
+            interface: None,
+            settings: None,
+            champion: None,
+            previous: None,
+            epoch: 0,
+            champion_since: None,
+            hold: None,
+        };
+        let version = VersionRow {
+            no: VersionNo(1),
+            model: ModelNo(1),
+            name: "calm".into(),
+            digest: "sha256:00".into(),
+            stored_digest: None,
+            role: "challenger".into(),
+            reason: None,
+            arrived_ms: 0,
+            facts: None,
+            lineage: None,
+        };
+        let mut keeper = Keeper::new(row, vec![version], &[], Metrics::new().model("m"));
+        let hour = Duration::from_secs(3_600);
+        let (old, new) = ("threshold = 0.4\n", "threshold = 0.6\n");
+        assert!(keeper.may_take_effect("calm", Some(old), hour), "the first look");
+        keeper.note_settings("calm", Some(old.into()));
+        for seen in [None, Some(""), Some(new)] {
+            assert!(!keeper.may_take_effect("calm", seen, hour), "{seen:?}");
+        }
+        assert!(
+            keeper.may_take_effect("calm", Some(old), hour),
+            "nothing has changed after all"
+        );
+        assert!(!keeper.may_take_effect("calm", Some(new), hour));
+        assert!(
+            keeper.may_take_effect("calm", Some(new), Duration::ZERO),
+            "it has stood there long enough"
+        );
+        assert!(
+            keeper.may_take_effect("other", Some(new), hour),
+            "nobody of it is loaded"
+        );
     }
 }

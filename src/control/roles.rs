@@ -122,7 +122,15 @@ impl Thread {
             let settings = file.settings.as_deref().map(text_of).transpose();
             if let Some(keeper) = self.keepers.get_mut(&directory.name)
                 && match settings {
-                    Ok(text) => keeper.note_settings(&file.name, text.flatten()),
+                    Ok(text) => {
+                        let (text, settle) = (text.flatten(), Duration::from_millis(self.config.settle_ms));
+                        if keeper.may_take_effect(&file.name, text.as_deref(), settle) {
+                            keeper.note_settings(&file.name, text)
+                        } else {
+                            self.look_at = self.look_at.min(Instant::now() + SETTLING);
+                            false
+                        }
+                    }
                     Err(error) => keeper.note_unreadable(&file.name, error.to_string()),
                 }
             {
