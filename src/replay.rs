@@ -14,7 +14,7 @@
 //! | [`table`], [`rows`] | a backtest of files on rows of a file |
 //! | [`stream`] | a stream that is shipped with its models |
 //! | [`workshop`] | examines and runs model files |
-//! | [`report`], [`picture`] | shows a backtest |
+//! | [`report`], [`mod@picture`] | shows a backtest |
 
 pub mod challenger;
 pub mod other;
