@@ -91,8 +91,7 @@ impl Gateway {
     /// Offers what was answered to the recorder, unless the caller or the sampling keeps it out.
     fn mirror(&self, model: &Served, champion: &Champion, id: PredictionId, seen: Seen<'_>, now_ms: i64) {
         let rows = seen.batch.rows();
-        let share = model.view.load().as_ref().map_or(1.0, |view| view.config.shadow.sample);
-        if !seen.record || !self.ids.key().is_sampled(id.number, share) {
+        if !seen.record {
             return;
         }
         if !self.recorder.mirror().has_room() {
@@ -122,14 +121,15 @@ impl Gateway {
         model.metrics.recorder_dropped(reason, rows as u64);
     }
 
-    /// Share of the exploration slice that this request's rows are drawn for; `None` where there is none, or where the
-    /// rows are kept out of the record.
-    fn explored(&self, model: &Served, id: PredictionId, record: bool) -> Option<f64> {
+    /// Whether this request is recorded, and the share of its rows that are drawn for the exploration slice; `None` where
+    /// there is no slice, or where the rows are kept out of the record.
+    fn draw(&self, model: &Served, id: PredictionId, record: bool) -> (bool, Option<f64>) {
         let view = model.view.load();
-        let config = &view.as_ref()?.config;
-        let share = config.label.explore;
-        let is_drawn = share > 0.0 && record && self.ids.key().is_sampled(id.number, config.shadow.sample);
-        is_drawn.then_some(share)
+        let (sample, explore) = view.as_ref().map_or((1.0, 0.0), |view| {
+            (view.config.shadow.sample, view.config.label.explore)
+        });
+        let is_recorded = record && self.ids.key().is_sampled(id.number, sample);
+        (is_recorded, (is_recorded && explore > 0.0).then_some(explore))
     }
 
     fn mark(&self, reply: &mut Reply, share: f64) {
@@ -355,12 +355,12 @@ impl Backend for Gateway {
         let now = now_ms();
         let id = self.ids.issue(now, count(batch.rows()));
         let own_ids = ask.keys.ids.clone();
-        let explored = self.explored(model, id, ask.shadow);
+        let (record, explored) = self.draw(model, id, ask.shadow);
         let seen = Seen {
             batch,
             answer: &answer,
             keys: ask.keys,
-            record: ask.shadow,
+            record,
         };
         self.mirror(model, &champion, id, seen, now);
         let mut reply = reply(Arc::clone(&champion.version.info), answer, id, own_ids);

@@ -282,7 +282,8 @@ impl Judge {
     }
 
     /// Whom to retire when more than `max` challengers are present: the one furthest below its bar of those that
-    /// have had their dwell. Never a twin, whose place is the owner's wish, the previous champion while it is on call, nor the one that `stands_by` to answer.
+    /// have had their dwell. Never a twin, whose place is the owner's wish, the previous
+    /// champion while it is on call, nor the one that `stands_by` to answer.
     #[must_use]
     pub fn room(&self, max: usize, clock: Clock, stands_by: Option<VersionNo>) -> Option<VersionNo> {
         let present = self.queue.iter().filter(|c| c.present);
