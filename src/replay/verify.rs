@@ -141,6 +141,9 @@ impl Walk<'_> {
         let row = pair.clock.row;
         self.rows(reader, row, Some(&pair))?;
         self.before(row);
+        if self.found.first_difference.is_some() {
+            return Ok(());
+        }
         if let Some(decision) = self.judge.as_mut().and_then(|judge| judge.fold(&pair)) {
             self.pending = Some(decision);
         }
@@ -162,7 +165,10 @@ impl Walk<'_> {
             let own = stored.filter(|_| open.clock.row == row);
             met |= own.is_some();
             self.before(open.clock.row);
-            self.row(reader, open, own)?;
+            // After a difference nothing is applied any more, so that whatever follows would differ for its sake.
+            if self.found.first_difference.is_none() {
+                self.row(reader, open, own)?;
+            }
             Ok(self.found.first_difference.is_none())
         })?;
         if let Some(stored) = stored.filter(|_| !met && self.found.first_difference.is_none()) {
@@ -366,9 +372,10 @@ impl Walk<'_> {
     }
 
     fn differ(&mut self, row: u64, version: Option<VersionNo>, what: &'static str, recorded: String, replayed: String) {
-        self.found.first_difference = Some(Difference {
+        let version = version.map(|v| self.past.name_of(v));
+        self.found.first_difference.get_or_insert(Difference {
             row,
-            version: version.map(|v| self.past.name_of(v)),
+            version,
             what,
             recorded,
             replayed,

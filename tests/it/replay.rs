@@ -163,6 +163,14 @@ fn a_record_of_kills_restarts_and_orders_comes_out_bit_for_bit_and_whatever_was_
             "verdict",
             None,
         ),
+        // Whatever else follows from it, the first one is named: a swap comes right after this verdict.
+        (
+            "UPDATE verdicts SET verdict = replace(verdict, 'labels\":', 'labels\":1') WHERE row = \
+             (SELECT max(v.row) FROM verdicts v JOIN journal j ON j.after_row >= v.row WHERE j.event LIKE '%swap%')"
+                .into(),
+            "verdict",
+            None,
+        ),
         (
             "UPDATE decisions SET why = why || '!' WHERE author = 'judge'".into(),
             "decision",
@@ -300,8 +308,10 @@ fn a_file_and_other_rules_are_tried_on_the_record_and_change_nothing_in_it() {
     );
     // A person's order follows from no rules, and nothing follows from rules that are never content.
     let strict = under("1e-300");
-    assert_eq!(strict["different"], 2, "{strict}");
     let changes = strict["changes"].as_array().unwrap();
+    // The promotion, the order, and the rollback where the last rows suffice for one.
+    assert!(changes.len() >= 2, "{strict}");
+    assert_eq!(strict["different"], changes.len(), "{strict}");
     assert!(changes.iter().all(|change| change["other"].is_null()), "{strict}");
 
     assert_eq!(replay(&["--state", &state, "--json"]).stdout, before);
