@@ -190,6 +190,7 @@ impl Rig {
             weight: 1.0,
             reward: None,
             extra: None,
+            remark: None,
         }
     }
 }

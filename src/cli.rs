@@ -7,10 +7,14 @@ pub mod act;
 pub mod audit;
 pub mod check;
 pub mod explain;
+pub mod export;
 pub mod person;
+pub mod recompute;
 mod runtime_probe;
 pub mod serve;
+mod shown;
 pub mod status;
+pub mod versions;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -50,6 +54,14 @@ pub enum Command {
     Status(StatusArgs),
     /// Tell all that a decision rested on
     ExplainDecision(ExplainArgs),
+    /// List the versions of a model: where they come from, and when they answered
+    Versions(versions::VersionsArgs),
+    /// Tell how two versions differ, by what is known of them and by what they made of the same rows
+    Diff(versions::DiffArgs),
+    /// Write recorded rows as Parquet files, a directory per day, for training
+    Export(export::ExportArgs),
+    /// Run a recorded row through the stored versions again, and compare with the scores of then
+    Recompute(recompute::RecomputeArgs),
     /// Make a version the champion, on your word
     Promote(ActArgs),
     /// Go back to the previous champion, or to a named version
@@ -179,6 +191,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => crate::demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::ExplainDecision(args) => explain::run(&args),
+        Command::Versions(args) => versions::list(&args),
+        Command::Diff(args) => versions::diff(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Recompute(args) => recompute::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Show(args) => person::show(&args),
         Command::Erase(args) => person::erase(&args),

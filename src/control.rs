@@ -22,6 +22,7 @@ mod restore;
 mod roles;
 mod slow;
 mod trip;
+mod upkeep;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -233,6 +234,7 @@ struct Thread {
     look_at: Instant,
     /// When it was last looked at.
     looked: Instant,
+    upkeep: upkeep::Upkeep,
 }
 
 /// Why a step of the control thread failed; the loop says so and goes on.
@@ -311,6 +313,7 @@ impl Thread {
             missed: RefCell::default(),
             look_at: Instant::now(),
             looked: Instant::now(),
+            upkeep: upkeep::Upkeep::default(),
         })
     }
 
@@ -322,6 +325,7 @@ impl Thread {
             }
             self.keep_closed();
             self.released.sweep();
+            self.upkeep();
             let wake = crossbeam_channel::at(self.wake_at());
             select! {
                 recv(self.stop) -> _ => break,

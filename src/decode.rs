@@ -21,7 +21,7 @@ mod top;
 mod value;
 
 pub use columns::columns;
-pub use feedback::{Feedback, FeedbackItem, Invalid, Item, feedback, feedback_line};
+pub use feedback::{Feedback, FeedbackItem, Invalid, Item, Remark, feedback, feedback_line};
 pub use form::Form;
 pub use lines::{Line, LineSplitter, MAX_LINE_BYTES};
 pub use predict::{Keys, PredictBody, Source, Wanted};

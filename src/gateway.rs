@@ -3,11 +3,13 @@
 //! Always holds: an answer is computed from one load of the model's slot; what is recorded is offered before the reply
 //! leaves, and never waited for. Leaves to others: bytes (`http`, `decode`), roles (`control`), disk (`recorder`).
 
+mod history;
 mod labels;
 mod parts;
 mod person;
 mod show;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +31,7 @@ use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
 use crate::metrics::{Metrics, RecorderDrop, write_ledger};
 use crate::mirror::{Observation, Observed, Offered};
-use crate::protocol::{Action, Erasure, ItemStatus, Order, Whose};
+use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Whose};
 use crate::recorder::{Recorder, StorageError};
 use crate::score::{ModelNo, Score};
 use crate::served::{Pinnable, Served};
@@ -60,6 +62,10 @@ pub struct Gateway {
     pressure: Arc<Pressure>,
     /// All recorded models are known by name.
     restored: Arc<AtomicBool>,
+    /// Where the ledger lies, for what is read beside the recorder.
+    state: PathBuf,
+    /// One long reading of it at a time.
+    reading: tokio::sync::Semaphore,
     started: Instant,
 }
 
@@ -441,6 +447,10 @@ impl Backend for Gateway {
 
     async fn decision(&self, model: &str, n: i64) -> Result<Value, Error> {
         self.show_decision(model, n).await
+    }
+
+    async fn versions(&self, model: &str, of: Of) -> Result<Value, Error> {
+        self.show_versions(model, of).await
     }
 
     async fn held(&self, model: &str, whose: Whose) -> Result<Value, Error> {

@@ -8,7 +8,9 @@
 
 mod audit;
 mod book;
+mod exports;
 mod heal;
+mod kept;
 mod labels;
 mod lock;
 mod open;
@@ -17,9 +19,12 @@ mod own;
 mod pairs;
 mod past;
 mod person;
+pub mod receipts;
+mod remarks;
 mod rewards;
 mod rows;
 mod schema;
+mod tenure;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,14 +34,17 @@ use rusqlite::Connection;
 
 pub use audit::Audit;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
+pub use exports::{Copied, ExportRow, Leaving, LeavingLabel, Said};
 pub use labels::LabelRow;
 pub use lock::StateLock;
 pub use open::{AnsweredRow, OpenRow, Overlap, Reported};
 pub use outcome::Outcomes;
 pub use past::{DatedEntry, RecordedDecision, RecordedInputs, RecordedVerdict, is_held};
 pub use person::{Erased, MOST_ROWS};
+pub use remarks::{MOST_REMARKS, Remarked};
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
+pub use tenure::{Both, Tenure};
 
 /// Pages in the log before they are moved into the file: 16 MiB.
 const CHECKPOINT_PAGES: u64 = 4_000;

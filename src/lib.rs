@@ -32,6 +32,8 @@
 //! | [`mirror`] | the one offer beside the reply | waiting |
 //! | [`recorder`] | one thread: writes, offers rows to challengers, joins labels, folds pairs | the request's path |
 //! | [`ledger`] | tables and statements | meaning |
+//! | [`export`] | recorded rows as Parquet files | writing to the ledger |
+//! | [`history`] | the versions as the ledger knows them: made of and from what, when they answered, how two differ | judging |
 //! | [`judge`] | a pure fold: pairs and events in, decisions and verdicts out | clocks, files, threads |
 //! | [`arena`] | a queue and a runner process per challenger | the gateway's own memory |
 //! | [`container`] | what the container lets this process have, and whether it is being slowed | what follows from it |
@@ -80,9 +82,11 @@ pub mod control;
 pub mod decode;
 pub mod demo;
 pub mod error;
+pub mod export;
 pub mod expr;
 pub mod gateway;
 pub mod grpc;
+pub mod history;
 pub mod http;
 pub mod id;
 pub mod intake;

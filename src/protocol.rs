@@ -164,6 +164,17 @@ pub enum Whose {
     Entity(String),
 }
 
+/// Which versions of a model are to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// All.
+    All,
+    /// The one of this name, or whose digest begins so.
+    One(String),
+    /// How the second differs from the first.
+    Two([String; 2]),
+}
+
 /// Rows that are to be erased, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(

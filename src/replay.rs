@@ -13,6 +13,7 @@
 //! | [`other`] | the record under other rules |
 //! | [`table`], [`rows`] | a backtest of files on rows of a file |
 //! | [`stream`] | a stream that is shipped with its models |
+//! | [`recompute`] | one recorded answer, run again |
 //! | [`workshop`] | examines and runs model files |
 //! | [`report`], [`mod@picture`] | shows a backtest |
 
@@ -21,6 +22,7 @@ pub mod other;
 pub mod past;
 pub mod picture;
 pub mod progress;
+pub mod recompute;
 pub mod report;
 pub mod rows;
 pub mod stream;

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::shown::{as_json, plain};
 use super::{Failure, Target, answer_of, block_on, parse};
 use crate::client::Client;
 
@@ -68,7 +69,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
         };
         let body = answer_of(client.get(&path).await?)?;
         if args.json {
-            println!("{}", String::from_utf8_lossy(&body));
+            println!("{}", as_json(&String::from_utf8_lossy(&body)));
             return Ok(());
         }
         let shown: Value = parse(&body)?;
@@ -77,7 +78,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
             .and_then(Value::as_array)
             .map_or(&[][..], Vec::as_slice);
         for row in rows {
-            println!("{}", serde_json::to_string_pretty(row).unwrap_or_default());
+            println!("{}", as_json(&serde_json::to_string_pretty(row).unwrap_or_default()));
         }
         if shown.get("more") == Some(&Value::Bool(true)) {
             eprintln!("there are more rows than these {}", rows.len());
@@ -107,6 +108,16 @@ pub fn erase(args: &EraseArgs) -> Result<(), Failure> {
         }
         let done: Value = parse(&body)?;
         println!("{model}: {} rows erased", done.get("erased").unwrap_or(&Value::Null));
+        for export in done.get("exports").and_then(Value::as_array).into_iter().flatten() {
+            let word = |key: &str| plain(export.get(key).and_then(Value::as_str).unwrap_or("?"));
+            let rows = export.get("rows").and_then(Value::as_u64).unwrap_or(0);
+            println!(
+                "{rows} of them are also in the export of {} by {}, in {}: delete it, or export anew",
+                word("time"),
+                word("author"),
+                word("path")
+            );
+        }
         if let Some(note) = done.get("note").and_then(Value::as_str) {
             println!("{note}");
         }
@@ -115,7 +126,7 @@ pub fn erase(args: &EraseArgs) -> Result<(), Failure> {
 }
 
 /// A name as a segment of a path.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     let mut path = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keeper::{Keeper, Version};
+use crate::history::{Detail, lineage};
 use crate::model::facts::Facts;
 use crate::recorder::Book;
 use crate::score::VersionNo;
@@ -76,18 +77,13 @@ impl Parties {
 
 fn view(version: &Version) -> Value {
     let facts: Option<&Facts> = version.facts.as_ref();
-    let lineage: Option<Value> = version
-        .row
-        .lineage
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok());
     json!({
         "version": version.row.name,
         "digest": version.row.digest,
         "stored_digest": version.row.stored_digest,
         "role": version.row.role,
         "arrived": rfc3339(version.row.arrived_ms),
-        "lineage": lineage,
+        "lineage": lineage(&version.row, facts, Detail::Brief),
         "threshold": version.settings.threshold,
         "measured": facts.map(|f| json!({
             "latency_us_p50": f.latency_us_p50,

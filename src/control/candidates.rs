@@ -20,6 +20,7 @@ impl Thread {
     pub(super) fn found(&mut self, finding: Finding) {
         let (model, done) = match finding {
             Finding::Stored { model, unit, result } => {
+                self.upkeep.has_stored = true;
                 if let Some(keeper) = self.keepers.get_mut(&model) {
                     keeper.storing = keeper.storing.saturating_sub(1);
                 }

@@ -244,6 +244,10 @@ impl Keeper {
                     let recalibrates = version.settings.calibration != settings.calibration;
                     self.recalibrate.extend(recalibrates.then_some(version.row.no));
                 }
+                // Recorded when it is admitted: what the toml says of later bytes says nothing of these.
+                if version.is("candidate") || version.is("rejected") {
+                    version.row.lineage = serde_json::to_string(&settings.lineage).ok();
+                }
                 version.settings = settings.clone();
             }
         }

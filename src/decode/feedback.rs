@@ -12,6 +12,19 @@ use crate::error::{Error, Kind};
 
 /// Most versions' labels that one item pays.
 const MAX_REWARDS: usize = 1_000;
+/// Longest comment, and longest reason of a dispute.
+const MAX_WORDS_BYTES: usize = 4_096;
+
+/// What people say of an answer: stored, shown and exported, never evidence.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Remark {
+    /// From −1 (down) to 1 (up).
+    pub vote: Option<f64>,
+    /// Words.
+    pub comment: Option<String>,
+    /// The answer is disputed: why, or nothing more than that where it is empty.
+    pub dispute: Option<String>,
+}
 
 /// One reported outcome.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +41,8 @@ pub struct FeedbackItem {
     pub rewards: Option<BTreeMap<String, f64>>,
     /// What was earned: shown, never evidence.
     pub reward: Option<f64>,
+    /// What somebody thinks of the answer.
+    pub remark: Option<Remark>,
 }
 
 /// An item that is not one.
@@ -68,6 +83,9 @@ struct Raw {
     weight: Option<f64>,
     rewards: Option<BTreeMap<String, f64>>,
     reward: Option<f64>,
+    vote: Option<Value>,
+    comment: Option<String>,
+    dispute: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -126,13 +144,17 @@ fn item(raw: &str) -> Item {
 }
 
 fn checked(raw: Raw) -> Item {
-    if let Some(error) = fault(&raw) {
-        return Err(Invalid {
-            id: Some(clip(&raw.id)),
-            error,
-        });
-    }
+    let remark = match fault(&raw).map_or_else(|| remark(&raw), Err) {
+        Ok(remark) => remark,
+        Err(error) => {
+            return Err(Invalid {
+                id: Some(clip(&raw.id)),
+                error,
+            });
+        }
+    };
     Ok(FeedbackItem {
+        remark,
         id: raw.id,
         model: raw.model,
         label: raw.label,
@@ -146,8 +168,10 @@ fn fault(raw: &Raw) -> Option<String> {
     if !(1..=MAX_ID_BYTES).contains(&raw.id.len()) {
         return Some(format!("'id' has {} bytes: send 1 to {MAX_ID_BYTES}", raw.id.len()));
     }
-    if raw.label.is_none() && raw.rewards.is_none() && raw.reward.is_none() {
-        return Some("no 'label', 'rewards' or 'reward': send the outcome".into());
+    let has_outcome = raw.label.is_some() || raw.rewards.is_some() || raw.reward.is_some();
+    if !has_outcome && raw.vote.is_none() && raw.comment.is_none() && raw.dispute.is_none() {
+        let text = "no 'label', 'rewards' or 'reward', and no 'vote', 'comment' or 'dispute': send the outcome";
+        return Some(text.into());
     }
     match &raw.label {
         Some(Value::Array(_) | Value::Object(_)) => {
@@ -173,9 +197,89 @@ fn fault(raw: &Raw) -> Option<String> {
     None
 }
 
+/// Vote, comment and dispute; `None` where there is none of them.
+fn remark(raw: &Raw) -> Result<Option<Remark>, String> {
+    let vote = match &raw.vote {
+        None => None,
+        Some(Value::String(word)) if word == "up" => Some(1.0),
+        Some(Value::String(word)) if word == "down" => Some(-1.0),
+        Some(vote) => match vote.as_f64().filter(|vote| (-1.0..=1.0).contains(vote)) {
+            Some(vote) => Some(vote),
+            None => return Err("'vote' is neither \"up\", \"down\" nor a number from -1 to 1".into()),
+        },
+    };
+    let dispute = match &raw.dispute {
+        None | Some(Value::Bool(false)) => None,
+        Some(Value::Bool(true)) => Some(String::new()),
+        Some(Value::String(why)) => Some(why.clone()),
+        Some(_) => return Err("'dispute' is neither true nor a text".into()),
+    };
+    for (key, words) in [("comment", &raw.comment), ("dispute", &dispute)] {
+        let length = words.as_ref().map_or(0, String::len);
+        if length > MAX_WORDS_BYTES {
+            return Err(format!(
+                "'{key}' has {length} bytes: send at most {MAX_WORDS_BYTES}, or a link to the rest"
+            ));
+        }
+    }
+    let remark = Remark {
+        vote,
+        // An empty comment says nothing; an empty reason disputes all the same.
+        comment: raw.comment.clone().filter(|words| !words.is_empty()),
+        dispute,
+    };
+    Ok((remark != Remark::default()).then_some(remark))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn votes_comments_and_disputes_are_read_with_and_without_a_label() {
+        let read = |item: &str| feedback_line(item.as_bytes());
+        let remark = |vote, comment: Option<&str>, dispute: Option<&str>| Remark {
+            vote,
+            comment: comment.map(str::to_owned),
+            dispute: dispute.map(str::to_owned),
+        };
+        for (item, expected) in [
+            (r#"{"id":"a","vote":"up"}"#, remark(Some(1.0), None, None)),
+            (r#"{"id":"a","vote":"down","label":1}"#, remark(Some(-1.0), None, None)),
+            (
+                r#"{"id":"a","vote":-0.5,"dispute":true}"#,
+                remark(Some(-0.5), None, Some("")),
+            ),
+            (
+                r#"{"id":"a","comment":"no\u0007t me","dispute":"wrong person"}"#,
+                remark(None, Some("no\u{7}t me"), Some("wrong person")),
+            ),
+        ] {
+            assert_eq!(read(item).unwrap().remark, Some(expected), "{item}");
+        }
+        // Nothing is said by these.
+        assert_eq!(
+            read(r#"{"id":"a","label":1,"dispute":false,"comment":""}"#)
+                .unwrap()
+                .remark,
+            None
+        );
+        let long = format!(r#"{{"id":"a","label":1,"comment":"{}"}}"#, "x".repeat(4_097));
+        for (item, says) in [
+            (r#"{"id":"a","vote":"sideways"}"#, "'vote' is neither"),
+            (r#"{"id":"a","vote":1.5}"#, "'vote' is neither"),
+            (r#"{"id":"a","dispute":3}"#, "'dispute' is neither true nor a text"),
+            (r#"{"id":"a","comment":7}"#, "expected a string"),
+            (&long, "'comment' has 4097 bytes"),
+            (
+                r#"{"id":"a","vote":null}"#,
+                "no 'label', 'rewards' or 'reward', and no 'vote'",
+            ),
+        ] {
+            let bad = read(item).unwrap_err();
+            assert!(bad.error.contains(says), "{item}: {}", bad.error);
+        }
+    }
 
     #[test]
     fn a_bad_item_is_told_apart_and_the_others_stand() {

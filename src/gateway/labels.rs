@@ -104,6 +104,7 @@ impl Gateway {
             weight: item.weight,
             reward: item.reward,
             extra,
+            remark: item.remark.clone(),
         }
     }
 

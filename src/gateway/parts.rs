@@ -127,6 +127,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         limits,
         pressure,
         restored,
+        state: config.state.clone(),
+        reading: tokio::sync::Semaphore::new(1),
         started: Instant::now(),
     });
     let app = Arc::new(App::new(Arc::clone(&gateway), Limits::from(&*config), metrics.http()));

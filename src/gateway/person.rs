@@ -6,11 +6,12 @@ use super::Gateway;
 use crate::decode::clip;
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
-use crate::ledger::{LedgerError, MOST_ROWS, Writer};
+use crate::ledger::receipts::Receipts;
+use crate::ledger::{Copied, LedgerError, MOST_ROWS, Writer};
 use crate::protocol::{Erasure, Whose};
 use crate::recorder::LabelKey;
 use crate::score::ModelNo;
-use crate::time::now_ms;
+use crate::time::{now_ms, rfc3339};
 
 /// Rows that one answer shows at most.
 const SHOWN: usize = 1_000;
@@ -38,6 +39,18 @@ impl Wanted {
             }
         })
     }
+}
+
+/// An export that held erased rows.
+fn copied(copied: &Copied) -> Value {
+    let export = &copied.export;
+    json!({
+        "export": export.uid,
+        "path": export.path,
+        "time": rfc3339(export.began_ms),
+        "author": export.author,
+        "rows": copied.erased,
+    })
 }
 
 impl Gateway {
@@ -92,21 +105,30 @@ impl Gateway {
         let all = ids.chain(order.entities.into_iter().map(Whose::Entity));
         let wanted: Vec<Wanted> = all.map(|whose| self.wanted(whose)).collect::<Result<_, _>>()?;
         let (author, reason) = (order.author, order.reason);
+        let (state, key) = (self.state.clone(), self.ids.key().clone());
+        // Exports that nobody has taken into the ledger yet may hold these rows, too.
+        let receipts = tokio::task::spawn_blocking(move || Receipts::take(&state)).await;
+        let receipts = receipts.unwrap_or_default();
+        let exports = receipts.exports();
         let erased = self.recorder.call(move |core, writer| {
+            writer.put_exports(&exports)?;
             let mut ids = Vec::new();
             for wanted in &wanted {
                 ids.extend(wanted.ids(writer, no)?);
             }
             ids.sort_unstable();
             ids.dedup();
-            core.erase(writer, no, &ids, now_ms(), (&author, &reason))
+            core.erase(writer, no, &ids, now_ms(), (&author, &reason), &key)
         });
         let erased = erased.await.map_err(Error::from)?;
+        receipts.done();
+        let exports: Vec<Value> = erased.exports.iter().map(copied).collect();
         Ok(json!({
             "model": model,
             "erased": erased.ids.len(),
             "rows": erased.rows,
             "more": erased.more,
+            "exports": exports,
             "note": erased.more.then(|| format!("{MOST_ROWS} rows at a time: send it again for the rest")),
         }))
     }

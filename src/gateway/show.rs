@@ -9,6 +9,7 @@ use super::Gateway;
 use crate::decode::Form;
 use crate::error::{Error, Kind};
 use crate::expr::{Expr, Field};
+use crate::history::{Detail, lineage};
 use crate::http::backend::Backend;
 use crate::judge::fold::Judge;
 use crate::judge::policy::Group;
@@ -388,15 +389,11 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
     let own = moment.own.iter().find(|(no, ..)| *no == v.no);
     let display = moment.display.iter().find(|(no, _)| *no == v.no);
     let facts: Option<Facts> = v.facts.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    let lineage: Value = v
-        .lineage
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
     json!({
         "version": v.name,
         "role": v.role,
         "digest": v.digest,
+        "stored_digest": v.stored_digest,
         "reason": v.reason,
         "settings_error": fault,
         "arrived": rfc3339(v.arrived_ms),
@@ -406,7 +403,7 @@ fn version(v: &VersionRow, moment: &Moment, execution: Option<&Value>, fault: Op
         "calibrated": own.map(|(.., is_calibrated)| is_calibrated),
         "display": display.map(|(_, shown)| shown),
         "rewards": rewards(v, moment),
-        "lineage": lineage,
+        "lineage": lineage(v, facts.as_ref(), Detail::Brief),
         // What the file itself allows; `null` where it was not examined, or refused.
         "isolation": facts.as_ref().map(|f| f.scan.safety()),
         "hazards": facts.as_ref().and_then(|f| f.scan.hazards.as_ref()),

@@ -15,7 +15,7 @@ use crate::id::PredictionId;
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::oip::Contract;
-use crate::protocol::{Action, Erasure, ItemStatus, Order, Whose};
+use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Whose};
 use crate::score::Score;
 
 /// How a model's requests are read.
@@ -190,6 +190,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `GET /api/models/{m}/decisions/{n}`.
     fn decision(&self, model: &str, n: i64) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `GET /api/models/{m}/versions`, `GET /api/models/{m}/versions/{v}` and `GET /api/models/{m}/diff/{a}/{b}`.
+    fn versions(&self, model: &str, of: Of) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// `GET /api/models/{m}/rows/{id}` and `GET /api/models/{m}/entities/{entity}`.
     fn held(&self, model: &str, whose: Whose) -> impl Future<Output = Result<Value, Error>> + Send;

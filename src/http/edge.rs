@@ -164,6 +164,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
             Route::Decision(model, n) => reply::value(200, &backend.decision(&model, n).await?),
+            Route::Versions(model, of) => reply::value(200, &backend.versions(&model, of).await?),
             Route::Held(model, whose) => reply::value(200, &backend.held(&model, whose).await?),
             Route::Erase(model) => {
                 strict::json_type(&parts.headers)?;
@@ -200,6 +201,7 @@ fn name_of(route: &Route) -> RouteName {
         | Route::Decision(..)
         | Route::Act(..)
         | Route::Held(..)
+        | Route::Versions(..)
         | Route::Erase(_) => RouteName::Admin,
     }
 }

@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::error::{Error, Kind};
-use crate::protocol::{Action, Whose};
+use crate::protocol::{self, Action, Whose};
 
 /// Which listener a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(crate) enum Route {
     Models,
     Model(String),
     Decisions(String),
+    /// The versions of a model, where they come from and when they answered.
+    Versions(String, protocol::Of),
     /// All that is held on a row or on an entity.
     Held(String, Whose),
     /// Rows that are to go.
@@ -139,6 +141,15 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
             Ok(n) => (Route::Decision(decoded(model)?, n), "GET"),
             Err(_) => return Err(not_found(path)),
         },
+        ["api", "models", model, "versions"] => (Route::Versions(decoded(model)?, protocol::Of::All), "GET"),
+        ["api", "models", model, "versions", version] => {
+            let of = protocol::Of::One(decoded(version)?);
+            (Route::Versions(decoded(model)?, of), "GET")
+        }
+        ["api", "models", model, "diff", a, b] => {
+            let of = protocol::Of::Two([decoded(a)?, decoded(b)?]);
+            (Route::Versions(decoded(model)?, of), "GET")
+        }
         ["api", "models", model, "rows", id] => (Route::Held(decoded(model)?, Whose::Id(decoded(id)?)), "GET"),
         ["api", "models", model, "entities", name] => {
             (Route::Held(decoded(model)?, Whose::Entity(decoded(name)?)), "GET")

@@ -3,13 +3,14 @@
 //! Always holds: a directory of a digest is whole (it is renamed into place after its files are on disk) and is
 //! never written again; the same bytes are kept once; what is loaded later are the bytes that were hashed, whatever
 //! has become of the file they came from.
-//! Leaves to others: when a digest is no longer needed.
+//! Leaves to others: when a digest is no longer needed (see [`Store::sweep`]).
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -191,6 +192,32 @@ impl Store {
         fs::rename(&folder, &aside).map_err(IntakeError::Storage)?;
         sync(&self.blobs).map_err(IntakeError::Storage)?;
         Ok(aside)
+    }
+
+    /// Removes stored models that nobody needs: those that `is_needed` knows nothing of, and that were stored after `since`
+    /// (what is older may belong to a ledger that is not here any more). Only while nothing is being stored. Gives how many.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn sweep(&self, is_needed: impl Fn(&str) -> bool, since: SystemTime) -> Result<usize, IntakeError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.blobs).map_err(IntakeError::Storage)?.flatten() {
+            let name = entry.file_name();
+            let digest = format!("{PREFIX}{}", name.to_string_lossy());
+            // What was set aside has another name: somebody is to look at it.
+            let Ok(folder) = self.folder(&digest) else { continue };
+            let stored = entry.metadata().and_then(|about| about.modified());
+            if is_needed(&digest) || stored.map_or(true, |stored| stored < since) {
+                continue;
+            }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let gone = self.temporary.join(format!("{number}.gone"));
+            // Away at once, whatever becomes of the rest: a start clears it.
+            fs::rename(&folder, &gone).map_err(IntakeError::Storage)?;
+            fs::remove_dir_all(&gone).map_err(IntakeError::Storage)?;
+            removed += 1;
+        }
+        Ok(removed)
     }
 
     /// Names of a stored model's files: the model first, then external data in order.

@@ -8,9 +8,11 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
 use super::audit::Link;
+use super::exports::Copied;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
 use super::{LedgerError, Writer};
+use crate::id::IdKey;
 use crate::score::{ModelNo, Outcome, Score};
 use crate::time::rfc3339;
 
@@ -18,7 +20,7 @@ use crate::time::rfc3339;
 pub const MOST_ROWS: usize = 10_000;
 
 /// What an erasure has removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Erased {
     /// Ids of the rows that are gone.
     pub ids: Vec<i64>,
@@ -26,6 +28,8 @@ pub struct Erased {
     pub rows: Vec<u64>,
     /// More rows of the entity are there: erase again.
     pub more: bool,
+    /// Exports that held some of them: copies that nothing here reaches.
+    pub exports: Vec<Copied>,
 }
 
 /// An outcome as people read it.
@@ -135,6 +139,14 @@ impl Writer<'_> {
                     "came_with_it": parsed(row.get(3)?),
                 }))
             })?),
+            ("remarks", self.listed("SELECT received, vote, comment, dispute FROM remarks WHERE id = ?1 ORDER BY remark_no", id, |row| {
+                Ok(json!({
+                    "received": rfc3339(row.get(0)?),
+                    "vote": row.get::<_, Option<f64>>(1)?,
+                    "comment": row.get::<_, Option<String>>(2)?,
+                    "dispute": row.get::<_, Option<String>>(3)?,
+                }))
+            })?),
             // Of the row number, which stays when the row goes.
             ("evidence", self.listed("SELECT v.name, p.difference FROM pairs p JOIN versions v USING (version_no) WHERE p.key = ?1 ORDER BY p.version_no", key, |row| {
                 Ok(json!({"version": row.get::<_, String>(0)?, "difference": row.get::<_, f64>(1)?}))
@@ -157,7 +169,8 @@ impl Writer<'_> {
         Ok(Value::Array(rows.collect::<Result<_, _>>()?))
     }
 
-    /// Removes these rows with everything that names them, and records that it was done: row numbers, who, why.
+    /// Removes these rows with everything that names them, and records that it was done: row numbers, who, why, and the
+    /// exports that held them. `key` draws samples.
     ///
     /// # Errors
     /// What SQLite says; nothing is removed then.
@@ -167,17 +180,20 @@ impl Writer<'_> {
         ids: &[i64],
         now_ms: i64,
         (author, reason): (&str, &str),
+        key: &IdKey,
     ) -> Result<Erased, LedgerError> {
-        let mut erased = Erased::default();
+        let (mut erased, mut held) = (Erased::default(), Vec::new());
         for &id in ids.iter().take(MOST_ROWS) {
             let found = self.position(id)?.filter(|(position, _)| position.model == model);
             let Some((position, _)) = found else { continue };
+            held.push(self.held_by_exports(id)?);
             for table in [
                 "predictions",
                 "outcomes",
                 "labels",
                 "corrections",
                 "rewards",
+                "remarks",
                 "caller_ids",
             ] {
                 self.connection
@@ -198,7 +214,9 @@ impl Writer<'_> {
                 "INSERT INTO erasures (model_no, time, author, reason, rows) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![model.0, now_ms, author, reason, rows],
             )?;
-            self.chain(Link::Erasure, self.connection.last_insert_rowid())?;
+            let erasure = self.connection.last_insert_rowid();
+            self.chain(Link::Erasure, erasure)?;
+            erased.exports = self.copied(model, erasure, &held, key)?;
         }
         Ok(erased)
     }

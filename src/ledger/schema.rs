@@ -15,6 +15,7 @@
 //! | `outcomes` | what one challenger made of one row: a score, or why there is none | when it reports, or at the offer if it refuses |
 //! | `labels`, `corrections` | the first label of a row, and later ones that differ | when they arrive |
 //! | `rewards`, `reward_totals` | what the answer to a row earned, or what each label would have: the first report of a row, and count and sum per version that answered; evidence only under `metric = "rewards"`, by the table of labels | when they arrive |
+//! | `remarks` | a vote (−1 to 1), a comment or a dispute (why, or empty) on an answer; never evidence | when it arrives |
 //! | `folded`, `pairs` | a row that became evidence: loss of the champion, difference per version; no id, no features, no label | when the row closes |
 //! | `cursors` | how far a model's rows have been folded, with counts of labels per class | with each fold |
 //! | `journal` | what happened to the judge between two rows: versions coming and going, swaps, policies, holds | when it happens |
@@ -23,9 +24,13 @@
 //! | `coverage` | counters behind each verdict | with each commit |
 //! | `audit` | a decision or an erasure, hashed together with all before it; hashes and numbers only | with each |
 //! | `erasures` | rows that were erased: their numbers, by whom, why | when a person asks for it |
+//! | `exports`, `erased_exports` | an export of recorded rows: by whom, where, which rows; and which exports held rows that were erased | when it begins, and with each erasure |
 //! | `outages` | a time in which the ledger could not be written, and the rows it cost | when it is over |
 //!
-//! The views `rows` and `evidence` show names for numbers and dates for times. Times are Unix milliseconds, `*_no` are
+//! The views `rows` and `evidence` show names for numbers and dates for times; `labelled_predictions` is one row per
+//! prediction whose outcome is known, with who answered and when the label came; `scoreboard` one row per version: role,
+//! labels and mean loss difference of the present tenure, ln wealth, verdict and its sentence as they were last recorded
+//! (at `verdict_row`: at each change), and coverage. Times are Unix milliseconds, `*_no` are
 //! numbers of models and versions, `label` is JSON as the client sent it, `inputs` JSON (or, for tensors, bytes as a
 //! runner gets them), `score` of several classes 8 bytes each, least first. `folded`, `pairs` and `journal` are enough to
 //! reach every verdict again; rows can be erased without changing one.
@@ -125,7 +130,42 @@ CREATE INDEX IF NOT EXISTS audit_of ON audit (what, no);
 CREATE INDEX IF NOT EXISTS ids_of_callers ON caller_ids (id);
 CREATE INDEX IF NOT EXISTS corrections_of_row ON corrections (id);
 CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;
+CREATE TABLE IF NOT EXISTS remarks (
+  remark_no INTEGER PRIMARY KEY, id INTEGER NOT NULL, received INTEGER NOT NULL, vote REAL, comment TEXT, dispute TEXT);
+CREATE INDEX IF NOT EXISTS remarks_of_row ON remarks (id);
 CREATE TABLE IF NOT EXISTS version_settings (version_no INTEGER PRIMARY KEY, settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS exports (
+  uid TEXT PRIMARY KEY, model_no INTEGER NOT NULL, began INTEGER NOT NULL, finished INTEGER, author TEXT NOT NULL,
+  path TEXT NOT NULL, first_row INTEGER NOT NULL, last_row INTEGER NOT NULL, from_time INTEGER, to_time INTEGER,
+  version TEXT, sample REAL NOT NULL, labelled INTEGER NOT NULL, rows INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erased_exports (
+  erasure_no INTEGER NOT NULL, uid TEXT NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (erasure_no, uid)) WITHOUT ROWID;
+DROP VIEW IF EXISTS labelled_predictions;
+CREATE VIEW labelled_predictions AS
+SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, p.epoch,
+  coalesce(f.name, v.name) AS version, v.name AS champion, f.name AS fallback, p.outcome, p.score, l.label, l.weight,
+  l.late, datetime(l.received / 1000, 'unixepoch') AS labelled_at, (l.received - p.time) / 1000.0 AS label_delay_s,
+  p.entity, p.inputs, p.context
+FROM labels l JOIN predictions p USING (id) JOIN models m USING (model_no) JOIN versions v ON v.version_no = p.version_no
+  LEFT JOIN versions f ON f.version_no = p.fallback_no;
+DROP VIEW IF EXISTS scoreboard;
+CREATE VIEW scoreboard AS
+WITH tenure AS (SELECT f.key, m.model_no FROM folded f JOIN models m ON m.model_no = f.key >> 40 AND m.epoch = f.epoch),
+  began AS (SELECT model_no, min(key & 0xffffffffff) AS row FROM tenure GROUP BY model_no),
+  sums AS (SELECT p.version_no, count(*) AS labels, avg(p.difference) AS mean_difference
+    FROM tenure JOIN pairs p USING (key) GROUP BY p.version_no),
+  latest AS (SELECT d.version_no, max(d.verdict_no) AS verdict_no
+    FROM verdicts d JOIN began b ON b.model_no = d.model_no AND d.row >= b.row GROUP BY d.version_no),
+  counted AS (SELECT version_no, max(CASE counter WHEN 'offered' THEN value END) AS offered,
+    max(CASE counter WHEN 'scored' THEN value END) AS scored FROM coverage GROUP BY version_no)
+SELECT m.name AS model, v.name AS version, v.role, v.digest, coalesce(s.labels, 0) AS labels,
+  s.mean_difference AS mean_loss_difference, json_extract(d.verdict, '$.log_wealth') AS log_wealth,
+  json_extract(d.verdict, '$.log_bar') AS log_bar, json_extract(d.verdict, '$.verdict') AS verdict,
+  json_extract(d.verdict, '$.why') AS why, d.row AS verdict_row, c.offered, c.scored,
+  1.0 * c.scored / c.offered AS coverage
+FROM versions v JOIN models m USING (model_no) LEFT JOIN sums s ON s.version_no = v.version_no
+  LEFT JOIN latest t ON t.version_no = v.version_no LEFT JOIN verdicts d ON d.verdict_no = t.verdict_no
+  LEFT JOIN counted c ON c.version_no = v.version_no;
 ";
 
 /// From format 1: what each version said of a row, and the groups of the row.
@@ -144,7 +184,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     connection.busy_timeout(BUSY)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
-        FORMAT => connection.execute_batch(ADDED)?,
+        FORMAT => connection.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} COMMIT"))?,
         1 => connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {FROM_1} {ADDED} PRAGMA user_version = {FORMAT}; COMMIT"
         ))?,

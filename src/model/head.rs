@@ -203,6 +203,23 @@ impl Head {
         labels::value(self.classes.as_ref(), index)
     }
 
+    /// The label that a truth is: the inverse of [`Head::truth`].
+    #[must_use]
+    pub fn outcome(&self, truth: &Truth) -> LabelValue {
+        match truth {
+            Truth::Value(x) => LabelValue::Number(*x),
+            Truth::Class(class) => {
+                let class = usize::try_from(*class).unwrap_or(usize::MAX);
+                let index = match (self.task, class) {
+                    (Some(Task::Binary), 1) => self.positive,
+                    (Some(Task::Binary), _) => 1 - self.positive.min(1),
+                    _ => class,
+                };
+                labels::value(self.classes.as_ref(), index)
+            }
+        }
+    }
+
     /// A reported outcome as truth: a class by number, name or boolean, or a regression's finite value.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Verdicted;
 use super::book::{Book, Lineup};
 use crate::arena::{Challenger, ShadowReport, ShadowWork};
+use crate::id::IdKey;
 use crate::ledger::{Erased, Ledger, LedgerError, Writer};
 use crate::mirror::Observation;
 use crate::score::{ModelNo, Outcome, Shed, VersionNo};
@@ -182,8 +183,9 @@ impl Core {
         ids: &[i64],
         now_ms: i64,
         by: (&str, &str),
+        key: &IdKey,
     ) -> Result<Erased, LedgerError> {
-        let erased = writer.erase(model, ids, now_ms, by)?;
+        let erased = writer.erase(model, ids, now_ms, by, key)?;
         if let Some(book) = self.books.get_mut(&model) {
             book.forget(&erased.ids);
         }

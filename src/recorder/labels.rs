@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Core;
-use crate::ledger::{LabelRow, LedgerError, RewardRow, Writer};
+use crate::decode::Remark;
+use crate::ledger::{LabelRow, LedgerError, MOST_REMARKS, Remarked, RewardRow, Writer};
 use crate::score::{ModelNo, Truth};
 use crate::span::Clock;
 
@@ -91,6 +92,8 @@ pub struct LabelItem {
     pub reward: Option<f64>,
     /// All rewards, as JSON.
     pub extra: Option<String>,
+    /// What somebody thinks of the answer: never evidence.
+    pub remark: Option<Remark>,
 }
 
 /// The answer to one label.
@@ -170,7 +173,27 @@ impl Core {
             received_ms,
             late: book.is_closed(clock),
         };
-        let rewarded = place.reward(writer, item)?;
+        let remarked = match &item.remark {
+            None => None,
+            // Before anything else of the item, which is then refused as a whole.
+            Some(remark) => match writer.insert_remark(id, received_ms, remark)? {
+                Remarked::New => Some(Status::Accepted),
+                Remarked::Known => Some(Status::Duplicate),
+                Remarked::Full => {
+                    let error = format!(
+                        "the row has {MOST_REMARKS} votes, comments and disputes already: nothing of this item was stored"
+                    );
+                    return Ok(ItemStatus {
+                        status: Status::Invalid,
+                        error: Some(error),
+                    });
+                }
+            },
+        };
+        let rewarded = match place.reward(writer, item)? {
+            Some(rewarded) => Some(both(rewarded, remarked)),
+            None => remarked,
+        };
         let Some(truth) = truth else {
             return Ok(rewarded.unwrap_or(Status::Duplicate).into());
         };

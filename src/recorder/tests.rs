@@ -279,6 +279,7 @@ impl Lab {
             weight,
             reward: None,
             extra: None,
+            remark: None,
         }
     }
 

@@ -190,7 +190,11 @@ fn score(
 }
 
 /// Recorded inputs as a request would bring them.
-fn batch(waiting: &mut Vec<Vec<u8>>, is_features: bool, schema: &Arc<Schema>) -> Result<Vec<Arc<Batch>>, String> {
+pub(super) fn batch(
+    waiting: &mut Vec<Vec<u8>>,
+    is_features: bool,
+    schema: &Arc<Schema>,
+) -> Result<Vec<Arc<Batch>>, String> {
     let rows = std::mem::take(waiting);
     if rows.is_empty() {
         return Ok(Vec::new());

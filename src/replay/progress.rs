@@ -17,6 +17,16 @@ impl Progress {
         Self(bar)
     }
 
+    /// A count, where nobody knows how much there is.
+    #[must_use]
+    pub fn counting(what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+        let style = ProgressStyle::with_template("{msg} {human_pos}, {per_sec}");
+        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(what.to_owned());
+        Self(bar)
+    }
+
     /// So much more is done.
     pub fn advance(&self, by: u64) {
         self.0.inc(by);

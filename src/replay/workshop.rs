@@ -50,6 +50,20 @@ pub struct Made {
     path: PathBuf,
 }
 
+impl Made {
+    /// A file that was examined by a gateway, whose stored bytes lie there.
+    #[must_use]
+    pub fn stored(name: &str, facts: Facts, head: Head, path: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            facts,
+            head,
+            lists_features: false,
+            path,
+        }
+    }
+}
+
 /// Where files are examined and run; what it keeps goes away with it.
 #[derive(Debug)]
 pub struct Workshop {

@@ -22,6 +22,8 @@ mod demo;
 #[cfg(test)]
 mod execution;
 #[cfg(test)]
+mod export;
+#[cfg(test)]
 mod exports;
 #[cfg(test)]
 mod feedback;
@@ -41,6 +43,8 @@ mod judge_vectors;
 mod judged_exports;
 #[cfg(test)]
 mod ledger;
+#[cfg(test)]
+mod lineage;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
