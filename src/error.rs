@@ -75,12 +75,16 @@ kinds! {
     WrongRole, 409, "wrong_role";
     /// The body is larger than is allowed.
     TooLarge, 413, "too_large";
+    /// The request line is longer than is allowed.
+    TargetTooLong, 414, "target_too_long";
     /// The body is of a type that the route does not take.
     UnsupportedMediaType, 415, "unsupported_media_type";
     /// Neither the champion nor the previous one has an answer for the row.
     NoAnswer, 422, "no_answer";
     /// Too much to do; see [`Error::retry_after`].
     Overloaded, 429, "overloaded";
+    /// The head is larger than is allowed.
+    HeadTooLarge, 431, "head_too_large";
     /// A fault of the gateway itself.
     Internal, 500, "internal";
     /// The model has no champion yet, or the gateway is stopping.

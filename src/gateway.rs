@@ -4,6 +4,7 @@
 //! leaves, and never waited for. Leaves to others: bytes (`http`, `decode`), roles (`control`), disk (`recorder`).
 
 mod history;
+mod inherited;
 mod labels;
 mod parts;
 mod person;
@@ -256,6 +257,15 @@ struct Standing<'a> {
     /// Its recorded champion may still be brought back.
     expected: bool,
     waiting_for: Arc<String>,
+}
+
+impl Gateway {
+    /// The recorded champions do not answer yet, and may soon.
+    fn is_restoring(&self) -> bool {
+        let is_restored = self.restored.load(Ordering::Acquire);
+        // Where there is no model, there is nothing to wait for.
+        self.ready().is_err() && !(is_restored && self.models.load().is_empty())
+    }
 }
 
 /// Ready, or why not, so long after the start. Whoever waits for one model's patience waits for all: they are brought

@@ -29,12 +29,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
 pub use rpc::Rpc;
 pub use status::Code;
 
-use crate::http::{App, Backend, Servers};
+use crate::http::{App, Backend, Listener, Servers};
 use crate::metrics::GrpcMetrics;
 
 /// Serves gRPC on `listener`; returns the bound address.
@@ -43,10 +41,10 @@ use crate::metrics::GrpcMetrics;
 /// The socket has no address.
 pub fn start<B: Backend>(
     servers: &Servers,
-    listener: TcpListener,
+    listener: Listener,
     app: &Arc<App<B>>,
     metrics: GrpcMetrics,
 ) -> io::Result<SocketAddr> {
-    let bound = listener.local_addr()?.ip();
+    let bound = listener.socket.local_addr()?.ip();
     servers.open(listener, |background| edge::Edge::new(app, metrics, bound, background))
 }

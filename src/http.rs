@@ -1,6 +1,7 @@
 //! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port, three faces.
 //!
-//! Always holds: a body, a head, an idle connection and a queue have limits; what is refused is refused with JSON and
+//! Always holds: a body, a head, an idle connection and a queue have limits; a request whose end can be read in two ways
+//! is refused (`framing`); what is refused is refused with JSON and
 //! a code; a body and its head leave in one write; health and scrapes are never shed; nothing on the way of
 //! `/predict` is boxed by us; shutting down stops accepting, finishes what is in flight, and ends after the grace.
 //! Leaves to others: what the answers are ([`Backend`]), what rows and tensors look like (`decode`, `oip`), gRPC.
@@ -15,12 +16,14 @@ pub(crate) mod connection;
 mod edge;
 mod encode;
 mod feedback;
+pub(crate) mod framing;
 mod health;
 pub(crate) mod infer;
 pub(crate) mod listener;
 pub(crate) mod models;
 mod places;
 mod predict;
+mod refusal;
 pub(crate) mod reply;
 mod route;
 pub(crate) mod stack;
@@ -34,6 +37,23 @@ pub mod bench {
     pub fn encode(model: &str, reply: &super::backend::Reply) -> Vec<u8> {
         super::encode::reply(model, reply)
     }
+
+    /// The framing of one connection.
+    #[derive(Debug)]
+    pub struct Framing(super::framing::Framing);
+
+    impl Default for Framing {
+        fn default() -> Self {
+            Self(super::framing::Framing::new(super::Limits::default().max_head_bytes))
+        }
+    }
+
+    impl Framing {
+        /// True where the bytes are sound.
+        pub fn follow(&mut self, bytes: &[u8]) -> bool {
+            self.0.follow(bytes).is_ok()
+        }
+    }
 }
 
 use std::sync::Arc;
@@ -42,7 +62,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub use backend::Backend;
-pub use listener::{Servers, bind};
+pub use listener::{Listener, Servers, bind};
 pub use route::Face;
 
 use crate::config::ServerConfig;
@@ -64,16 +84,24 @@ pub struct Limits {
     pub max_in_flight: usize,
     /// Label streams at once; more are shed.
     pub max_streams: usize,
+    /// Streams of one HTTP/2 connection at once; more are refused.
+    pub max_h2_streams: u32,
+    /// Largest head.
+    pub max_head_bytes: usize,
     /// Longest time for a head.
     pub header_timeout: Duration,
     /// Longest time for a body, and between two chunks of a label stream.
     pub body_timeout: Duration,
+    /// Longest time between two pieces of a body.
+    pub body_idle_timeout: Duration,
+    /// In this time a client takes all that there is for it, or a fair piece of it.
+    pub write_timeout: Duration,
     /// A request that brings no deadline has this long, counted from when it was decoded.
     pub default_timeout: Duration,
     /// A connection without a request in flight is closed after this time; also the time to take the last answer.
     pub idle_timeout: Duration,
-    /// Time for requests in flight at shutdown.
-    pub grace: Duration,
+    /// At shutdown, connections without a request in flight have this long to ask once more.
+    pub linger: Duration,
     /// Models may be loaded and unloaded from other machines.
     pub repository_control: bool,
 }
@@ -87,11 +115,15 @@ impl Default for Limits {
             max_connections: 10_000,
             max_in_flight: 1_024,
             max_streams: 8,
+            max_h2_streams: 256,
+            max_head_bytes: 32 << 10,
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
+            body_idle_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             default_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
-            grace: Duration::from_secs(20),
+            linger: Duration::from_secs(1),
             repository_control: false,
         }
     }
@@ -101,15 +133,21 @@ impl From<&ServerConfig> for Limits {
     fn from(config: &ServerConfig) -> Self {
         Self {
             max_body_bytes: config.max_body_bytes,
+            max_buffered_bytes: config.max_buffered_bytes,
             max_labels: config.max_rows,
             max_connections: config.max_connections,
+            max_in_flight: config.max_in_flight,
+            max_streams: config.max_label_streams,
+            max_h2_streams: config.max_h2_streams,
+            max_head_bytes: config.max_head_bytes,
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
+            body_idle_timeout: config.body_idle_timeout,
+            write_timeout: config.write_timeout,
             default_timeout: config.default_timeout,
             idle_timeout: config.idle_timeout,
-            grace: config.shutdown_grace,
+            linger: config.shutdown_linger,
             repository_control: config.repository_control,
-            ..Self::default()
         }
     }
 }
@@ -127,6 +165,12 @@ pub struct App<B> {
 }
 
 impl<B: Backend> App<B> {
+    /// The gateway.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<B> {
+        &self.backend
+    }
+
     /// Joins the gateway with its limits and metrics.
     #[must_use]
     pub fn new(backend: Arc<B>, limits: Limits, metrics: HttpMetrics) -> Self {

@@ -25,7 +25,7 @@ macro_rules! counted {
         const COUNTED: &[(&str, fn(&mut Part<'_>))] = &[$((stringify!($name), $name)),*];
     };
 }
-counted!(decode, decode_named, slot_load, run, id, offer, encode, judge);
+counted!(framing, decode, decode_named, slot_load, run, id, offer, encode, judge);
 
 /// What valgrind watches.
 pub(crate) fn repeat(dir: &Path) {

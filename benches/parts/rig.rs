@@ -131,7 +131,18 @@ impl Rig {
         let champion = self.model.slot.load().unwrap();
         let ids = IdGenerator::new(IdKey::generate().unwrap(), 0);
         let mut text = Vec::with_capacity(64);
+        let request = format!(
+            "POST /predict HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\nContent-Type: \
+             application/json\r\nContent-Length: {}\r\n\r\n{}",
+            self.lists.len(),
+            self.lists
+        );
+        let mut framing = dethrone::http::bench::Framing::default();
         vec![
+            (
+                "framing",
+                Box::new(move || assert!(black_box(framing.follow(black_box(request.as_bytes()))))),
+            ),
             ("decode", Box::new(|| drop(black_box(self.decode(&self.lists))))),
             ("decode_named", Box::new(|| drop(black_box(self.decode(&self.named))))),
             ("slot_load", Box::new(|| drop(black_box(self.model.slot.load())))),

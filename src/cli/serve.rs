@@ -1,5 +1,7 @@
 //! `dethrone serve`: configuration, start, one line per listener, wait for a signal, drain.
 
+mod manager;
+
 use std::io::Write;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -7,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failure;
 use crate::config::{ServeArgs, ServerConfig};
 use crate::gateway;
+use manager::Manager;
 
 /// Serves until a signal comes.
 ///
@@ -29,20 +32,29 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let running = gateway::start(config).await.map_err(|error| match error {
         gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
-        gateway::StartError::Sandbox(lacking) => Failure::Config(lacking),
+        gateway::StartError::Sandbox(text) | gateway::StartError::Inherited(text) => Failure::Config(text),
         error => Failure::failed(error),
     })?;
     announce(&running.listeners);
+    let manager = Manager::find();
+    manager.ready();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping: finishing what is in flight");
+    manager.stopping();
+    tracing::info!("stopping: finishing what is in flight; another signal stops at once");
     tokio::select! {
         () = running.stop() => Ok(()),
-        _ = terminate.recv() => Err(Failure::failed("stopped at once by a second signal")),
-        _ = interrupt.recv() => Err(Failure::failed("stopped at once by a second signal")),
+        _ = terminate.recv() => at_once(),
+        _ = interrupt.recv() => at_once(),
     }
+}
+
+/// Nothing is waited for: what was acknowledged is on disk, and the kernel ends the children.
+fn at_once() -> ! {
+    eprintln!("dethrone: stopped at once by a second signal");
+    std::process::exit(1)
 }
 
 /// One line of JSON per listener on standard output, which is kept for this.

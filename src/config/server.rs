@@ -19,6 +19,7 @@ mod args;
 
 pub use args::ServeArgs;
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -56,18 +57,36 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     /// Most rows in a request.
     pub max_rows: usize,
+    /// Body bytes held by all requests together.
+    pub max_buffered_bytes: usize,
     /// Most connections per listener.
     pub max_connections: usize,
+    /// Most predictions answered at once, and as many requests with labels.
+    pub max_in_flight: usize,
+    /// Most streams of labels at once.
+    pub max_label_streams: usize,
+    /// Most streams of one HTTP/2 connection at once.
+    pub max_h2_streams: u32,
+    /// Largest head of a request.
+    pub max_head_bytes: usize,
     /// Longest time for a request's head.
     pub header_timeout: Duration,
     /// Longest time for a request's body.
     pub body_timeout: Duration,
+    /// Longest time between two pieces of a body.
+    pub body_idle_timeout: Duration,
+    /// A client takes its answer, or 16 KiB of it, in this time.
+    pub write_timeout: Duration,
     /// A request that brings no deadline has this long to be answered.
     pub default_timeout: Duration,
     /// An idle connection is closed after this time.
     pub idle_timeout: Duration,
     /// Time for requests in flight at shutdown.
     pub shutdown_grace: Duration,
+    /// At shutdown, connections without a request in flight have this long to ask once more.
+    pub shutdown_linger: Duration,
+    /// At shutdown, connections are accepted for so long although the gateway says that it is not ready.
+    pub shutdown_delay: Duration,
     /// A file has settled after standing still this long.
     pub settle_ms: u64,
     /// The models directory is read again at least this often.
@@ -162,9 +181,25 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
             1_024..=4 * GIB,
         )),
         max_rows: count(s, args.max_rows, "max_rows", 10_000, 1..=1_000_000),
+        max_buffered_bytes: to_usize(size(
+            s,
+            args.max_buffered_bytes,
+            "max_buffered_bytes",
+            512 * MIB,
+            64 * KIB..=1_024 * GIB,
+        )),
         max_connections: count(s, args.max_connections, "max_connections", 10_000, 1..=1_000_000),
+        max_in_flight: count(s, args.max_in_flight, "max_in_flight", 1_024, 1..=1_000_000),
+        max_label_streams: count(s, args.max_label_streams, "max_label_streams", 8, 1..=1_024),
+        max_h2_streams: {
+            let streams = number(s, args.max_h2_streams, "max_h2_streams", 256, 1..=65_536);
+            u32::try_from(streams).unwrap_or(u32::MAX)
+        },
+        max_head_bytes: to_usize(size(s, args.max_head_bytes, "max_head_bytes", 32 * KIB, 1_024..=MIB)),
         header_timeout: ranged(s, args.header_timeout, "header_timeout", ms(5_000), time.clone()),
         body_timeout: ranged(s, args.body_timeout, "body_timeout", ms(30_000), time.clone()),
+        body_idle_timeout: ranged(s, args.body_idle_timeout, "body_idle_timeout", ms(10_000), time.clone()),
+        write_timeout: ranged(s, args.write_timeout, "write_timeout", ms(30_000), time.clone()),
         default_timeout: ranged(s, args.default_timeout, "default_timeout", ms(30_000), time.clone()),
         idle_timeout: ranged(s, args.idle_timeout, "idle_timeout", ms(75_000), time.clone()),
         shutdown_grace: ranged(
@@ -174,6 +209,14 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
             ms(20_000),
             ms(0)..=ms(3_600_000),
         ),
+        shutdown_linger: ranged(
+            s,
+            args.shutdown_linger,
+            "shutdown_linger",
+            ms(1_000),
+            ms(0)..=ms(3_600_000),
+        ),
+        shutdown_delay: ranged(s, args.shutdown_delay, "shutdown_delay", ms(0), ms(0)..=ms(3_600_000)),
         settle_ms: number(s, args.settle_ms, "settle_ms", 500, 1..=600_000),
         poll: ranged(s, args.poll, "poll", ms(10_000), ms(10)..=ms(3_600_000)),
         gone: ranged(s, args.gone, "gone", ms(60_000), ms(10)..=ms(86_400_000)),

@@ -12,13 +12,14 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
 
 use super::Gateway;
+use super::inherited::Inherited;
 use crate::arena::confine::Sandbox;
 use crate::arena::{SandboxPolicy, Spawner};
 use crate::config::ServerConfig;
 use crate::container::{Container, Pressure};
 use crate::control::{self, Control, Parts};
 use crate::grpc;
-use crate::http::{App, Face, Limits, Servers, bind};
+use crate::http::{App, Face, Limits, Listener, Servers, bind};
 use crate::id::{IdGenerator, IdKey, time_of};
 use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
@@ -54,6 +55,9 @@ pub enum StartError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// Listening sockets that were opened before.
+    #[error("{0}")]
+    Inherited(String),
     /// A file or a thread.
     #[error("{what}: {source}")]
     Io {
@@ -76,6 +80,7 @@ pub struct Running {
     recorder: Recorder,
     recorder_thread: JoinHandle<()>,
     grace: Duration,
+    delay: Duration,
     _lock: StateLock,
 }
 
@@ -134,7 +139,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let app = Arc::new(App::new(Arc::clone(&gateway), Limits::from(&*config), metrics.http()));
     let servers = Servers::new();
     let listeners = listen(&config, &servers, &app, &metrics).await?;
-    let grace = config.shutdown_grace;
+    let (grace, delay) = (config.shutdown_grace, config.shutdown_delay);
     Ok(Running {
         listeners,
         gateway,
@@ -143,6 +148,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         recorder,
         recorder_thread,
         grace,
+        delay,
         _lock: lock,
     })
 }
@@ -222,6 +228,19 @@ async fn listen(
     ];
     let metrics_listen = config.metrics_listen;
     wanted.extend(metrics_listen.map(|address| ("metrics", Purpose::Http(Face::Metrics), address)));
+    let mut inherited = Inherited::find().map_err(StartError::Inherited)?;
+    if metrics_listen.is_none() && inherited.has("metrics") {
+        wanted.push((
+            "metrics",
+            Purpose::Http(Face::Metrics),
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+        ));
+    }
+    // Whoever connects to a socket that outlives processes would rather wait than hear that nothing is ready yet.
+    let gateway = Arc::downgrade(app.backend());
+    let gate = servers.gate(super::PATIENCE, move || {
+        gateway.upgrade().is_none_or(|gateway| !gateway.is_restoring())
+    });
     let mut bound = Vec::new();
     for (name, purpose, address) in wanted {
         let fail = |source| StartError::Listen {
@@ -229,7 +248,25 @@ async fn listen(
             address,
             source,
         };
-        let listener = bind(address).await.map_err(fail)?;
+        let listener = match inherited.take(name).map_err(fail)? {
+            Some(socket) => Listener {
+                socket,
+                gate: (name != "admin").then(|| gate.clone()),
+            },
+            None => bind(address).await.map_err(fail)?,
+        };
+        let is_open = !listener
+            .socket
+            .local_addr()
+            .map_err(fail)?
+            .ip()
+            .to_canonical()
+            .is_loopback();
+        if is_open && matches!(purpose, Purpose::Http(Face::Admin)) {
+            let text = "the admin listener that was handed over is open to the network, and the admin API has no \
+                        authentication: hand over one on a loopback address";
+            return Err(StartError::Inherited(text.into()));
+        }
         let started = match purpose {
             Purpose::Http(face) => servers.start(face, listener, app),
             Purpose::Grpc => grpc::start(servers, listener, app, metrics.grpc()),
@@ -248,10 +285,11 @@ impl Running {
             recorder,
             recorder_thread,
             grace,
+            delay,
             gateway,
             ..
         } = self;
-        servers.shutdown(grace).await;
+        servers.shutdown(delay, grace).await;
         let ended = tokio::task::spawn_blocking(move || {
             control.stop();
             recorder.stop();

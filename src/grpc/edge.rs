@@ -84,6 +84,10 @@ impl<B: Backend> Entry for Edge<B> {
         &self.app.metrics.phases.write
     }
 
+    fn refused(&self, status: u16) {
+        self.app.metrics.refused(status);
+    }
+
     async fn handle(&self, request: Request<Incoming>, guard: InFlight) -> Response<Outgoing> {
         let start = Instant::now();
         let (parts, incoming) = request.into_parts();
@@ -147,7 +151,7 @@ impl<B: Backend> Edge<B> {
         Ok(match rpc {
             Rpc::ServerLive => frame::of(&pb::ServerLiveResponse { live: true }),
             Rpc::ServerReady => frame::of(&pb::ServerReadyResponse {
-                ready: backend.ready().is_ok(),
+                ready: backend.ready().is_ok() && !self.background.stop.is_cancelled(),
             }),
             Rpc::ModelReady => frame::of(&about::model_ready(backend, &read(message)?)?),
             Rpc::ServerMetadata => frame::of(&about::server()),
@@ -181,7 +185,11 @@ impl<B: Backend> Edge<B> {
             }
             Rpc::HealthCheck => {
                 let asked: pb_health::HealthCheckRequest = read(message)?;
-                frame::of(&health::check(backend, &asked.service)?)
+                frame::of(&health::check(
+                    backend,
+                    &asked.service,
+                    self.background.stop.is_cancelled(),
+                )?)
             }
             _ => return Err(models::not_offered("this RPC")),
         })

@@ -23,17 +23,17 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What can be asked for beside the server as a whole.
 const SERVICE: &str = "inference.GRPCInferenceService";
 
-fn status<B: Backend>(backend: &B, service: &str) -> ServingStatus {
+fn status<B: Backend>(backend: &B, service: &str, stopping: bool) -> ServingStatus {
     match (service, backend.ready()) {
-        ("" | SERVICE, Ok(())) => ServingStatus::Serving,
-        ("" | SERVICE, Err(_)) => ServingStatus::NotServing,
+        ("" | SERVICE, Ok(())) if !stopping => ServingStatus::Serving,
+        ("" | SERVICE, _) => ServingStatus::NotServing,
         _ => ServingStatus::ServiceUnknown,
     }
 }
 
 /// `Check`.
-pub(super) fn check<B: Backend>(backend: &B, service: &str) -> Result<HealthCheckResponse, Error> {
-    match status(backend, service) {
+pub(super) fn check<B: Backend>(backend: &B, service: &str, stopping: bool) -> Result<HealthCheckResponse, Error> {
+    match status(backend, service, stopping) {
         ServingStatus::ServiceUnknown => {
             let text = format!("no service '{}': ask for '' or '{SERVICE}'", clip(service));
             Err(Error::new(Kind::NotFound, text))
@@ -57,7 +57,7 @@ impl<B: Backend> Edge<B> {
             let work = async {
                 let mut told = None;
                 loop {
-                    let now = status(&*app.backend, &asked.service);
+                    let now = status(&*app.backend, &asked.service, stop.is_cancelled());
                     if told != Some(now) {
                         told = Some(now);
                         let frame = frame::of(&HealthCheckResponse { status: now.into() });

@@ -67,7 +67,7 @@ async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) 
     if body.size_hint().lower() > max as u64 {
         return Err(too_large(max));
     }
-    let Some(first) = next(body).await? else {
+    let Some(first) = piece(body, limits).await? else {
         return Ok(Body {
             bytes: Bytes::new(),
             share: None,
@@ -86,7 +86,7 @@ async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) 
             return Err(too_large(max));
         }
         grow(&mut share, all.len(), budget)?;
-        match next(body).await? {
+        match piece(body, limits).await? {
             Some(chunk) => all.extend_from_slice(&chunk),
             None => break,
         }
@@ -97,15 +97,41 @@ async fn collect(body: &mut Incoming, limits: &Limits, budget: &Arc<Semaphore>) 
     })
 }
 
+/// The next chunk of data, which must not let itself be waited for too long.
+async fn piece(body: &mut Incoming, limits: &Limits) -> Result<Option<Bytes>, Error> {
+    let mut coming = std::pin::pin!(next(body));
+    // What is there already needs no timer.
+    if let Poll::Ready(piece) = std::future::poll_fn(|context| Poll::Ready(coming.as_mut().poll(context))).await {
+        return piece;
+    }
+    match tokio::time::timeout(limits.body_idle_timeout, coming).await {
+        Ok(piece) => piece,
+        Err(_) => Err(Error::new(
+            Kind::Timeout,
+            format!(
+                "nothing of the body arrived for {:?}: send it without pauses",
+                limits.body_idle_timeout
+            ),
+        )),
+    }
+}
+
 /// The next chunk of data; trailers are dropped.
 pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Error::new(Kind::BadRequest, format!("the body broke off: {e}")))?;
+        let frame = frame.map_err(|e| broken(&e))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }
     }
     Ok(None)
+}
+
+/// A body that ended too soon, or whose chunks are none.
+fn broken(error: &hyper::Error) -> Error {
+    let cause = std::error::Error::source(error);
+    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+    Error::new(Kind::BadRequest, format!("the body broke off: {error}{cause}"))
 }
 
 /// Takes what a body of so many bytes needs of the budget.

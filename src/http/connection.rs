@@ -3,20 +3,20 @@
 //! hyper's own head timer runs while a connection idles too, so that one limit would have to serve for both, and it
 //! costs an allocation per request. Here a request costs two stores, and one task per connection looks once a second.
 
+mod socket;
+
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Limits;
-use crate::metrics::Seconds;
+use super::refusal::Left;
+pub(super) use socket::Watched;
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -31,8 +31,27 @@ pub(crate) struct Watch {
     answered_at: AtomicU64,
     /// HTTP/2 frames are no heads: there only idleness counts.
     is_h2: AtomicBool,
+    /// Microseconds after birth, plus one, since when the client has taken too little of what is there for it; 0: it
+    /// takes what there is.
+    stuck_since: AtomicU64,
+    /// Bytes it has taken since then.
+    taken: AtomicUsize,
     /// Told to go, to make room.
     pub(crate) evicted: Notify,
+    /// The socket, where its end is left to us.
+    left: Mutex<Option<Left>>,
+}
+
+/// So much must be taken in the time of the write limit, or all there is.
+const TAKEN: usize = 16 * 1024;
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Nothing was asked for too long.
+    Idle,
+    /// A head did not arrive, or an answer was not taken, in time.
+    Slow,
 }
 
 impl Watch {
@@ -44,7 +63,10 @@ impl Watch {
             head_since: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
             is_h2: AtomicBool::new(false),
+            stuck_since: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
             evicted: Notify::new(),
+            left: Mutex::default(),
         })
     }
 
@@ -82,20 +104,76 @@ impl Watch {
         idle.then(|| Duration::from_micros(self.now().saturating_sub(self.idle_since.load(Relaxed))))
     }
 
-    /// True when a limit has passed.
-    pub(crate) fn is_over(&self, limits: &Limits) -> bool {
-        let Some(idle) = self.idle() else { return false };
-        let head = match self.head_since.load(Relaxed) {
+    /// The limit that has passed, if one has.
+    pub(crate) fn is_over(&self, limits: &Limits) -> Option<Over> {
+        if self.since(&self.stuck_since) >= limits.write_timeout {
+            return Some(Over::Slow);
+        }
+        let idle = self.idle()?;
+        if self.since(&self.head_since) >= limits.header_timeout {
+            return Some(Over::Slow);
+        }
+        (idle >= limits.idle_timeout).then_some(Over::Idle)
+    }
+
+    /// Time since a moment that is noted plus one.
+    fn since(&self, noted: &AtomicU64) -> Duration {
+        match noted.load(Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_micros((self.now() + 1).saturating_sub(since)),
-        };
-        idle >= limits.idle_timeout || head >= limits.header_timeout
+        }
+    }
+
+    /// A head is on its way.
+    pub(crate) fn has_part_of_a_head(&self) -> bool {
+        self.head_since.load(Relaxed) != 0
+    }
+
+    pub(crate) fn is_h2(&self) -> bool {
+        self.is_h2.load(Relaxed)
+    }
+
+    /// The socket, where its end is left to us.
+    pub(super) fn left(&self) -> Option<Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// All that there was has been taken; gives the time since the answer of a prediction that was timed.
+    fn has_flushed(&self) -> Option<Duration> {
+        if self.stuck_since.load(Relaxed) != 0 {
+            self.stuck_since.store(0, Relaxed);
+        }
+        if self.answered_at.load(Relaxed) == 0 {
+            return None;
+        }
+        let took = self.since(&self.answered_at);
+        self.answered_at.store(0, Relaxed);
+        Some(took)
+    }
+
+    /// Notes when a client does not take what is written. The clock is read when it stops doing so, not before.
+    fn has_written(&self, poll: &Poll<io::Result<usize>>) {
+        let is_stuck = self.stuck_since.load(Relaxed) != 0;
+        match poll {
+            Poll::Pending if !is_stuck => {
+                self.taken.store(0, Relaxed);
+                self.stuck_since.store(self.now() + 1, Relaxed);
+            }
+            Poll::Ready(Ok(taken)) if is_stuck => {
+                let taken = self.taken.load(Relaxed) + taken;
+                self.taken.store(taken, Relaxed);
+                if taken >= TAKEN {
+                    self.stuck_since.store(0, Relaxed);
+                }
+            }
+            _ => {}
+        }
     }
 }
 
 /// How often a connection is looked at, so that it is cut within a fifth after its limit.
 pub(crate) fn period(limits: &Limits) -> Duration {
-    (limits.header_timeout.min(limits.idle_timeout) / 5).max(Duration::from_millis(5))
+    (limits.header_timeout.min(limits.idle_timeout).min(limits.write_timeout) / 5).max(Duration::from_millis(5))
 }
 
 /// A request in flight.
@@ -123,54 +201,5 @@ impl Drop for InFlight {
         let end = self.end.unwrap_or_else(|| self.watch.now());
         self.watch.idle_since.store(end.max(1), Relaxed);
         self.watch.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-/// The socket, with a look at what arrives.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) stream: TcpStream,
-    pub(crate) watch: Arc<Watch>,
-    /// Time from a prediction's answer to its last byte in the socket's buffer.
-    pub(crate) write: Seconds,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(new) = buf.filled().get(before..)
-            && !new.is_empty()
-        {
-            self.watch.has_read(new);
-        }
-        poll
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_flush(cx);
-        let since = self.watch.answered_at.load(Relaxed);
-        if since != 0 && poll.is_ready() {
-            self.watch.answered_at.store(0, Relaxed);
-            let took = (self.watch.now() + 1).saturating_sub(since);
-            self.write.record(Duration::from_micros(took));
-        }
-        poll
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    /// A head and a body of a few hundred bytes are copied together sooner than the system gathers them from two places.
-    /// hyper decides by this once, for the connection: a large body is copied too, at a memory's speed.
-    fn is_write_vectored(&self) -> bool {
-        false
     }
 }

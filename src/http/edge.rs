@@ -46,6 +46,10 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         &self.app.metrics.phases.write
     }
 
+    fn refused(&self, status: u16) {
+        self.app.metrics.refused(status);
+    }
+
     async fn handle(&self, request: Request<Incoming>, guard: InFlight) -> Response<Self::Body> {
         let start = Instant::now();
         let (parts, mut incoming) = request.into_parts();
@@ -157,6 +161,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::NotOffered(what) => return Err(models::not_offered(what)),
             Route::OpenApi => health::openapi(),
             Route::Live => health::live(backend),
+            Route::Ready | Route::ModelReady(_) if self.stop.is_cancelled() => health::stopping(),
             Route::Ready => health::ready(backend),
             Route::ModelReady((model, version)) => health::model_ready(backend, &model, version.as_deref()),
             Route::Metrics => reply::metrics(backend.metrics_text()),

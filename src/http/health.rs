@@ -31,6 +31,13 @@ pub(crate) fn ready<B: Backend>(backend: &B) -> Answer {
     }
 }
 
+/// The same, and that of a model, while the gateway is stopping: whoever balances sends elsewhere.
+pub(crate) fn stopping() -> Answer {
+    let why = "the gateway is stopping: send to another one";
+    let code = Kind::NotReady.code();
+    reply::value(503, &json!({"live": true, "ready": false, "error": why, "code": code}))
+}
+
 /// `GET /v2/models/{m}/ready`, or of one of its versions.
 pub(crate) fn model_ready<B: Backend>(backend: &B, model: &str, version: Option<&str>) -> Answer {
     let ready = backend.model_ready(model).and_then(|()| match version {

@@ -1,57 +1,64 @@
-//! Sockets: bind, accept, serve, stop.
+//! Sockets: bind, accept, serve (`serve`), stop.
+
+mod serve;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
-use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::aside::unless;
-use super::connection::{InFlight, Watch, Watched, period};
+use super::connection::{InFlight, Watch};
 use super::edge::Edge;
 use super::{App, Backend, Face, Limits, stack};
 use crate::metrics::Seconds;
+use serve::Orders;
 
-/// Streams of one HTTP/2 connection at once.
-const MAX_H2_STREAMS: u32 = 256;
-/// Largest head, over both protocols.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// A connection that was busy more recently may still be sending its answer.
 const EVICTABLE: Duration = Duration::from_millis(250);
 /// How long accepting rests when there is no place or no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
-/// An HTTP/2 peer is asked this often whether it is still there, and has as long to say so: a stream may be silent for
-/// longer than a dead peer may stay.
-const H2_PING: Duration = Duration::from_secs(30);
+
+/// How often a gate is asked.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// Who connects waits in the system's queue until this says true; `None`: nobody waits.
+    pub gate: Option<watch::Receiver<bool>>,
+}
 
 /// A listening socket on `address`; port 0 takes a free one.
 ///
 /// # Errors
 /// The system's own.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+pub async fn bind(address: SocketAddr) -> io::Result<Listener> {
+    let socket = TcpListener::bind(address).await?;
+    Ok(Listener { socket, gate: None })
 }
 
 /// Running listeners, with one way to stop them all.
 #[derive(Debug)]
 pub struct Servers {
     tracker: TaskTracker,
+    /// Answers are the last on their connections; `stop` tells whoever waits.
+    is_stopping: Arc<AtomicBool>,
     stop: CancellationToken,
+    /// Nobody is let in any more.
+    shut: CancellationToken,
     kill: CancellationToken,
 }
 
@@ -67,7 +74,9 @@ impl Servers {
     pub fn new() -> Self {
         Self {
             tracker: TaskTracker::new(),
+            is_stopping: Arc::default(),
             stop: CancellationToken::new(),
+            shut: CancellationToken::new(),
             kill: CancellationToken::new(),
         }
     }
@@ -76,8 +85,8 @@ impl Servers {
     ///
     /// # Errors
     /// The socket has no address.
-    pub fn start<B: Backend>(&self, face: Face, listener: TcpListener, app: &Arc<App<B>>) -> io::Result<SocketAddr> {
-        let bound = listener.local_addr()?.ip();
+    pub fn start<B: Backend>(&self, face: Face, listener: Listener, app: &Arc<App<B>>) -> io::Result<SocketAddr> {
+        let bound = listener.socket.local_addr()?.ip();
         let work = stack::work(Arc::clone(app));
         let app = Arc::clone(app);
         self.open(listener, |Background { tracker, stop }| Edge {
@@ -96,10 +105,10 @@ impl Servers {
     /// The socket has no address.
     pub(crate) fn open<E: Entry>(
         &self,
-        listener: TcpListener,
+        listener: Listener,
         entry: impl FnOnce(Background) -> E,
     ) -> io::Result<SocketAddr> {
-        let address = listener.local_addr()?;
+        let address = listener.socket.local_addr()?;
         let door = Door {
             entry: Arc::new(entry(Background {
                 tracker: self.tracker.clone(),
@@ -107,16 +116,49 @@ impl Servers {
             })),
             open: Arc::default(),
             tracker: self.tracker.clone(),
-            stop: self.stop.clone(),
-            kill: self.kill.clone(),
+            orders: Orders {
+                is_stopping: Arc::clone(&self.is_stopping),
+                stop: self.stop.clone(),
+                kill: self.kill.clone(),
+            },
+            shut: self.shut.clone(),
         };
         self.tracker.spawn(door.accept(listener));
         Ok(address)
     }
 
-    /// Stops accepting, lets what is in flight finish within `grace`, then cuts what is left.
-    pub async fn shutdown(self, grace: Duration) {
+    /// A gate that opens as soon as `is_open` says so, and after `most` at the latest.
+    pub(crate) fn gate(
+        &self,
+        most: Duration,
+        is_open: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> watch::Receiver<bool> {
+        let (opens, gate) = watch::channel(false);
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            let wait = async {
+                while !is_open() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(most, wait) => {}
+                () = stop.cancelled() => {}
+            }
+            opens.send_replace(true);
+        });
+        gate
+    }
+
+    /// Says that it is stopping, and accepts for `delay` all the same; then stops accepting, lets what is in flight
+    /// finish within `grace`, and cuts what is left.
+    pub async fn shutdown(self, delay: Duration, grace: Duration) {
+        self.is_stopping.store(true, Ordering::Release);
         self.stop.cancel();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        self.shut.cancel();
         self.tracker.close();
         if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
             self.kill.cancel();
@@ -136,6 +178,9 @@ pub(crate) trait Entry: Send + Sync + 'static {
 
     /// Where the time of writing a prediction is recorded.
     fn write_time(&self) -> &Seconds;
+
+    /// Counts a request that was refused before it was one.
+    fn refused(&self, status: u16);
 
     /// Answers a request; there is always an answer. The connection counts as busy while `guard` is held.
     fn handle(
@@ -161,92 +206,86 @@ struct Door<E> {
     entry: Arc<E>,
     open: Arc<Open>,
     tracker: TaskTracker,
-    stop: CancellationToken,
-    kill: CancellationToken,
+    orders: Orders,
+    shut: CancellationToken,
 }
 
 impl<E: Entry> Door<E> {
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self, listener: Listener) {
+        let Listener { socket: listener, gate } = listener;
+        if let Some(mut gate) = gate {
+            tokio::select! {
+                () = self.shut.cancelled() => return,
+                // Nobody is left to open it: then it is open.
+                _ = gate.wait_for(|is_open| *is_open) => {}
+            }
+        }
         let places = Arc::new(Semaphore::new(self.entry.limits().max_connections));
         let mut number = 0u64;
         loop {
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 evict(&self.open);
-                if self.rest().await { return } else { continue }
+                if self.rest().await { break } else { continue }
             };
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.shut.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, _)) => {
                     number += 1;
-                    let serving = self.serve(number, stream);
-                    self.tracker.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
+                    self.serve(number, stream, place);
                 }
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections: raise the limit of open files");
                     evict(&self.open);
                     if self.rest().await {
-                        return;
+                        break;
                     }
                 }
+            }
+        }
+        self.let_in_who_waits(listener, &places, number);
+    }
+
+    /// Whoever has connected already may have sent a request too: closing the socket would reset them.
+    fn let_in_who_waits(&self, listener: TcpListener, places: &Arc<Semaphore>, mut number: u64) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            let accepted = listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                TcpStream::from_std(stream)
+            });
+            match accepted {
+                Ok(stream) => {
+                    number += 1;
+                    self.serve(number, stream, place);
+                }
+                Err(e) if is_of_one_connection(&e) => {}
+                Err(_) => return,
             }
         }
     }
 
     /// Waits a little; true when it is time to stop.
     async fn rest(&self) -> bool {
-        tokio::time::timeout(ACCEPT_REST, self.stop.cancelled()).await.is_ok()
+        tokio::time::timeout(ACCEPT_REST, self.shut.cancelled()).await.is_ok()
     }
 
-    fn serve(&self, number: u64, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(&self, number: u64, stream: TcpStream, place: OwnedSemaphorePermit) {
         let watch = Watch::new();
         lock(&self.open).insert(number, Arc::clone(&watch));
         let registered = Registered {
             open: Arc::clone(&self.open),
             number,
         };
-        let (stop, kill) = (self.stop.clone(), self.kill.clone());
-        let (entry, builder) = (Arc::clone(&self.entry), builder(self.tracker.clone()));
-        async move {
-            let _registered = registered;
-            // Without it an answer may wait 40 ms for the acknowledgement of the one before.
-            let _ = stream.set_nodelay(true);
-            let limits = entry.limits().clone();
-            let io = TokioIo::new(Watched {
-                stream,
-                watch: Arc::clone(&watch),
-                write: entry.write_time().clone(),
-            });
-            // Both are the connection's own: a request passes on no count that other workers use.
-            let (own, watched) = (Arc::new(entry), Arc::clone(&watch));
-            let service = service_fn(move |request| {
-                let (entry, guard) = (Arc::clone(&own), watched.begin());
-                async move { Ok::<_, Infallible>(entry.handle(request, guard).await) }
-            });
-            let serving = builder.serve_connection(io, service);
-            tokio::pin!(serving);
-            let mut look = tokio::time::interval(period(&limits));
-            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // `None`: it is over. `Some`: the listeners are stopping.
-            let mut over = async |stop: &CancellationToken| loop {
-                tokio::select! {
-                    _ = look.tick() => if watch.is_over(&limits) { return None },
-                    // A request may have come in between: it is served.
-                    () = watch.evicted.notified() => if watch.idle().is_some() { return None },
-                    () = stop.cancelled() => return Some(()),
-                }
-            };
-            if let Some(Some(())) = unless(serving.as_mut(), over(&stop)).await {
-                serving.as_mut().graceful_shutdown();
-                unless(serving.as_mut(), over(&kill)).await;
-            }
-        }
+        let (entry, orders, tracker) = (Arc::clone(&self.entry), self.orders.clone(), self.tracker.clone());
+        self.tracker.spawn(async move {
+            serve::serve(entry, stream, watch, orders, tracker).await;
+            drop(registered);
+            drop(place);
+        });
     }
 }
 
@@ -282,34 +321,4 @@ impl Drop for Registered {
     fn drop(&mut self) {
         lock(&self.open).remove(&self.number);
     }
-}
-
-/// Spawns HTTP/2 streams where shutdown waits for them.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
-}
-
-fn builder(tracker: TaskTracker) -> auto::Builder<Tracked> {
-    let mut builder = auto::Builder::new(Tracked(tracker));
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(H2_PING)
-        .keep_alive_timeout(H2_PING)
-        .max_concurrent_streams(MAX_H2_STREAMS)
-        .max_header_list_size(16 * 1024)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20);
-    builder
 }

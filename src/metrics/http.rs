@@ -112,6 +112,14 @@ impl HttpMetrics {
         }
     }
 
+    /// Counts a request that was refused before it had a route; it took no time.
+    pub fn refused(&self, code: u16) {
+        let handles = self.routes.get(RouteName::None as usize);
+        if let Some((_, counter)) = handles.and_then(|route| route.codes.iter().find(|(c, _)| *c == code)) {
+            counter.increment(1);
+        }
+    }
+
     /// Counts an answer.
     pub fn answered(&self, route: RouteName, code: u16, role: Role, took: Duration) {
         let Some(handles) = self.routes.get(route as usize) else {

@@ -30,6 +30,8 @@ mod feedback;
 #[cfg(test)]
 mod feeding;
 #[cfg(test)]
+mod framing;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod guardrails;
@@ -83,6 +85,10 @@ mod served_exports;
 #[cfg(test)]
 mod shadowing;
 #[cfg(test)]
+mod signals;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod timeouts;
 #[cfg(test)]
 mod wire;

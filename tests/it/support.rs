@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod grpc;
+pub(crate) mod h2;
 pub(crate) mod onnx;
 
 use std::io::{BufRead, BufReader};
@@ -113,9 +114,26 @@ impl Site {
     }
 
     fn start_as(&self, program: &Path, listen: &str) -> Gateway {
+        self.launch(Command::new(program), listen)
+    }
+
+    /// As [`Site::start`], with a variable of the environment.
+    pub(crate) fn start_env(&self, name: &str, value: &str) -> Gateway {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dethrone"));
+        command.env(name, value);
+        self.launch(command, "127.0.0.1:0")
+    }
+
+    /// As [`Site::start`], as a service manager does that keeps the data listener's socket open between processes.
+    pub(crate) fn start_on_socket(&self, listener: &std::net::TcpListener) -> Gateway {
+        // Nobody could listen on this address: the socket's own is taken.
+        self.launch(handed_over(listener, "data"), "127.0.0.1:1")
+    }
+
+    fn launch(&self, mut command: Command, listen: &str) -> Gateway {
         let config = self.dir.path().join("dethrone.toml");
         std::fs::write(&config, &self.settings).unwrap();
-        let mut child = Command::new(program)
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(&config)
@@ -183,6 +201,17 @@ impl Site {
     }
 }
 
+/// The gateway's program with a listening socket, handed over under this name.
+fn handed_over(listener: &std::net::TcpListener, name: &str) -> Command {
+    let hand_over = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", hand_over, env!("CARGO_BIN_EXE_dethrone")])
+        .env("LISTEN_FDNAMES", name)
+        .stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()));
+    command
+}
+
 /// A running gateway; it is killed when this goes.
 pub(crate) struct Gateway {
     /// Data listener.
@@ -217,10 +246,21 @@ impl Gateway {
     }
 
     /// SIGTERM, then its exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        until("its end", || self.child.try_wait().unwrap()).code()
     }
 
     /// `POST /predict`: status and JSON.
@@ -366,8 +406,17 @@ pub(crate) fn ids(answer: &Value) -> Vec<String> {
 impl Site {
     /// Starts the gateway where it must refuse to start: exit code, and what it said.
     pub(crate) fn refused(&self) -> (Option<i32>, String) {
+        self.refuses(Command::new(env!("CARGO_BIN_EXE_dethrone")))
+    }
+
+    /// As [`Site::refused`], with a listening socket that is handed over under this name.
+    pub(crate) fn refused_on_socket(&self, listener: &std::net::TcpListener, name: &str) -> (Option<i32>, String) {
+        self.refuses(handed_over(listener, name))
+    }
+
+    fn refuses(&self, mut command: Command) -> (Option<i32>, String) {
         std::fs::write(self.dir.path().join("dethrone.toml"), &self.settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dethrone"))
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--grpc-listen", "127.0.0.1:0", "--models"])
             .arg(self.models())

@@ -40,15 +40,36 @@ pub struct ServeArgs {
     /// Most rows in a request [default: 10000]
     #[arg(long, env = "DETHRONE_MAX_ROWS", value_name = "N")]
     pub max_rows: Option<u64>,
+    /// Body bytes held by all requests together; beyond them large bodies are shed [default: 512MiB]
+    #[arg(long, env = "DETHRONE_MAX_BUFFERED_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub max_buffered_bytes: Option<u64>,
     /// Most connections per listener [default: 10000]
     #[arg(long, env = "DETHRONE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<u64>,
+    /// Most predictions answered at once, and as many requests with labels; more are shed [default: 1024]
+    #[arg(long, env = "DETHRONE_MAX_IN_FLIGHT", value_name = "N")]
+    pub max_in_flight: Option<u64>,
+    /// Most streams of labels at once; more are shed [default: 8]
+    #[arg(long, env = "DETHRONE_MAX_LABEL_STREAMS", value_name = "N")]
+    pub max_label_streams: Option<u64>,
+    /// Most streams of one HTTP/2 connection at once; more are refused [default: 256]
+    #[arg(long, env = "DETHRONE_MAX_H2_STREAMS", value_name = "N")]
+    pub max_h2_streams: Option<u64>,
+    /// Largest head of a request [default: 32KiB]
+    #[arg(long, env = "DETHRONE_MAX_HEAD_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub max_head_bytes: Option<u64>,
     /// Longest time for a request's head [default: 5s]
     #[arg(long, env = "DETHRONE_HEADER_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub header_timeout: Option<Duration>,
     /// Longest time for a request's body [default: 30s]
     #[arg(long, env = "DETHRONE_BODY_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub body_timeout: Option<Duration>,
+    /// Longest time between two pieces of a request's body [default: 10s]
+    #[arg(long, env = "DETHRONE_BODY_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub body_idle_timeout: Option<Duration>,
+    /// A client takes its answer, or 16 KiB of it, in this time, or is cut [default: 30s]
+    #[arg(long, env = "DETHRONE_WRITE_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub write_timeout: Option<Duration>,
     /// Time for the answer to a request that brings no deadline; past it what still waits is 504 [default: 30s]
     #[arg(long, env = "DETHRONE_DEFAULT_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub default_timeout: Option<Duration>,
@@ -58,6 +79,12 @@ pub struct ServeArgs {
     /// Time for requests in flight at shutdown [default: 20s]
     #[arg(long, env = "DETHRONE_SHUTDOWN_GRACE", value_name = "TIME", value_parser = duration)]
     pub shutdown_grace: Option<Duration>,
+    /// At shutdown, idle connections have this long to ask once more before they are closed [default: 1s]
+    #[arg(long, env = "DETHRONE_SHUTDOWN_LINGER", value_name = "TIME", value_parser = duration)]
+    pub shutdown_linger: Option<Duration>,
+    /// At shutdown, accept connections for so long while saying "not ready", for balancers to notice [default: 0s]
+    #[arg(long, env = "DETHRONE_SHUTDOWN_DELAY", value_name = "TIME", value_parser = duration)]
+    pub shutdown_delay: Option<Duration>,
     /// A file in the models directory has settled after standing still this long [default: 500]
     #[arg(long, env = "DETHRONE_SETTLE_MS", value_name = "MS")]
     pub settle_ms: Option<u64>,
