@@ -96,6 +96,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod model;
 pub mod oip;
+pub mod priority;
 pub mod protocol;
 pub mod recorder;
 pub mod replay;

@@ -123,7 +123,10 @@ impl Challenger {
             },
         );
         // Without a thread the lanes are closed, and offers are refused.
-        let thread = std::thread::Builder::new().name(name).spawn(move || driver.drive());
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            crate::priority::give_way();
+            driver.drive();
+        });
         Self {
             work,
             foreground,

@@ -17,8 +17,6 @@ const BUDGET: Duration = Duration::from_millis(200);
 const FEWEST: usize = 3;
 /// What runs are timed by: the thread's own CPU time where it does all the work, for it may have to wait for a processor.
 pub(super) type Clock = fn() -> Duration;
-/// See [`gently`]: a tenth of a processor when requests want all of them.
-const NICE: i32 = 10;
 
 /// Time that passes for all.
 pub(super) fn wall() -> Duration {
@@ -30,8 +28,7 @@ pub(super) fn wall() -> Duration {
 /// panic.
 pub(super) fn gently<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     let given_way = || {
-        // Where it is not allowed, it does not give way.
-        let _ = rustix::process::nice(NICE);
+        crate::priority::give_way();
         work()
     };
     let thread = std::thread::Builder::new().name("loader".into());

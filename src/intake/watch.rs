@@ -124,7 +124,10 @@ impl Watch {
         };
         std::thread::Builder::new()
             .name("watch".into())
-            .spawn(move || keeper.run())?;
+            .spawn(move || {
+                crate::priority::give_way();
+                keeper.run();
+            })?;
         Ok(Self {
             shared,
             woken,

@@ -201,7 +201,10 @@ impl Core {
         }
         let released = std::mem::take(&mut self.released);
         let thread = std::thread::Builder::new().name("release".into());
-        if let Err(error) = thread.spawn(move || drop(released)) {
+        if let Err(error) = thread.spawn(move || {
+            crate::priority::give_way();
+            drop(released);
+        }) {
             tracing::error!(%error, "no thread to end a challenger in");
         }
     }
