@@ -13,6 +13,7 @@ mod heal;
 mod kept;
 mod labels;
 mod lock;
+mod news;
 mod open;
 mod outcome;
 mod own;
@@ -37,6 +38,7 @@ pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow
 pub use exports::{Copied, ExportRow, Leaving, LeavingLabel, Said};
 pub use labels::LabelRow;
 pub use lock::StateLock;
+pub use news::{RefusedRow, VerdictRow};
 pub use open::{AnsweredRow, OpenRow, Overlap, Reported};
 pub use outcome::Outcomes;
 pub use past::{DatedEntry, RecordedDecision, RecordedInputs, RecordedVerdict, is_held};

@@ -39,6 +39,8 @@
 //! | [`container`] | what the container lets this process have, and whether it is being slowed | what follows from it |
 //! | [`intake`], [`admission`] | from directory to content store; from bytes to facts, in a child process | roles |
 //! | [`control`] | one thread: roles of versions, promotions, people's orders | deciding |
+//! | [`priority`] | threads that give way to requests | which ones do |
+//! | [`webhook`] | tells somebody else what happened, from the ledger | waiting for it |
 //! | [`shard`] | counters without contention | what is counted |
 //! | [`metrics`] | every metric's name, labels and edges | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
@@ -59,7 +61,7 @@
 //! - The judge sees no clock and no randomness: the same pairs and events give the same verdicts, bit for bit ([`judge`]).
 //! - A model file is loaded in a child process first; challengers never run anywhere else ([`admission`], [`arena`]), and
 //!   a champion whose operators may bring a process down runs in processes of its own ([`champion`]).
-//! - The gateway opens no connection; ONNX Runtime's telemetry is off before the library loads
+//! - The gateway opens no connection but the webhook's, where the settings name one; ONNX Runtime's telemetry is off before the library loads
 //!   ([`model::runtime`]).
 //!
 //! # Threads
@@ -106,3 +108,4 @@ pub mod shard;
 pub mod simulate;
 pub mod span;
 pub mod time;
+pub mod webhook;

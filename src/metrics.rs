@@ -11,6 +11,7 @@ mod grpc;
 mod histogram;
 mod http;
 mod model;
+mod webhook;
 
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -22,6 +23,7 @@ pub use grpc::GrpcMetrics;
 pub use histogram::Seconds;
 pub use http::{HttpMetrics, Phases, Role, RouteName};
 pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger};
+pub use webhook::{Delivery, WebhookMetrics};
 
 const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);
 
@@ -66,6 +68,12 @@ impl Metrics {
     #[must_use]
     pub fn grpc(&self) -> GrpcMetrics {
         GrpcMetrics::new(self)
+    }
+
+    /// Handles of the webhook.
+    #[must_use]
+    pub fn webhook(&self) -> WebhookMetrics {
+        WebhookMetrics::new(self)
     }
 
     /// Handles of one model.

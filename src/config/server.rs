@@ -14,8 +14,10 @@ use super::reader::{Section, read};
 use super::value::{Bytes, Value};
 use crate::arena::SandboxPolicy;
 use crate::model::runtime::is_sha256;
+use crate::webhook::Hook;
 
 mod args;
+mod webhook;
 
 pub use args::ServeArgs;
 
@@ -109,6 +111,8 @@ pub struct ServerConfig {
     pub onnxruntime_sha256: Option<String>,
     /// `[runner]`.
     pub runner: RunnerConfig,
+    /// `[webhook]`; `None`: nobody is told.
+    pub webhook: Option<Hook>,
 }
 
 impl ServerConfig {
@@ -231,6 +235,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         sandbox: plain(s, args.sandbox, "sandbox", SandboxPolicy::Prefer),
         onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         runner: s.table("runner", |s| runner(s, args)),
+        webhook: s.has_table("webhook", webhook::read),
     }
 }
 

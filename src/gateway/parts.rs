@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::model::runtime::{self, RuntimeError};
 use crate::recorder::{Recorder, StorageError};
 use crate::time;
+use crate::webhook::{Hook, Webhook};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,7 @@ pub struct Running {
     control: Control,
     recorder: Recorder,
     recorder_thread: JoinHandle<()>,
+    webhook: Option<Webhook>,
     grace: Duration,
     delay: Duration,
     _lock: StateLock,
@@ -118,6 +120,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         ids: ids.key().clone(),
         restored: Arc::clone(&restored),
     })?;
+    let webhook = webhook(&config, &models, &recorder, &metrics)?;
     let gateway = Arc::new(Gateway {
         ids,
         models,
@@ -147,10 +150,33 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         control,
         recorder,
         recorder_thread,
+        webhook,
         grace,
         delay,
         _lock: lock,
     })
+}
+
+/// Whoever is to be told what happens.
+fn webhook(
+    config: &ServerConfig,
+    models: &control::Models,
+    recorder: &Recorder,
+    metrics: &Metrics,
+) -> Result<Option<Webhook>, StartError> {
+    let start = |hook: &Hook| {
+        let (models, recorder) = (Arc::clone(models), recorder.clone());
+        Webhook::start(hook.clone(), &config.state, models, recorder, metrics.webhook())
+    };
+    config
+        .webhook
+        .as_ref()
+        .map(start)
+        .transpose()
+        .map_err(|source| StartError::Io {
+            what: "the webhook's thread".into(),
+            source,
+        })
 }
 
 /// The spawner, and what holds its runners, which is said.
@@ -284,6 +310,7 @@ impl Running {
             mut control,
             recorder,
             recorder_thread,
+            webhook,
             grace,
             delay,
             gateway,
@@ -291,6 +318,8 @@ impl Running {
         } = self;
         servers.shutdown(delay, grace).await;
         let ended = tokio::task::spawn_blocking(move || {
+            // First: it waits for a call that is under way. What was not told is told after the next start.
+            drop(webhook);
             control.stop();
             recorder.stop();
             recorder_thread.join()

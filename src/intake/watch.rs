@@ -122,12 +122,10 @@ impl Watch {
             shared: Arc::clone(&shared),
             ended,
         };
-        std::thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || {
-                crate::priority::give_way();
-                keeper.run();
-            })?;
+        std::thread::Builder::new().name("watch".into()).spawn(move || {
+            crate::priority::give_way();
+            keeper.run();
+        })?;
         Ok(Self {
             shared,
             woken,

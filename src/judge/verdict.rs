@@ -125,6 +125,9 @@ pub enum Call {
     NotYet,
 }
 
+/// In the sentence of a winner whom nobody crowns by itself.
+pub const WAITS: &str = "waits for a person to promote it";
+
 /// What a challenger has shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
@@ -288,10 +291,10 @@ impl Judge {
         let why = numbers.why(&self.policy);
         match (self.hold, self.policy.mode) {
             (true, _) => format!("{why}; on hold: a person promotes or resumes"),
-            (false, Mode::Recommend) => format!("{why}; mode = recommend: waits for a person to promote it"),
+            (false, Mode::Recommend) => format!("{why}; mode = recommend: {WAITS}"),
             (false, Mode::Off) => format!("{why}; mode = off: nothing follows"),
             (false, Mode::Auto) => match self.doubt() {
-                Some(doubt) => format!("{why}; waits for a person to promote it, because {doubt}"),
+                Some(doubt) => format!("{why}; {WAITS}, because {doubt}"),
                 None => format!("{why}; next in line"),
             },
         }

@@ -135,7 +135,7 @@ pub struct Told {
     pub after: Vec<DecisionRow>,
 }
 
-fn decision_of(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
+pub(super) fn decision_of(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
     Ok(DecisionRow {
         n: row.get(0)?,
         time_ms: row.get(1)?,

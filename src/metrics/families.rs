@@ -18,6 +18,7 @@ pub(super) const DROPPED_BY_SWAP: &str = "dethrone_requests_dropped_by_swap_tota
 pub(super) const FALLBACKS: &str = "dethrone_fallbacks_total";
 pub(super) const NO_ANSWER: &str = "dethrone_no_answer_total";
 pub(super) const RECORDER_DROPPED: &str = "dethrone_recorder_dropped_total";
+pub(super) const WEBHOOK: &str = "dethrone_webhook_calls_total";
 pub(super) const RUNNER_RESTARTS: &str = "dethrone_runner_restarts_total";
 
 /// Series that are written from state at each scrape: name, type, help.
@@ -58,7 +59,7 @@ pub(super) const HISTOGRAMS: [(&str, &str); 4] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 13] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (
         GRPC_REQUESTS,
@@ -82,6 +83,7 @@ const COUNTERS: [(&str, &str); 12] = [
         "Predictions refused because no version could answer one of their rows (422).",
     ),
     (RECORDER_DROPPED, "Rows that were answered and not recorded, by reason."),
+    (WEBHOOK, "Calls of the webhook, by what became of them."),
     (RUNNER_RESTARTS, "Runner processes started again after they ended."),
 ];
 

@@ -1,6 +1,8 @@
 //! One model's counters, and the series of versions.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Label};
 
@@ -50,6 +52,7 @@ pub struct ModelMetrics {
     pub runner_restarts: Counter,
     /// Requests lost because of a swap: over all models.
     pub dropped_by_swap: Counter,
+    labels_taken: Arc<AtomicU64>,
     shadow_dropped: Vec<Counter>,
     labels: Vec<Counter>,
     swaps: Vec<Counter>,
@@ -77,6 +80,7 @@ impl ModelMetrics {
             no_answer: plain(families::NO_ANSWER),
             runner_restarts: plain(families::RUNNER_RESTARTS),
             dropped_by_swap: metrics.counter(families::DROPPED_BY_SWAP, Vec::new()),
+            labels_taken: Arc::default(),
             shadow_dropped: by(families::SHADOW_DROPPED, "reason", &Shed::ALL.map(Shed::name)),
             labels: by(families::LABELS, "status", &STATUSES),
             swaps: by(families::SWAPS, "kind", &SWAPS),
@@ -94,6 +98,15 @@ impl ModelMetrics {
     pub fn labels(&self, status: &str, labels: u64) {
         let at = STATUSES.iter().position(|s| *s == status);
         count(&self.labels, at, labels);
+        if matches!(status, "accepted" | "late") {
+            self.labels_taken.fetch_add(labels, Ordering::Relaxed);
+        }
+    }
+
+    /// First labels of rows since the process started.
+    #[must_use]
+    pub fn labels_taken(&self) -> u64 {
+        self.labels_taken.load(Ordering::Relaxed)
     }
 
     /// Counts a change of champion.

@@ -91,4 +91,6 @@ mod support;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
+mod webhook;
+#[cfg(test)]
 mod wire;

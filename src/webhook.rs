@@ -1,0 +1,220 @@
+//! Told, not asked: a webhook for what happens to models.
+//!
+//! A promotion, a rollback, a person's order, a recommendation, a refused or quarantined file, the ledger's failure and
+//! labels that have fallen silent are each posted as one JSON object, in the form of the Standard Webhooks specification
+//! (`webhook-id`, `webhook-timestamp`, `webhook-signature`).
+//!
+//! Always holds: nothing waits for it. The thread reads the ledger as any other program would, so that there is no queue to
+//! overflow: what has not been told stands in the ledger, and how far it has been told in `state/webhook.json`. Each event
+//! is delivered at least once, across restarts, always under the same `webhook-id`, in order; one that the other side
+//! refuses for good, or has not taken for a day, is given up, logged and counted. No other address is ever contacted:
+//! redirects are not followed, proxies of the environment are not used. Leaves to others: what is decided, and when.
+
+mod news;
+mod send;
+mod told;
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+pub use news::{Event, Kind};
+pub use send::Hook;
+
+use crate::control::Models;
+use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::{Delivery, WebhookMetrics};
+use crate::recorder::Recorder;
+use news::{Flow, Step};
+use send::Sent;
+use told::Told;
+
+/// Between two looks at the ledger.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The longest wait before an event is sent once more.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// An event that could not be delivered for so long is given up.
+const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
+
+/// A running webhook. Dropping it ends the thread, after the call that is under way.
+#[derive(Debug)]
+pub struct Webhook {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Webhook {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(
+        hook: Hook,
+        state: &Path,
+        models: Models,
+        recorder: Recorder,
+        metrics: WebhookMetrics,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        let teller = Teller {
+            hook,
+            state: state.to_path_buf(),
+            models,
+            recorder,
+            metrics,
+            stopped,
+        };
+        let thread = std::thread::Builder::new().name("webhook".into()).spawn(move || {
+            crate::priority::give_way();
+            teller.run();
+        })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has said its word in the log.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Teller {
+    hook: Hook,
+    state: PathBuf,
+    models: Models,
+    recorder: Recorder,
+    metrics: WebhookMetrics,
+    stopped: Receiver<()>,
+}
+
+/// The gateway is stopping.
+struct Stopping;
+
+impl Teller {
+    fn run(&self) {
+        let path = self.state.join("webhook.json");
+        let mut told = Told::read(&path);
+        let mut complained = String::new();
+        loop {
+            match self.look(&path, &mut told) {
+                Ok(Err(Stopping)) => return,
+                Ok(Ok(())) => complained.clear(),
+                // The disk may be away for a while; the log says it once.
+                Err(error) if error.to_string() != complained => {
+                    complained = error.to_string();
+                    tracing::warn!(%error, "the webhook does not see or keep all that happened");
+                }
+                Err(_) => {}
+            }
+            if self.wait(PERIOD).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn wait(&self, time: Duration) -> Result<(), Stopping> {
+        match self.stopped.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            _ => Err(Stopping),
+        }
+    }
+
+    /// One look: everything new, told in order. That the ledger has failed is told first: it may not be readable, and
+    /// what was told may not be kept. The memory of this process keeps it then.
+    fn look(&self, path: &Path, told: &mut Option<Told>) -> Result<Result<(), Stopping>, LedgerError> {
+        let now = crate::time::now_ms();
+        if let Some(told) = told
+            && let Some(step) = news::of_fault(told, self.recorder.fault(), now)
+        {
+            match self.step(told, step) {
+                // On a full disk it cannot be.
+                Ok(()) => drop(told.write(path)),
+                Err(stopping) => return Ok(Err(stopping)),
+            }
+        }
+        let Some(told) = told else {
+            // What happened before somebody asked to be told is history.
+            let known = news::present(&Ledger::open_to_read(&self.state)?.reader())?;
+            return told.insert(known).write(path).map(Ok);
+        };
+        let mut kept = Ok(());
+        for step in self.read(told, now)? {
+            if let Err(stopping) = self.step(told, step) {
+                return Ok(Err(stopping));
+            }
+            kept = told.write(path);
+        }
+        kept.map(Ok)
+    }
+
+    fn step(&self, told: &mut Told, (event, mark): Step) -> Result<(), Stopping> {
+        if let Some(event) = event.filter(|event| self.hook.wants(event.kind)) {
+            self.deliver(&event)?;
+        }
+        told.mark(mark);
+        Ok(())
+    }
+
+    /// What has not been told. The ledger is closed again before anything is sent: an open reader keeps its log from
+    /// beginning anew.
+    fn read(&self, told: &Told, now: i64) -> Result<Vec<Step>, LedgerError> {
+        let ledger = Ledger::open_to_read(&self.state)?;
+        let reader = ledger.reader();
+        let mut steps = news::since(&reader, told, now)?;
+        let silence = i64::try_from(self.hook.silence.as_millis()).unwrap_or(i64::MAX);
+        for served in self.models.load().values() {
+            let flow = Flow {
+                model: served.no.0,
+                name: served.name.clone(),
+                labels: served.metrics.labels_taken(),
+                row: reader.last_row(served.no)?,
+            };
+            steps.extend(news::of_labels(told, &flow, (now, silence)));
+        }
+        Ok(steps)
+    }
+
+    fn deliver(&self, event: &Event) -> Result<(), Stopping> {
+        let begun = Instant::now();
+        let mut pause = PERIOD;
+        loop {
+            let why = match self.hook.send(event) {
+                Sent::Taken => {
+                    self.metrics.delivered(Delivery::Taken);
+                    return Ok(());
+                }
+                Sent::Refused(why) => {
+                    self.metrics.delivered(Delivery::Refused);
+                    tracing::error!(id = event.id, why, "the webhook refuses an event: it is given up");
+                    return Ok(());
+                }
+                Sent::Failed(why) => why,
+            };
+            self.metrics.delivered(Delivery::Failed);
+            if begun.elapsed() > GIVE_UP {
+                tracing::error!(
+                    id = event.id,
+                    why,
+                    "the webhook has not taken an event for a day: it is given up"
+                );
+                return Ok(());
+            }
+            tracing::warn!(
+                id = event.id,
+                why,
+                "the webhook has not taken an event: it is sent again"
+            );
+            self.wait(pause)?;
+            pause = (pause * 2).min(PATIENCE);
+        }
+    }
+}
