@@ -229,12 +229,12 @@ fn of_decision(model: &str, row: DecisionRow) -> Event {
 /// Only a winner that nobody crowns is told: the others are promoted, or go on.
 fn of_verdict(row: &VerdictRow, now: i64) -> Option<Event> {
     let verdict: Value = serde_json::from_str(&row.verdict).ok()?;
-    let why = verdict["why"].as_str().filter(|why| why.contains(WAITS))?;
+    let why = verdict.get("why")?.as_str().filter(|why| why.contains(WAITS))?;
     Some(Event {
         id: format!("verdict_{}", row.no),
         kind: Kind::Recommendation,
         time_ms: now,
-        data: json!({"model": row.model, "version": row.version, "why": why, "labels": verdict["labels"]}),
+        data: json!({"model": row.model, "version": row.version, "why": why, "labels": verdict.get("labels")}),
     })
 }
 
