@@ -30,12 +30,16 @@ pub enum HistoryError {
     Unknown(String),
 }
 
+/// Versions that a list tells of at most, the latest ones and those that ever answered.
+const LISTED: usize = 256;
+
 /// One model.
 #[derive(Debug)]
-pub struct History {
+pub struct History<'a> {
+    reader: &'a Writer<'a>,
     /// Its row.
     pub model: ModelRow,
-    /// Its versions, oldest first.
+    /// Its versions, oldest first, without what admission found of them: see [`History::facts`].
     pub versions: Vec<VersionRow>,
     /// Its settings.
     pub config: ModelConfig,
@@ -43,18 +47,12 @@ pub struct History {
     tenures: Vec<Tenure>,
 }
 
-/// What admission found, where it accepted the file.
-#[must_use]
-pub fn facts(version: &VersionRow) -> Option<Facts> {
-    serde_json::from_str(version.facts.as_deref()?).ok()
-}
-
-impl History {
+impl<'a> History<'a> {
     /// Reads a model: the one named, else the only one.
     ///
     /// # Errors
     /// There is none, or what the ledger says.
-    pub fn read(reader: &Writer<'_>, model: Option<&str>) -> Result<Self, HistoryError> {
+    pub fn read(reader: &'a Writer<'a>, model: Option<&str>) -> Result<Self, HistoryError> {
         let names = reader.model_names()?;
         let name = match (model, names.as_slice()) {
             (Some(name), _) => name,
@@ -69,7 +67,7 @@ impl History {
         let config = model.settings.as_deref();
         let own = reader.own_settings(model.no)?.into_iter();
         Ok(Self {
-            versions: reader.versions(model.no)?,
+            versions: reader.version_names(model.no)?,
             // What was in force was checked when it came into force.
             config: config
                 .and_then(|text| ModelConfig::parse("model.toml", text).ok())
@@ -78,8 +76,19 @@ impl History {
                 .filter_map(|(no, text)| Some((no, serde_json::from_str(&text).ok()?)))
                 .collect(),
             tenures: reader.tenures(model.no, model.epoch)?,
+            reader,
             model,
         })
+    }
+
+    /// What admission found, where it accepted the file. Read each time: a list of versions is not to hold them all.
+    #[must_use]
+    pub fn facts(&self, version: &VersionRow) -> Option<Facts> {
+        let read = self.reader.facts(version.no);
+        let text = read
+            .inspect_err(|error| tracing::warn!(version = version.name, %error, "what admission found cannot be read"))
+            .ok()??;
+        serde_json::from_str(&text).ok()
     }
 
     /// The version that is meant: the newest of this name, or the one whose digest begins so.
@@ -136,24 +145,30 @@ impl History {
     /// # Errors
     /// It was not admitted, or its outputs cannot be read.
     pub fn head(&self, version: &VersionRow) -> Result<Head, String> {
-        let facts = facts(version).ok_or_else(|| format!("'{}' was never admitted", version.name))?;
+        let facts = self
+            .facts(version)
+            .ok_or_else(|| format!("'{}' was never admitted", version.name))?;
         let probe = unpack(&facts.probe_outputs);
         let settings = self.config.head(&self.own(version.no));
         Head::find(&facts.signature, &facts.scan, &probe, facts.probe_rows, &settings)
     }
 
-    /// All versions, oldest first.
+    /// The versions, oldest first: the latest, and all that ever answered.
     #[must_use]
     pub fn list(&self) -> Value {
-        let versions: Vec<Value> = self.versions.iter().map(|v| self.entry(v, Detail::Brief)).collect();
-        json!({"model": self.model.name, "versions": versions})
+        let (crowned, first) = (self.crowned(), self.versions.len().saturating_sub(LISTED));
+        let shown = self.versions.iter().enumerate();
+        let shown = shown.filter(|(at, v)| *at >= first || crowned.contains(&v.no));
+        let versions: Vec<Value> = shown.map(|(_, v)| self.entry(v, Detail::Brief)).collect();
+        let left_out = self.versions.len() - versions.len();
+        json!({"model": self.model.name, "versions": versions, "versions_left_out": left_out})
     }
 
     /// Everything on one version.
     #[must_use]
     pub fn whole(&self, version: &VersionRow) -> Value {
         let mut entry = self.entry(version, Detail::Whole);
-        let (Some(entry_map), Some(facts)) = (entry.as_object_mut(), facts(version)) else {
+        let (Some(entry_map), Some(facts)) = (entry.as_object_mut(), self.facts(version)) else {
             return entry;
         };
         let own = self.own(version.no);
@@ -189,7 +204,7 @@ impl History {
             "stored_digest": version.stored_digest,
             "arrived": rfc3339(version.arrived_ms),
             "tenures": tenures.collect::<Vec<_>>(),
-            "lineage": lineage(version, facts(version).as_ref(), detail),
+            "lineage": lineage(version, self.facts(version).as_ref(), detail),
         })
     }
 }

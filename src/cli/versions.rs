@@ -102,7 +102,7 @@ pub fn diff(args: &DiffArgs) -> Result<(), Failure> {
 fn read(
     state: &Path,
     target: &Target,
-    tell: impl FnOnce(&crate::ledger::Writer<'_>, &History) -> Result<Value, HistoryError>,
+    tell: impl FnOnce(&crate::ledger::Writer<'_>, &History<'_>) -> Result<Value, HistoryError>,
 ) -> Result<Value, Failure> {
     let ledger = Ledger::open_to_read(state).map_err(Failure::failed)?;
     let reader = ledger.reader();
@@ -184,6 +184,13 @@ pub fn table(told: &Value) -> String {
         for line in lineage.iter().filter(|line| !line.ends_with("null")) {
             let _ = writeln!(out, "  {:<width$}  {line}", "");
         }
+    }
+    if let Some(count) = told
+        .get("versions_left_out")
+        .and_then(Value::as_u64)
+        .filter(|count| *count > 0)
+    {
+        let _ = writeln!(out, "  and {count} older versions that never answered");
     }
     out
 }

@@ -76,17 +76,16 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(reader: &Writer<'_>, history: &History) -> Result<Self, ExportError> {
+    pub(super) fn new(reader: &Writer<'_>, history: &History<'_>) -> Result<Self, ExportError> {
         let text = history.model.interface.as_deref();
         let text =
             text.ok_or_else(|| ExportError::Refused("the model has no champion yet: nothing is recorded".into()))?;
         let interface: Interface = serde_json::from_str(text)
             .map_err(|e| ExportError::Refused(format!("the interface does not read back: {e}")))?;
-        let heads: HashMap<VersionNo, Head> = history
-            .versions
-            .iter()
-            .filter_map(|v| Some((v.no, history.head(v).ok()?)))
-            .collect();
+        // Of those that ever answered: the others' labels are nobody's.
+        let crowned = history.crowned();
+        let answered = history.versions.iter().filter(|v| crowned.contains(&v.no));
+        let heads: HashMap<VersionNo, Head> = answered.filter_map(|v| Some((v.no, history.head(v).ok()?))).collect();
         let champion = history.model.champion;
         let (ran, versions_left_out) = ran(reader, history)?;
         let is_list = interface.task == Some(Task::Multiclass);
@@ -228,7 +227,7 @@ impl Layout {
 }
 
 /// Names of the versions that were ever asked or offered rows, and how many of them are too old for a column.
-fn ran(reader: &Writer<'_>, history: &History) -> Result<(Vec<String>, usize), ExportError> {
+fn ran(reader: &Writer<'_>, history: &History<'_>) -> Result<(Vec<String>, usize), ExportError> {
     let counted: HashSet<VersionNo> = reader
         .coverage(history.model.no)?
         .into_iter()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Detail, History, HistoryError, facts, lineage};
+use super::{Detail, History, HistoryError, lineage};
 use crate::control::policy;
 use crate::judge::loss::{Metric, label_of};
 use crate::ledger::{Both, VersionRow, Writer};
@@ -21,14 +21,17 @@ type Difference = (&'static str, String, [Value; 2]);
 ///
 /// # Errors
 /// There is no such version, or what the ledger says.
-pub fn diff(reader: &Writer<'_>, history: &History, [a, b]: [&str; 2]) -> Result<Value, HistoryError> {
+pub fn diff(reader: &Writer<'_>, history: &History<'_>, [a, b]: [&str; 2]) -> Result<Value, HistoryError> {
     let (a, b) = (history.find(a)?, history.find(b)?);
     let both = [a, b];
     let mut found: Vec<Difference> = Vec::new();
-    of_lineage(both, &mut found);
+    let [of_a, of_b] = &both.map(|v| history.facts(v));
+    let (of_a, of_b) = (of_a.as_ref(), of_b.as_ref());
+    let told = |v, facts| lineage(v, facts, Detail::Whole);
+    note_keys("lineage", "", [&told(a, of_a), &told(b, of_b)], &mut found);
     of_settings(history, both, &mut found);
-    if let (Some(of_a), Some(of_b)) = (facts(a), facts(b)) {
-        of_facts([&of_a, &of_b], &mut found);
+    if let (Some(of_a), Some(of_b)) = (of_a, of_b) {
+        of_facts([of_a, of_b], &mut found);
     }
     let named = |v: &VersionRow| json!({"version": v.name, "number": v.no, "role": v.role, "digest": v.digest, "stored_digest": v.stored_digest});
     let differences = found
@@ -73,12 +76,7 @@ fn note_keys(part: &'static str, prefix: &str, [a, b]: [&Value; 2], found: &mut 
     }
 }
 
-fn of_lineage(both: [&VersionRow; 2], found: &mut Vec<Difference>) {
-    let [a, b] = both.map(|v| lineage(v, facts(v).as_ref(), Detail::Whole));
-    note_keys("lineage", "", [&a, &b], found);
-}
-
-fn of_settings(history: &History, both: [&VersionRow; 2], found: &mut Vec<Difference>) {
+fn of_settings(history: &History<'_>, both: [&VersionRow; 2], found: &mut Vec<Difference>) {
     let own = both.map(|v| history.own(v.no));
     let threshold = own
         .each_ref()
@@ -184,7 +182,7 @@ fn apart(a: &Score, b: &Score) -> (f64, f64) {
     }
 }
 
-fn rows(reader: &Writer<'_>, history: &History, both: [&VersionRow; 2]) -> Result<Value, HistoryError> {
+fn rows(reader: &Writer<'_>, history: &History<'_>, both: [&VersionRow; 2]) -> Result<Value, HistoryError> {
     let [a, b] = both;
     let task = history.head(a).ok().and_then(|head| head.task);
     // What needs more than a score and its truth has no loss of one row here.

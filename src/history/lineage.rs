@@ -50,7 +50,9 @@ pub fn lineage(version: &VersionRow, facts: Option<&Facts>, detail: Detail) -> V
         file.insert("producer".into(), json!(clipped(&scan.producer, chars)));
         file.insert("producer_version".into(), json!(clipped(&scan.producer_version, chars)));
         file.insert("ir_version".into(), json!(scan.ir_version));
-        file.insert("opsets".into(), json!(scan.opsets));
+        let opsets = scan.opsets.iter();
+        let opsets: BTreeMap<&str, i64> = opsets.map(|(domain, opset)| (named(domain), *opset)).collect();
+        file.insert("opsets".into(), json!(opsets));
         file.insert("metadata".into(), json!(metadata));
         file.retain(|_, value| !is_empty(value));
         let left_out = scan.metadata.len().saturating_sub(keys);
@@ -60,6 +62,14 @@ pub fn lineage(version: &VersionRow, facts: Option<&Facts>, detail: Detail) -> V
         told.insert("file".into(), Value::Object(file));
     }
     Value::Object(told)
+}
+
+/// The domain of the standard operators has no name in files.
+fn named(domain: &str) -> &str {
+    match domain {
+        "" => "ai.onnx",
+        other => other,
+    }
 }
 
 fn is_empty(value: &Value) -> bool {

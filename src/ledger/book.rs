@@ -247,6 +247,31 @@ impl Writer<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// All versions of a model, oldest first, without what admission found of each, which may be large.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn version_names(&self, model: ModelNo) -> Result<Vec<VersionRow>, LedgerError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT version_no, model_no, name, digest, stored_digest, role, reason, arrived, NULL, lineage
+             FROM versions WHERE model_no = ?1 ORDER BY version_no",
+        )?;
+        let rows = statement.query_map([model.0], version)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// What admission found of a version, as JSON.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn facts(&self, version: VersionNo) -> Result<Option<String>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT facts FROM versions WHERE version_no = ?1")?;
+        let facts = statement.query_row([version.0], |row| row.get(0)).optional()?;
+        Ok(facts.flatten())
+    }
+
     /// The versions of a model that run and its last `window` others, oldest first, and how many names are only among
     /// the older ones.
     ///

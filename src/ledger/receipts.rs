@@ -75,6 +75,8 @@ impl Receipts {
                     receipts.exports.push(export);
                     receipts.files.push(taken);
                 }
+                // Somebody else has taken it in meanwhile.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => {
                     tracing::warn!(path = %taken.display(), %why, "a receipt of an export does not read and is set aside");
                     let _ = fs::rename(&taken, taken.with_extension("unreadable"));

@@ -13,7 +13,7 @@ use super::challenger::batch;
 use super::progress::Progress;
 use super::workshop::{Made, Workshop, schema};
 use crate::batch::Batch;
-use crate::history::{self, History};
+use crate::history::History;
 use crate::id::IdKey;
 use crate::intake::store::compare;
 use crate::ledger::{Ledger, LedgerError, Writer};
@@ -137,7 +137,7 @@ fn model_of(reader: &Writer<'_>, id: i64) -> Result<Option<String>, LedgerError>
     Ok(None)
 }
 
-fn find(reader: &Writer<'_>, history: &History, number: Option<i64>, id: &str) -> Result<Recorded, String> {
+fn find(reader: &Writer<'_>, history: &History<'_>, number: Option<i64>, id: &str) -> Result<Recorded, String> {
     let model: ModelNo = history.model.no;
     let nothing = || {
         format!(
@@ -181,7 +181,7 @@ fn find(reader: &Writer<'_>, history: &History, number: Option<i64>, id: &str) -
 /// What a recomputation needs of a model.
 struct Again<'a> {
     reader: &'a Writer<'a>,
-    history: &'a History,
+    history: &'a History<'a>,
     interface: Interface,
     workshop: Workshop,
     blobs: PathBuf,
@@ -199,7 +199,7 @@ struct Change {
 }
 
 impl<'a> Again<'a> {
-    fn new(reader: &'a Writer<'a>, history: &'a History, state: &Path, tolerance: f64) -> Result<Self, String> {
+    fn new(reader: &'a Writer<'a>, history: &'a History<'a>, state: &Path, tolerance: f64) -> Result<Self, String> {
         let text = history.model.interface.as_deref();
         let text = text.ok_or("the model has no champion yet")?;
         let interface = serde_json::from_str(text).map_err(|e| format!("the interface does not read back: {e}"))?;
@@ -288,7 +288,10 @@ impl<'a> Again<'a> {
     fn run(&self, row: &Recorded, no: VersionNo, recorded: &Outcome) -> Result<Outcome, String> {
         let version = self.history.versions.iter().find(|v| v.no == no);
         let version = version.ok_or("the ledger has lost the version")?;
-        let facts = history::facts(version).ok_or("what its admission found is not known any more")?;
+        let facts = self
+            .history
+            .facts(version)
+            .ok_or("what its admission found is not known any more")?;
         let inputs = row.inputs.as_deref();
         let inputs = inputs.ok_or("the row's inputs are not there any more: they were pruned, or never recorded")?;
         let inputs = self.usable(&facts, inputs, recorded)?;
@@ -368,7 +371,7 @@ impl<'a> Again<'a> {
 
     fn remark(&self, row: &Recorded, no: VersionNo) -> Option<String> {
         let version = self.history.versions.iter().find(|v| v.no == no)?;
-        let (then, now) = (history::facts(version)?.runtime, runtime());
+        let (then, now) = (self.history.facts(version)?.runtime, runtime());
         let has_null = row
             .inputs
             .as_deref()

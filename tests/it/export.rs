@@ -197,7 +197,9 @@ fn rows_leave_as_they_were_recorded_beside_a_gateway_and_an_erasure_names_the_co
         )
         .filter(|count| *count == 11)
     });
-    assert_eq!(std::fs::read_dir(site.state().join("exports")).unwrap().count(), 0);
+    until("the receipts are gone", || {
+        (std::fs::read_dir(site.state().join("exports")).unwrap().count() == 0).then_some(())
+    });
     let order = json!({"ids": ["order-2", "order-35"], "author": "eve", "reason": "asked to"});
     let erased = post(gateway.admin, "/api/models/elec2/erase", &order).json();
     let named = |erased: &Value| -> BTreeMap<String, u64> {
@@ -413,4 +415,32 @@ fn the_ledger_opens_in_any_tool_with_views_that_need_no_manual() {
     gateway.kill();
     site.start().ready().kill();
     assert_eq!(ask("SELECT count(*) * 1.0 FROM scoreboard"), Some(2.0));
+}
+
+const READS: &str = "
+import sys
+import duckdb, pandas as pd
+rows = pd.read_parquet(sys.argv[1])
+assert len(rows) == 60 and str(rows['time'].dtype) == 'datetime64[ms, UTC]', rows.dtypes
+assert str(rows['nswprice'].dtype) == 'float32' and rows['label'].isin([0, 1]).all(), rows.dtypes
+day = rows['day'].astype(str).iloc[0]
+assert len(pd.read_parquet(sys.argv[1], filters=[('day', '=', day)])) > 0
+n, days, brier = duckdb.sql(
+    f\"SELECT count(*), count(DISTINCT day), avg((score - label) ** 2) FROM '{sys.argv[1]}/*/*.parquet'\").fetchall()[0]
+assert n == 60 and days >= 1 and abs(brier - ((rows['score'] - rows['label']) ** 2).mean()) < 1e-12, (n, days, brier)
+";
+
+#[test]
+#[ignore = "needs a Python with pandas, pyarrow and duckdb, which DETHRONE_EXPORT_PYTHON names"]
+fn pandas_and_duckdb_read_what_was_exported() {
+    let python = std::env::var_os("DETHRONE_EXPORT_PYTHON").expect("DETHRONE_EXPORT_PYTHON names a Python");
+    let site = site();
+    let gateway = site.start().ready();
+    gateway.until_role("elec2", "e01_logreg", "challenger");
+    gateway.feed("elec2", &stream(0, 60));
+    recorded(&gateway, 60);
+    let out = site.state().parent().unwrap().join("out");
+    export(&site, &out, &[]);
+    let read = Command::new(python).args(["-c", READS]).arg(&out).output().unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
 }
