@@ -20,7 +20,7 @@ mod version;
 pub use fault::{ConfigError, Fault};
 pub use model::{
     Bound, EvidenceFrom, ExecutionConfig, ExecutionMode, GroupConfig, Interface, Isolation, LabelConfig, MetricSetting,
-    Missing, Mode, ModelConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
+    Missing, Mode, ModelConfig, MonitorConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
 };
 pub use server::{RunnerConfig, ServeArgs, ServerConfig};
 pub use version::{Lineage, VersionConfig};

@@ -30,8 +30,9 @@ use crate::decode::{Item, Keys, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
-use crate::metrics::{Metrics, RecorderDrop, write_ledger};
+use crate::metrics::{Metrics, RecorderDrop, write_ledger, write_monitor};
 use crate::mirror::{Observation, Observed, Offered};
+use crate::monitor::follow::Board;
 use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Whose};
 use crate::recorder::{Recorder, StorageError};
 use crate::score::{ModelNo, Score};
@@ -47,6 +48,8 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Gateway {
     models: Models,
+    /// What the monitor shows.
+    monitor: Board,
     ids: IdGenerator,
     recorder: Recorder,
     metrics: Arc<Metrics>,
@@ -463,6 +466,10 @@ impl Backend for Gateway {
         self.show_versions(model, of).await
     }
 
+    fn monitor(&self, model: &str) -> Result<Value, Error> {
+        self.show_monitor(model)
+    }
+
     async fn held(&self, model: &str, whose: Whose) -> Result<Value, Error> {
         self.show_held(model, whose).await
     }
@@ -491,6 +498,7 @@ impl Backend for Gateway {
 
     fn metrics_text(&self) -> String {
         let mut text = self.metrics.render(&self.series());
+        write_monitor(&mut text, &self.watched());
         write_ledger(&mut text, self.recorder.is_healthy(), self.recorder.backlog());
         text
     }

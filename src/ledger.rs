@@ -9,6 +9,7 @@
 mod audit;
 mod book;
 mod exports;
+mod follow;
 mod heal;
 mod kept;
 mod labels;
@@ -36,6 +37,7 @@ use rusqlite::Connection;
 pub use audit::Audit;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
 pub use exports::{Copied, ExportRow, Leaving, LeavingLabel, Said};
+pub use follow::{AlarmRow, FollowedRow};
 pub use labels::LabelRow;
 pub use lock::StateLock;
 pub use news::{RefusedRow, VerdictRow};

@@ -42,6 +42,7 @@
 //! | [`priority`] | threads that give way to requests | which ones do |
 //! | [`webhook`] | tells somebody else what happened, from the ledger | waiting for it |
 //! | [`shard`] | counters without contention | what is counted |
+//! | [`monitor`] | what comes in, against what came before: quality, drift, alarms; one thread that reads the ledger | the request's path, the judge's evidence |
 //! | [`metrics`] | every metric's name, labels and edges | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
 //!
@@ -97,6 +98,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod mirror;
 pub mod model;
+pub mod monitor;
 pub mod oip;
 pub mod priority;
 pub mod protocol;

@@ -22,7 +22,7 @@ use http::ROLES;
 pub use grpc::GrpcMetrics;
 pub use histogram::Seconds;
 pub use http::{HttpMetrics, Phases, Role, RouteName};
-pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger};
+pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger, write_monitor};
 pub use webhook::{Delivery, WebhookMetrics};
 
 const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);

@@ -39,6 +39,12 @@ impl Span {
         }
     }
 
+    /// True for no rows and no time.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        matches!(self, Self::Rows(0)) || matches!(self, Self::Time(time) if time.is_zero())
+    }
+
     /// The span `factor` times over.
     #[must_use]
     pub fn times(self, factor: u32) -> Self {

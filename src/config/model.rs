@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 
 mod execution;
 mod guard;
+mod monitor;
 mod read;
 
 pub use execution::{ExecutionConfig, ExecutionMode};
 pub use guard::GroupConfig;
+pub use monitor::MonitorConfig;
 
 const DAY: u64 = 86_400;
 
@@ -217,6 +219,9 @@ pub struct ModelConfig {
     pub record: RecordConfig,
     /// `[execution]`.
     pub execution: ExecutionConfig,
+    /// `[monitor]`.
+    #[serde(default)]
+    pub monitor: MonitorConfig,
 }
 
 impl Default for ModelConfig {
@@ -266,6 +271,7 @@ impl Default for ModelConfig {
             },
             record: RecordConfig::default(),
             execution: ExecutionConfig::default(),
+            monitor: MonitorConfig::default(),
         }
     }
 }

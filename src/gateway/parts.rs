@@ -24,6 +24,7 @@ use crate::id::{IdGenerator, IdKey, time_of};
 use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
 use crate::model::runtime::{self, RuntimeError};
+use crate::monitor::follow::{self, Board, Monitor};
 use crate::recorder::{Recorder, StorageError};
 use crate::time;
 use crate::webhook::{Hook, Webhook};
@@ -78,6 +79,7 @@ pub struct Running {
     pub gateway: Arc<Gateway>,
     servers: Servers,
     control: Control,
+    monitor: Monitor,
     recorder: Recorder,
     recorder_thread: JoinHandle<()>,
     webhook: Option<Webhook>,
@@ -121,9 +123,21 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         restored: Arc::clone(&restored),
     })?;
     let webhook = webhook(&config, &models, &recorder, &metrics)?;
+    let board = Board::default();
+    let monitor = Monitor::start(follow::Parts {
+        config: Arc::clone(&config),
+        models: Arc::clone(&models),
+        recorder: recorder.clone(),
+        board: Arc::clone(&board),
+    })
+    .map_err(|source| StartError::Io {
+        what: "the monitor's thread".into(),
+        source,
+    })?;
     let gateway = Arc::new(Gateway {
         ids,
         models,
+        monitor: board,
         recorder: recorder.clone(),
         metrics: Arc::clone(&metrics),
         acts: control.requests(),
@@ -148,6 +162,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         gateway,
         servers,
         control,
+        monitor,
         recorder,
         recorder_thread,
         webhook,
@@ -308,6 +323,7 @@ impl Running {
         let Self {
             servers,
             mut control,
+            mut monitor,
             recorder,
             recorder_thread,
             webhook,
@@ -321,6 +337,8 @@ impl Running {
             // First: it waits for a call that is under way. What was not told is told after the next start.
             drop(webhook);
             control.stop();
+            // It has baselines and alarms for the recorder to write.
+            monitor.stop();
             recorder.stop();
             recorder_thread.join()
         });

@@ -17,6 +17,7 @@ use crate::judge::twin::Noise;
 use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
 use crate::metrics::VersionSeries;
 use crate::model::facts::Facts;
+use crate::monitor::view::Published;
 use crate::recorder::Coverage;
 use crate::score::VersionNo;
 use crate::served::Served;
@@ -201,6 +202,36 @@ impl Gateway {
             shown.insert("after".into(), json!(told.after));
         }
         Ok(shown)
+    }
+
+    /// What the monitor last published of a model.
+    pub(super) fn show_monitor(&self, name: &str) -> Result<Value, Error> {
+        let served = self.resolve(Some(name))?;
+        let board = self.monitor.load();
+        let mut shown = board.get(&served.no).map_or_else(
+            || {
+                let view = served.view.load();
+                let is_on = view.as_ref().is_none_or(|view| view.config.monitor.on);
+                let why = if is_on {
+                    "nothing has been looked at yet: ask again in a moment"
+                } else {
+                    "monitor.mode = \"off\""
+                };
+                json!({"on": is_on, "why": why})
+            },
+            |published| published.json.clone(),
+        );
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("model".into(), json!(name));
+        }
+        Ok(shown)
+    }
+
+    /// What the monitor last published, by model.
+    pub(super) fn watched(&self) -> Vec<(String, Arc<Published>)> {
+        let (models, board) = (self.models.load(), self.monitor.load());
+        let watched = |served: &Arc<Served>| Some((served.name.clone(), Arc::clone(board.get(&served.no)?)));
+        models.values().filter_map(watched).collect()
     }
 
     /// The series of the versions that are loaded now.

@@ -194,6 +194,12 @@ pub trait Backend: Send + Sync + 'static {
     /// `GET /api/models/{m}/versions`, `GET /api/models/{m}/versions/{v}` and `GET /api/models/{m}/diff/{a}/{b}`.
     fn versions(&self, model: &str, of: Of) -> impl Future<Output = Result<Value, Error>> + Send;
 
+    /// `GET /api/models/{m}/monitor`.
+    ///
+    /// # Errors
+    /// Unknown model.
+    fn monitor(&self, model: &str) -> Result<Value, Error>;
+
     /// `GET /api/models/{m}/rows/{id}` and `GET /api/models/{m}/entities/{entity}`.
     fn held(&self, model: &str, whose: Whose) -> impl Future<Output = Result<Value, Error>> + Send;
 

@@ -167,6 +167,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Metrics => reply::metrics(backend.metrics_text()),
             Route::Models => reply::value(200, &backend.models()),
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
+            Route::Monitor(model) => reply::value(200, &backend.monitor(&model)?),
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
             Route::Decision(model, n) => reply::value(200, &backend.decision(&model, n).await?),
             Route::Versions(model, of) => reply::value(200, &backend.versions(&model, of).await?),
@@ -203,6 +204,7 @@ fn name_of(route: &Route) -> RouteName {
         Route::Models
         | Route::Model(_)
         | Route::Decisions(_)
+        | Route::Monitor(_)
         | Route::Decision(..)
         | Route::Act(..)
         | Route::Held(..)

@@ -58,6 +58,8 @@ pub(crate) enum Route {
     Decisions(String),
     /// The versions of a model, where they come from and when they answered.
     Versions(String, protocol::Of),
+    /// What the monitor sees.
+    Monitor(String),
     /// All that is held on a row or on an entity.
     Held(String, Whose),
     /// Rows that are to go.
@@ -137,6 +139,7 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
         ["api", "models"] => (Route::Models, "GET"),
         ["api", "models", model] => (Route::Model(decoded(model)?), "GET"),
         ["api", "models", model, "decisions"] => (Route::Decisions(decoded(model)?), "GET"),
+        ["api", "models", model, "monitor"] => (Route::Monitor(decoded(model)?), "GET"),
         ["api", "models", model, "decisions", n] => match n.parse() {
             Ok(n) => (Route::Decision(decoded(model)?, n), "GET"),
             Err(_) => return Err(not_found(path)),
@@ -270,6 +273,7 @@ mod tests {
             (Method::GET, "/api/models/m"),
             (Method::GET, "/api/models/m/decisions"),
             (Method::GET, "/api/models/m/decisions/7"),
+            (Method::GET, "/api/models/m/monitor"),
             (Method::GET, "/api/models/m/rows/order-17"),
             (Method::GET, "/api/models/m/entities/customer%209"),
             (Method::POST, "/api/models/m/erase"),

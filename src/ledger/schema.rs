@@ -25,6 +25,8 @@
 //! | `audit` | a decision or an erasure, hashed together with all before it; hashes and numbers only | with each |
 //! | `erasures` | rows that were erased: their numbers, by whom, why | when a person asks for it |
 //! | `exports`, `erased_exports` | an export of recorded rows: by whom, where, which rows; and which exports held rows that were erased | when it begins, and with each erasure |
+//! | `baselines` | what a version's rows are compared with by the monitor, as JSON | when it is complete |
+//! | `alarms` | a feature that changed, by the monitor's count | when it is raised |
 //! | `outages` | a time in which the ledger could not be written, and the rows it cost | when it is over |
 //!
 //! The views `rows` and `evidence` show names for numbers and dates for times; `labelled_predictions` is one row per
@@ -133,6 +135,11 @@ CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row)
 CREATE TABLE IF NOT EXISTS remarks (
   remark_no INTEGER PRIMARY KEY, id INTEGER NOT NULL, received INTEGER NOT NULL, vote REAL, comment TEXT, dispute TEXT);
 CREATE INDEX IF NOT EXISTS remarks_of_row ON remarks (id);
+CREATE TABLE IF NOT EXISTS baselines (version_no INTEGER PRIMARY KEY, made INTEGER NOT NULL, baseline TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS alarms (
+  alarm_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, row INTEGER NOT NULL, time INTEGER NOT NULL,
+  version_no INTEGER NOT NULL, feature TEXT NOT NULL, what TEXT NOT NULL, log_odds REAL NOT NULL,
+  UNIQUE (model_no, row, version_no, feature));
 CREATE TABLE IF NOT EXISTS version_settings (version_no INTEGER PRIMARY KEY, settings TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS exports (
   uid TEXT PRIMARY KEY, model_no INTEGER NOT NULL, began INTEGER NOT NULL, finished INTEGER, author TEXT NOT NULL,

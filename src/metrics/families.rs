@@ -38,6 +38,26 @@ pub(super) const RECORDER_BACKLOG: (&str, &str) = (
     "dethrone_recorder_backlog",
     "Answered requests, with all their rows, that wait to be recorded.",
 );
+pub(super) const MONITOR_ROWS: (&str, &str) = (
+    "dethrone_monitor_rows",
+    "Recorded rows by what the monitor did with them: folded, waiting, skipped.",
+);
+pub(super) const MONITOR_FEATURES: (&str, &str) = (
+    "dethrone_monitor_features",
+    "Features by state: broken, changed, shifted, unknown, constant, learning, no_rows, ok.",
+);
+pub(super) const MONITOR_ALARMS: (&str, &str) = (
+    "dethrone_monitor_alarms",
+    "Features and outputs whose alarm is raised on the present baseline.",
+);
+pub(super) const MONITOR_PSI: (&str, &str) = (
+    "dethrone_monitor_stability_index",
+    "Population Stability Index of recent values against the baseline, of the ten features where it is largest.",
+);
+pub(super) const MONITOR_LOG_WEALTH: (&str, &str) = (
+    "dethrone_monitor_log_wealth",
+    "Evidence that a feature has changed: natural logarithm of the alarm's wealth, of the same features.",
+);
 pub(super) const LOG_WEALTH: (&str, &str) = (
     "dethrone_evidence_log_wealth",
     "Evidence that a challenger is better than the champion: natural logarithm of the betting wealth.",

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Label};
 
 use super::{Metrics, families};
+use crate::monitor::view::Published;
 use crate::protocol::STATUSES;
 use crate::score::Shed;
 
@@ -180,6 +181,46 @@ pub fn write_ledger(text: &mut String, is_healthy: bool, backlog: usize) {
     let healthy = format!(" {}", u8::from(is_healthy));
     family(text, families::LEDGER_HEALTHY, std::iter::once(healthy));
     family(text, families::RECORDER_BACKLOG, std::iter::once(format!(" {backlog}")));
+}
+
+/// Appends what the monitor last published.
+pub fn write_monitor(text: &mut String, models: &[(String, Arc<Published>)]) {
+    let each = |of: &dyn Fn(&str, &Published) -> Vec<String>| -> Vec<String> {
+        models
+            .iter()
+            .flat_map(|(name, published)| of(&escaped(name), published))
+            .collect()
+    };
+    let rows = |model: &str, p: &Published| {
+        let all = [("folded", p.rows), ("waiting", p.lag), ("skipped", p.skipped)];
+        all.map(|(what, rows)| format!("{{model=\"{model}\",what=\"{what}\"}} {rows}"))
+            .to_vec()
+    };
+    let states = |model: &str, p: &Published| {
+        let one = |(state, count): &(&str, usize)| format!("{{model=\"{model}\",state=\"{state}\"}} {count}");
+        p.states.iter().map(one).collect()
+    };
+    let alarms = |model: &str, p: &Published| vec![format!("{{model=\"{model}\"}} {}", p.raised)];
+    let furthest = |model: &str, p: &Published, wealth: bool| -> Vec<String> {
+        let one = |(feature, index, log_wealth): &(String, f64, f64)| {
+            let value = if wealth { log_wealth } else { index };
+            format!("{{model=\"{model}\",feature=\"{}\"}} {value}", escaped(feature))
+        };
+        p.furthest.iter().map(one).collect()
+    };
+    family(text, families::MONITOR_ROWS, each(&rows).into_iter());
+    family(text, families::MONITOR_FEATURES, each(&states).into_iter());
+    family(text, families::MONITOR_ALARMS, each(&alarms).into_iter());
+    family(
+        text,
+        families::MONITOR_PSI,
+        each(&|m, p| furthest(m, p, false)).into_iter(),
+    );
+    family(
+        text,
+        families::MONITOR_LOG_WEALTH,
+        each(&|m, p| furthest(m, p, true)).into_iter(),
+    );
 }
 
 fn family(text: &mut String, (name, help): (&str, &str), series: impl Iterator<Item = String>) {

@@ -54,6 +54,8 @@ mod losses;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod monitor;
+#[cfg(test)]
 mod oip;
 #[cfg(test)]
 mod openapi;

@@ -55,14 +55,15 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
         groups: s.table("groups", |s| super::guard::groups(s, &record.drop)),
         record,
         execution: s.table("execution", |s| super::execution::execution(s, default.execution)),
+        monitor: s.table("monitor", |s| super::monitor::monitor(s, default.monitor)),
     }
 }
 
-fn share(s: &mut Section<'_>, key: &'static str, default: f64) -> f64 {
+pub(super) fn share(s: &mut Section<'_>, key: &'static str, default: f64) -> f64 {
     s.get_if(key, default, |x| (0.0..=1.0).contains(x), "must lie between 0 and 1")
 }
 
-fn chance(s: &mut Section<'_>, key: &'static str, default: f64) -> f64 {
+pub(super) fn chance(s: &mut Section<'_>, key: &'static str, default: f64) -> f64 {
     s.get_if(
         key,
         default,

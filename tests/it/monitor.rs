@@ -1,0 +1,6 @@
+//! The monitor: its statistics against reference vectors, its alarm in simulation, and all of it in service.
+
+mod service;
+mod simulation;
+mod stream;
+mod vectors;

@@ -1,0 +1,187 @@
+//! The monitor beside a gateway: it follows the record, over restarts.
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Site, ask_ledger, client, shipped, stream, until};
+
+fn site(monitor: &str) -> Site {
+    let site = Site::new("settle_ms = 100\npoll = \"100ms\"\nrecorder_percent = 100\n");
+    site.model_toml("elec2", &format!("[policy]\nmode = \"off\"\n[monitor]\n{monitor}"));
+    site.drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    site
+}
+
+fn send(gateway: &Gateway, rows: &[Value]) {
+    for rows in rows.chunks(96) {
+        let (status, answer) = gateway.predict(&json!({"model": "elec2", "instances": rows}));
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+/// The monitor's view once it has folded all rows up to this one.
+fn folded(gateway: &Gateway, row: u64) -> Value {
+    until("rows are folded", || {
+        let view = gateway.admin("/api/models/elec2/monitor");
+        (view["rows"]["last_row"].as_u64()? >= row && view["rows"]["waiting"] == 0).then_some(view)
+    })
+}
+
+fn feature(view: &Value, name: &str) -> Value {
+    let mut features = view["features"].as_array().unwrap().iter();
+    features
+        .find(|feature| feature["name"] == name)
+        .cloned()
+        .unwrap_or_else(|| panic!("{name} in {view}"))
+}
+
+fn named(view: &Value, state: &str) -> Vec<String> {
+    let features = view["features"].as_array().unwrap().iter();
+    let named = features.filter(|feature| feature["state"] == state);
+    named
+        .map(|feature| feature["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_victorian_market_is_alarmed_in_service_and_after_a_restart_nothing_is_forgotten() {
+    let site = site("baseline_rows = 4032\nwindow = \"336 rows\"\ncycle = \"48 rows\"\n");
+    let gateway = site.start().ready();
+    let rows: Vec<Value> = stream(0, 17_424 + 384)
+        .into_iter()
+        .map(|(features, _)| features)
+        .collect();
+    let (before, after) = rows.split_at(17_424);
+    send(&gateway, before);
+    let view = folded(&gateway, 17_424);
+    assert_eq!(view["baseline"]["source"], "first_rows", "{}", view["baseline"]);
+    let victorian = ["transfer", "vicdemand", "vicprice"];
+    assert_eq!(named(&view, "constant"), victorian, "{}", view["states"]);
+    assert_eq!(view["rows"]["skipped"], 0);
+
+    send(&gateway, after);
+    let view = folded(&gateway, 17_808);
+    let raised = view["alarm"]["raised"].as_array().unwrap();
+    let in_the_week = |alarm: &&Value| (17_425..17_425 + 336).contains(&alarm["row"].as_u64().unwrap());
+    let mut causes: Vec<&str> = raised
+        .iter()
+        .filter(in_the_week)
+        .filter_map(|a| a["feature"].as_str())
+        .collect();
+    causes.sort_unstable();
+    assert_eq!(causes, victorian, "{}", view["alarm"]);
+    let alarms = raised.len();
+    let series = format!("dethrone_monitor_alarms{{model=\"elec2\"}} {alarms}");
+    assert!(
+        client::get(gateway.admin, "/metrics").text().contains(&series),
+        "{series}"
+    );
+    until("alarms are in the ledger", || {
+        let kept: i64 = ask_ledger(&site, "SELECT count(*) FROM alarms")?;
+        (kept == i64::try_from(alarms).unwrap()).then_some(())
+    });
+    let kept: i64 = ask_ledger(&site, "SELECT count(*) FROM baselines").unwrap();
+    assert_eq!(kept, 1);
+
+    assert_eq!(gateway.stop(), Some(0));
+    let gateway = site.start().ready();
+    let again = folded(&gateway, 17_808);
+    assert_eq!(again["alarm"]["raised"], view["alarm"]["raised"]);
+    assert_eq!(again["rows"]["folded"], view["rows"]["folded"]);
+    let (was, is) = (feature(&view, "nswprice"), feature(&again, "nswprice"));
+    assert_eq!(was["alarm"], is["alarm"]);
+    assert_eq!(was["baseline"], is["baseline"]);
+    assert!(
+        is["recent"]["rows"].as_u64().unwrap() >= 252,
+        "the window was read again: {is}"
+    );
+}
+
+#[test]
+fn a_file_beside_the_version_is_its_baseline_and_what_does_not_fit_it_is_named() {
+    let site = site("window = \"80 rows\"\ncycle = \"1 row\"\n");
+    let rows: Vec<Value> = stream(20_000, 900).into_iter().map(|(features, _)| features).collect();
+    let names = ["day", "nswdemand", "nswprice", "vicprice", "vicdemand", "transfer"];
+    let mut text = format!("{},label\n", names.join(","));
+    for row in &rows {
+        let cells: Vec<String> = names
+            .iter()
+            .map(|name| {
+                row[*name]
+                    .as_str()
+                    .map_or_else(|| row[*name].to_string(), str::to_owned)
+            })
+            .collect();
+        text.push_str(&format!("{},1\n", cells.join(",")));
+    }
+    let file = site.models().join("elec2/e01_logreg.baseline.csv");
+    std::fs::write(&file, "wrong,columns\n1,2\n").unwrap();
+    let gateway = site.start().ready();
+    send(&gateway, &rows[..96]);
+    let view = folded(&gateway, 96);
+    let notes = view["baseline"]["notes"].to_string();
+    assert!(
+        notes.contains("no column is named like a feature") && notes.contains("it is not used"),
+        "{notes}"
+    );
+    assert_eq!(view["baseline"]["source"], "first_rows");
+    assert_eq!(gateway.stop(), Some(0));
+
+    std::fs::write(&file, text).unwrap();
+    std::fs::remove_dir_all(site.state().join("monitor")).unwrap();
+    let gateway = site.start().ready();
+    send(&gateway, &rows[96..192]);
+    let view = folded(&gateway, 192);
+    assert_eq!(
+        (&view["baseline"]["source"], &view["baseline"]["complete"]),
+        (&json!("file"), &json!(true))
+    );
+    let notes = view["baseline"]["notes"].to_string();
+    assert!(
+        notes.contains("no column for period") && notes.contains("left out: label"),
+        "{notes}"
+    );
+    assert_eq!(feature(&view, "period")["state"], "unknown", "{view}");
+    assert!(named(&view, "broken").is_empty(), "{}", view["states"]);
+
+    // Another unit, and a value that never changes.
+    let broken: Vec<Value> = rows[200..300]
+        .iter()
+        .map(|row| {
+            let mut row = row.clone();
+            row["nswdemand"] = json!(row["nswdemand"].as_f64().unwrap() * 1_000.0);
+            row["transfer"] = json!(0.5);
+            row["day"] = json!("someday");
+            row
+        })
+        .collect();
+    send(&gateway, &broken);
+    let view = folded(&gateway, 292);
+    assert_eq!(
+        named(&view, "broken"),
+        ["day", "nswdemand", "transfer"],
+        "{}",
+        view["states"]
+    );
+    let kinds = |name: &str| -> Vec<Value> {
+        feature(&view, name)["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|f| f["kind"].clone())
+            .collect()
+    };
+    assert!(kinds("nswdemand").contains(&json!("range")) && kinds("transfer").contains(&json!("frozen")));
+    assert!(kinds("day").contains(&json!("unseen")));
+
+    site.model_toml("elec2", "[policy]\nmode = \"off\"\n[monitor]\nmode = \"off\"\n");
+    until("nothing is watched", || {
+        let view = gateway.admin("/api/models/elec2/monitor");
+        (view["on"] == false).then_some(())
+    });
+    assert!(
+        !client::get(gateway.admin, "/metrics")
+            .text()
+            .contains("dethrone_monitor_alarms{")
+    );
+    assert_eq!(client::get(gateway.admin, "/api/models/nobody/monitor").status, 404);
+}
