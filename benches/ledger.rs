@@ -13,6 +13,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dethrone::arena::{ShadowReport, ShadowWork};
 use dethrone::batch::{Batch, Cell, Feature, Rows, Schema};
+use dethrone::config::RetentionConfig;
 use dethrone::judge::policy::Policy;
 use dethrone::metrics::Metrics;
 use dethrone::mirror::{Observation, Observed, Offered};
@@ -70,7 +71,7 @@ impl Rig {
     fn new(challengers: u32) -> Self {
         let dir = tempfile::TempDir::new().unwrap();
         let (decisions, _) = bounded(16);
-        let (recorder, _) = Recorder::start(dir.path(), decisions, 1.0).unwrap();
+        let (recorder, _) = Recorder::start(dir.path(), decisions, 1.0, &RetentionConfig::default()).unwrap();
         let served = Served::new("m".into(), ModelNo(1), Metrics::new().model("m"));
         let reports = recorder.reports();
         let lineup: Vec<(VersionNo, Arc<Quick>)> = (2..2 + challengers)
@@ -163,6 +164,7 @@ impl Rig {
                 }),
                 entities: None,
                 context: None,
+                left_out: None,
             };
             while self.recorder.backlog() > 16_000 {
                 std::thread::sleep(Duration::from_micros(200));

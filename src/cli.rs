@@ -8,6 +8,7 @@ pub mod audit;
 pub mod check;
 pub mod explain;
 pub mod export;
+pub mod keys;
 pub mod person;
 pub mod recompute;
 mod runtime_probe;
@@ -72,6 +73,8 @@ pub enum Command {
     Show(person::ShowArgs),
     /// Remove rows, and all that names them, for good
     Erase(person::EraseArgs),
+    /// Issue prediction ids under a new key; those of the key before it are taken as before
+    RotateKey(keys::RotateKeyArgs),
     /// Stop automatic changes of champion
     Hold(ActArgs),
     /// Allow automatic changes again
@@ -198,6 +201,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(&args),
         Command::Show(args) => person::show(&args),
         Command::Erase(args) => person::erase(&args),
+        Command::RotateKey(args) => keys::rotate(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),
         Command::Rollback(args) => act::run(Action::Rollback, &args),
         Command::Hold(args) => act::run(Action::Hold, &args),

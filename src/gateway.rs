@@ -5,6 +5,7 @@
 
 mod history;
 mod inherited;
+mod keys;
 mod labels;
 mod parts;
 mod person;
@@ -33,7 +34,7 @@ use crate::id::{IdGenerator, PredictionId};
 use crate::metrics::{Metrics, RecorderDrop, write_ledger, write_monitor};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::monitor::follow::Board;
-use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Whose};
+use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
 use crate::recorder::{Recorder, StorageError};
 use crate::score::{ModelNo, Score};
 use crate::served::{Pinnable, Served};
@@ -122,6 +123,7 @@ impl Gateway {
             ids: seen.keys.ids,
             entities: seen.keys.entities,
             context: seen.keys.context,
+            left_out: seen.left_out,
         });
         let reason = match offered {
             Offered::Taken => return,
@@ -131,20 +133,36 @@ impl Gateway {
         model.metrics.recorder_dropped(reason, rows as u64);
     }
 
-    /// Whether this request is recorded, and the share of its rows that are drawn for the exploration slice; `None` where
-    /// there is no slice, or where the rows are kept out of the record.
-    fn draw(&self, model: &Served, id: PredictionId, record: bool) -> (bool, Option<f64>) {
+    /// What becomes of the rows of this request beside the reply.
+    fn draw(&self, model: &Served, id: PredictionId, ask: &Ask) -> Drawn {
         let view = model.view.load();
-        let (sample, explore) = view.as_ref().map_or((1.0, 0.0), |view| {
-            (view.config.shadow.sample, view.config.label.explore)
+        let (sample, explore, list) = view.as_ref().map_or((1.0, 0.0, None), |view| {
+            (
+                view.config.shadow.sample,
+                view.config.label.explore,
+                view.opt_out.as_ref(),
+            )
         });
-        let is_recorded = record && self.ids.key().is_sampled(id.number, sample);
-        (is_recorded, (is_recorded && explore > 0.0).then_some(explore))
+        let is_drawn = ask.shadow && self.ids.key().is_sampled(id.number, sample);
+        let left_out = list.and_then(|list| list.rows(ask.keys.entities.as_deref()));
+        let out = left_out
+            .as_ref()
+            .map_or(0, |rows| rows.iter().filter(|out| **out).count());
+        if out > 0 {
+            model.metrics.recorder_dropped(RecorderDrop::OptedOut, out as u64);
+        }
+        let record = is_drawn && left_out.as_ref().is_none_or(|rows| rows.contains(&false));
+        Drawn {
+            record,
+            explored: (record && explore > 0.0).then_some(explore),
+            left_out,
+        }
     }
 
-    fn mark(&self, reply: &mut Reply, share: f64) {
-        for (number, row) in (reply.id.number..).zip(&mut reply.rows) {
-            row.explore = self.ids.key().is_explored(number, share);
+    fn mark(&self, reply: &mut Reply, share: f64, left_out: Option<&[bool]>) {
+        for (k, (number, row)) in (reply.id.number..).zip(&mut reply.rows).enumerate() {
+            let is_out = left_out.is_some_and(|rows| rows.get(k) == Some(&true));
+            row.explore = !is_out && self.ids.key().is_explored(number, share);
         }
     }
 
@@ -230,6 +248,17 @@ struct Seen<'a> {
     answer: &'a Answer,
     keys: Keys,
     record: bool,
+    left_out: Option<Box<[bool]>>,
+}
+
+/// What is decided of a request's rows beside the reply.
+struct Drawn {
+    /// Whether any are recorded.
+    record: bool,
+    /// The share of them that is drawn for the exploration slice; `None` where there is no slice, or nothing is recorded.
+    explored: Option<f64>,
+    /// Rows whose entity is kept out.
+    left_out: Option<Box<[bool]>>,
 }
 
 /// The reply of a version.
@@ -374,17 +403,23 @@ impl Backend for Gateway {
         let now = now_ms();
         let id = self.ids.issue(now, count(batch.rows()));
         let own_ids = ask.keys.ids.clone();
-        let (record, explored) = self.draw(model, id, ask.shadow);
+        let Drawn {
+            record,
+            explored,
+            left_out,
+        } = self.draw(model, id, &ask);
+        let marked = explored.and(left_out.clone());
         let seen = Seen {
             batch,
             answer: &answer,
             keys: ask.keys,
             record,
+            left_out,
         };
         self.mirror(model, &champion, id, seen, now);
         let mut reply = reply(Arc::clone(&champion.version.info), answer, id, own_ids);
         if let Some(share) = explored {
-            self.mark(&mut reply, share);
+            self.mark(&mut reply, share, marked.as_deref());
         }
         Ok(reply)
     }
@@ -450,6 +485,10 @@ impl Backend for Gateway {
         self.list()
     }
 
+    fn ledger(&self) -> Value {
+        self.show_ledger()
+    }
+
     async fn model_view(&self, model: &str) -> Result<Value, Error> {
         self.show(model).await
     }
@@ -478,6 +517,10 @@ impl Backend for Gateway {
         self.erase_held(model, order).await
     }
 
+    async fn rotate_key(&self, order: Rotation) -> Result<Value, Error> {
+        self.next_key(&order)
+    }
+
     async fn act(&self, model: &str, action: Action, order: Order) -> Result<Value, Error> {
         let (reply, answer) = oneshot::channel();
         let act = Act {
@@ -500,6 +543,7 @@ impl Backend for Gateway {
         let mut text = self.metrics.render(&self.series());
         write_monitor(&mut text, &self.watched());
         write_ledger(&mut text, self.recorder.is_healthy(), self.recorder.backlog());
+        self.recorder.keeping().write(&mut text);
         text
     }
 }

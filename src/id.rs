@@ -6,18 +6,26 @@
 //!
 //! Always holds: one text means one number; a text that this key did not issue is refused, and so is a row beyond
 //! the block of numbers that the request took, so that nobody can reach the rows of other requests by counting on
-//! from their own. For that a request takes a power of two of numbers, and the tag covers its exponent.
+//! from their own. For that a request takes a power of two of numbers, and the tag covers its exponent. Two keys are
+//! live at most ([`IdGenerator::rotate`]). There is no room for the name of an instance: an id that another one issued is known
+//! by its tag, which fits none of these keys.
 //! Leaves to others: whether a row of that number was ever recorded.
 
 use std::fmt;
 use std::hash::Hasher;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use siphasher::sip::SipHasher24;
 
 mod file;
+mod tags;
+
+pub use tags::{Generation, RotateError};
+use tags::{TagKey, Tags};
 
 /// 2020-01-01T00:00:00Z in Unix milliseconds.
 const EPOCH_MS: i64 = 1_577_836_800_000;
@@ -34,7 +42,9 @@ const DIGITS: usize = 26;
 /// The key of the tags; as secret as the labels are trusted.
 #[derive(Clone)]
 pub struct IdKey {
-    tag: SipHasher24,
+    /// Shared by all that hold this key: a rotation is seen by all of them.
+    tags: Arc<ArcSwap<Tags>>,
+    root: SipHasher24,
     sample: SipHasher24,
     explore: SipHasher24,
     /// Two halves.
@@ -64,6 +74,22 @@ pub struct Parsed {
     pub time_ms: i64,
 }
 
+/// Why a text that begins like an id of ours is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// It is not written as ids are.
+    #[error(
+        "it is not written as prediction ids are (p1_ and 26 characters, and for a row .0, .1, …): send it whole, as it was given"
+    )]
+    Malformed,
+    /// No live key has issued it.
+    #[error(
+        "this gateway has not issued it, or longer than two keys ago: another instance has, or it was changed; send it to the \
+         gateway that answered"
+    )]
+    Issuer,
+}
+
 /// When the number was issued, Unix milliseconds.
 #[must_use]
 pub fn time_of(number: i64) -> i64 {
@@ -76,17 +102,22 @@ impl IdKey {
     pub fn new(bytes: [u8; 16]) -> Self {
         let root = SipHasher24::new_with_key(&bytes);
         // Keys of their own, so that a sampling decision, which anyone can observe, tells nothing about a tag.
-        let derive = |domain: &[u8]| {
-            let half = |part: u8| {
+        let halves = |domain: &[u8]| {
+            [0, 1].map(|part: u8| {
                 let mut hasher = root;
                 hasher.write(domain);
                 hasher.write_u8(part);
                 hasher.finish()
-            };
-            SipHasher24::new_with_keys(half(0), half(1))
+            })
         };
+        let derive = |domain: &[u8]| {
+            let [first, second] = halves(domain);
+            SipHasher24::new_with_keys(first, second)
+        };
+        let tags = Tags::first(TagKey::new(halves(b"dethrone id tag")));
         Self {
-            tag: derive(b"dethrone id tag"),
+            tags: Arc::new(ArcSwap::from_pointee(tags)),
+            root,
             sample: derive(b"dethrone id sample"),
             explore: derive(b"dethrone id explore"),
             value: [derive(b"dethrone value 0"), derive(b"dethrone value 1")],
@@ -106,7 +137,7 @@ impl IdKey {
     /// # Errors
     /// As [`IdKey::load_or_create`], or there is no file.
     pub fn load(path: &Path) -> std::io::Result<Self> {
-        file::read_key(path).map(Self::new)
+        Self::new(file::read_key(path)?).with_tags(path)
     }
 
     /// The key in the file, which is made (readable by its owner alone) where there is none.
@@ -114,14 +145,61 @@ impl IdKey {
     /// # Errors
     /// The file cannot be read or made, has another length than 16 bytes, or is open to other users.
     pub fn load_or_create(path: &Path) -> std::io::Result<Self> {
-        file::load_or_create(path).map(Self::new)
+        Self::new(file::load_or_create(path)?).with_tags(path)
+    }
+
+    /// With the keys of tags as they were rotated.
+    fn with_tags(self, path: &Path) -> std::io::Result<Self> {
+        if let Some(tags) = Tags::load(path, self.root)? {
+            self.tags.store(Arc::new(tags));
+        }
+        Ok(self)
     }
 
     fn tag(&self, number: i64, block: u32) -> u64 {
-        let mut hasher = self.tag;
-        hasher.write(&number.to_be_bytes());
-        hasher.write(&block.to_be_bytes());
-        hasher.finish()
+        self.tags.load().key.tag(number, block)
+    }
+
+    /// Which key ids are issued under.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.tags.load().told()
+    }
+
+    /// A new key of tags, on the disk beside the key in `path` before it is used. Ids of the key before it are taken as
+    /// before; those of the one before that no more, which is refused without `force` while labels for them may come:
+    /// `open_ms` after they were issued. `last_ms`: ids may have been issued up to there.
+    ///
+    /// # Errors
+    /// Refused, or the file cannot be written: the keys are those of before.
+    pub fn rotate(
+        &self,
+        path: &Path,
+        (now_ms, last_ms): (i64, i64),
+        open_ms: i64,
+        force: bool,
+    ) -> Result<Generation, RotateError> {
+        let now = self.tags.load_full();
+        if let Some(former) = now.former.filter(|_| !force) {
+            let until_ms = former.until_ms.saturating_add(open_ms);
+            if until_ms > now_ms {
+                return Err(RotateError::StillOpen {
+                    before: crate::time::rfc3339(former.until_ms),
+                    // What is counted in rows has no date.
+                    until: match open_ms {
+                        i64::MAX => "so many rows have come as label.horizon says".into(),
+                        _ => crate::time::rfc3339(until_ms),
+                    },
+                });
+            }
+        }
+        let next = now.next(now_ms, last_ms).map_err(|source| RotateError::File {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        next.save(path, self.root)?;
+        self.tags.store(Arc::new(next));
+        Ok(next.told())
     }
 
     /// The id of one row, whatever request it came with: another spelling of the same number, for exports.
@@ -133,24 +211,34 @@ impl IdKey {
         }
     }
 
-    /// What the text says; `None` unless this key issued it.
+    /// What the text says; `None` unless a live key issued it.
     #[must_use]
     pub fn parse(&self, text: &str) -> Option<Parsed> {
-        let (id, row) = match text.split_once('.') {
-            Some((id, row)) => (id, row_number(row)?),
-            None => (text, 0),
-        };
-        let bits = decode(id.strip_prefix(PREFIX)?)?;
-        let base = i64::try_from(bits >> 64).ok().filter(|base| *base > 0)?;
-        let tag = u64::try_from(bits & u128::from(u64::MAX)).ok()?;
+        self.read(text).ok()
+    }
+
+    /// What the text says. Nothing is asked but the keys.
+    ///
+    /// # Errors
+    /// Why it is no id of ours.
+    pub fn read(&self, text: &str) -> Result<Parsed, Foreign> {
+        let Spelt { base, tag, row } = spelt(text).ok_or(Foreign::Malformed)?;
+        let number = base.checked_add(i64::from(row)).ok_or(Foreign::Malformed)?;
         let smallest = u32::BITS - row.leading_zeros();
         // The difference of whole words takes the same time wherever they differ.
-        let is_ours = (smallest..=MAX_BLOCK).any(|block| self.tag(base, block) ^ tag == 0);
-        let number = base.checked_add(i64::from(row))?;
-        is_ours.then(|| Parsed {
-            number,
-            time_ms: time_of(number),
-        })
+        let is_by = |key: TagKey| (smallest..=MAX_BLOCK).any(|block| key.tag(base, block) ^ tag == 0);
+        let tags = self.tags.load();
+        let is_by_former = || {
+            tags.former
+                .is_some_and(|former| time_of(base) <= former.until_ms && is_by(former.key))
+        };
+        match is_by(tags.key) || is_by_former() {
+            true => Ok(Parsed {
+                number,
+                time_ms: time_of(number),
+            }),
+            false => Err(Foreign::Issuer),
+        }
     }
 
     /// A hash of a row's number that every part and every replica with this key agrees on.
@@ -165,12 +253,18 @@ impl IdKey {
     /// nothing that tells which value it was.
     #[must_use]
     pub fn pseudonym(&self, value: &[u8]) -> String {
+        format!("h_{:032x}", self.digest(value))
+    }
+
+    /// The number in [`IdKey::pseudonym`].
+    #[must_use]
+    pub fn digest(&self, value: &[u8]) -> u128 {
         let half = |mut hasher: SipHasher24| {
             hasher.write(value);
-            hasher.finish()
+            u128::from(hasher.finish())
         };
         let [first, second] = self.value;
-        format!("h_{:016x}{:016x}", half(first), half(second))
+        half(first) << 64 | half(second)
     }
 
     /// Whether the row belongs to a sample of this share; a row in a sample is in every larger one.
@@ -198,6 +292,26 @@ fn uniform(hash: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     let share = (hash >> 11) as f64 / (1_u64 << 53) as f64;
     share
+}
+
+/// An id as it is written.
+struct Spelt {
+    base: i64,
+    tag: u64,
+    row: u32,
+}
+
+fn spelt(text: &str) -> Option<Spelt> {
+    let (id, row) = match text.split_once('.') {
+        Some((id, row)) => (id, row_number(row)?),
+        None => (text, 0),
+    };
+    let bits = decode(id.strip_prefix(PREFIX)?)?;
+    Some(Spelt {
+        base: i64::try_from(bits >> 64).ok().filter(|base| *base > 0)?,
+        tag: u64::try_from(bits & u128::from(u64::MAX)).ok()?,
+        row,
+    })
 }
 
 /// Digits without a sign or leading zeros, below [`MAX_ROWS`].
@@ -269,6 +383,15 @@ impl IdGenerator {
     #[must_use]
     pub fn key(&self) -> &IdKey {
         &self.key
+    }
+
+    /// A new key of tags, in the file beside `path`: see [`IdKey::rotate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rotate(&self, path: &Path, now_ms: i64, open_ms: i64, force: bool) -> Result<Generation, RotateError> {
+        let next = i64::try_from(self.next.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        self.key.rotate(path, (now_ms, time_of(next)), open_ms, force)
     }
 
     /// An id for a request of `rows` rows (at most a million), whose numbers nobody else gets.

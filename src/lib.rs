@@ -30,6 +30,7 @@
 //! | [`model`] | a version as a file and as a session: `onnx` (scan), `session` (the only file naming ONNX Runtime), `layout` (rows in), `head` (scores out), `interface` (what clients send, whoever answers) | policy |
 //! | [`champion`], [`served`] | the slot, and a model as requests see it | building, warming, logging |
 //! | [`mirror`] | the one offer beside the reply | waiting |
+//! | [`consent`] | the entities that a model's list keeps out of record, shadow and evidence | what was recorded before |
 //! | [`recorder`] | one thread: writes, offers rows to challengers, joins labels, folds pairs | the request's path |
 //! | [`ledger`] | tables and statements | meaning |
 //! | [`export`] | recorded rows as Parquet files | writing to the ledger |
@@ -80,6 +81,7 @@ pub mod champion;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod consent;
 pub mod container;
 pub mod control;
 pub mod decode;

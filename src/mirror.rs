@@ -43,6 +43,8 @@ pub struct Observation {
     pub entities: Option<Vec<String>>,
     /// Context objects as JSON, one per row.
     pub context: Option<Vec<String>>,
+    /// Rows whose entity is kept out: they leave no trace.
+    pub left_out: Option<Box<[bool]>>,
 }
 
 /// What happened to an offer.

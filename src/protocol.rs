@@ -21,7 +21,7 @@ pub struct ItemStatus {
     pub id: Option<String>,
     /// `accepted`, `late`, `duplicate`, `conflict`, `unrecorded`, `unknown`, `expired` or `invalid`.
     pub status: &'static str,
-    /// What to change, where the status is `invalid`.
+    /// What to change, where the status is `invalid`; of others, what the status does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -214,6 +214,37 @@ impl Erasure {
             let text = format!("name between 1 and {MAX_LISTED} 'ids' and 'entities' whose rows are to be erased");
             return Err(Error::new(Kind::BadRequest, text));
         }
+        Ok(order)
+    }
+}
+
+/// An order to issue ids under a new key, by whom and why.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with 'author' and 'reason'")]
+pub struct Rotation {
+    /// Who.
+    #[serde(default)]
+    pub author: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Even where labels may still come for ids that are refused then.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl Rotation {
+    /// Reads and checks an order to rotate.
+    ///
+    /// # Errors
+    /// Not JSON, or no author or reason.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let order: Self = serde_json::from_slice(body).map_err(|e| {
+            let text =
+                format!("the order is not JSON as expected ({e}): send {{\"author\":…,\"reason\":…,\"force\":false}}");
+            Error::new(Kind::MalformedJson, text)
+        })?;
+        signed(&order.author, &order.reason)?;
         Ok(order)
     }
 }

@@ -16,6 +16,7 @@ mod inputs;
 mod journal;
 mod labels;
 mod pace;
+mod retention;
 mod thread;
 
 #[cfg(test)]
@@ -34,9 +35,11 @@ pub use self::book::{Attached, Book, Closing, Coverage, Hashed, OwnSettings, Sli
 pub use self::core::{Core, Shadow};
 pub use self::journal::Event;
 pub use self::labels::{ItemStatus, LabelItem, LabelKey, Status};
+pub use self::retention::{Keeping, KeptModel};
 
 use self::thread::{LabelRequest, Queues, Thread};
 use crate::arena::ShadowReport;
+use crate::config::RetentionConfig;
 use crate::judge::fold::Decision;
 use crate::ledger::{Ledger, LedgerError, Writer};
 use crate::mirror::{Mirror, Observation};
@@ -83,6 +86,7 @@ pub struct Recorder {
     waiting: Receiver<Observation>,
     stopping: Arc<AtomicBool>,
     wake: Sender<()>,
+    keeping: Arc<Keeping>,
 }
 
 fn failed() -> StorageError {
@@ -91,7 +95,8 @@ fn failed() -> StorageError {
 
 impl Recorder {
     /// Opens the ledger and starts the thread; it ends after [`Recorder::stop`], or when all handles are gone, with
-    /// everything drained written. Recording rows may take `share` of a processor; from 1 on there is no limit.
+    /// everything drained written. Recording rows may take `share` of a processor; from 1 on there is no limit. What is
+    /// recorded is kept within `limits`.
     ///
     /// # Errors
     /// What the ledger says at opening.
@@ -99,6 +104,7 @@ impl Recorder {
         state: &Path,
         decisions: Sender<Verdicted>,
         share: f64,
+        limits: &RetentionConfig,
     ) -> Result<(Self, JoinHandle<()>), LedgerError> {
         let ledger = Ledger::open(state)?;
         let (observe, observations) = bounded(OBSERVATIONS);
@@ -118,6 +124,7 @@ impl Recorder {
             waiting: observations.clone(),
             stopping: Arc::default(),
             wake,
+            keeping: Arc::default(),
         };
         let queues = Queues {
             observations,
@@ -129,6 +136,7 @@ impl Recorder {
         };
         let (fault, stopping) = (Arc::clone(&recorder.fault), Arc::clone(&recorder.stopping));
         let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, (room, share));
+        thread.keep(limits.clone(), Arc::clone(&recorder.keeping));
         let join = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || thread.run())
@@ -143,6 +151,12 @@ impl Recorder {
     #[must_use]
     pub fn mirror(&self) -> &Mirror {
         &self.mirror
+    }
+
+    /// What of the record is kept.
+    #[must_use]
+    pub fn keeping(&self) -> &Keeping {
+        &self.keeping
     }
 
     /// Where challengers report.

@@ -11,6 +11,7 @@ use crate::arena::Challenger;
 use crate::batch::{Carried, Schema};
 use crate::champion::{Champion, Faults, Slot, Trip, Tripwire, VersionInfo};
 use crate::config::{self, ModelConfig};
+use crate::consent::OptOut;
 use crate::decode::{Form, Missing, Rules, Unknown};
 use crate::http::backend;
 use crate::metrics::ModelMetrics;
@@ -28,6 +29,8 @@ pub struct View {
     pub head: Head,
     /// The settings.
     pub config: Arc<ModelConfig>,
+    /// Entities that leave no trace, where the settings name a list.
+    pub opt_out: Option<Arc<OptOut>>,
 }
 
 impl View {
@@ -71,6 +74,7 @@ impl View {
             reading: Arc::new(backend::Interface { form, rules, contract }),
             head,
             config,
+            opt_out: None,
         }
     }
 }
@@ -115,6 +119,8 @@ pub struct Served {
     pub carried: Arc<Carried>,
     /// What is wrong with model.toml; the last good settings are in force.
     pub settings_fault: ArcSwap<Option<String>>,
+    /// What is wrong with the list of entities that are kept out, and what follows.
+    pub opt_out_fault: ArcSwap<Option<String>>,
     /// What is wrong with the toml of a version's file, by the file's name.
     pub version_faults: ArcSwap<BTreeMap<String, String>>,
     /// Why nothing is judged although the settings do not say so.
@@ -144,6 +150,7 @@ impl Served {
             stand_in: ArcSwap::default(),
             carried: Arc::default(),
             settings_fault: ArcSwap::default(),
+            opt_out_fault: ArcSwap::default(),
             version_faults: ArcSwap::default(),
             mode_reason: ArcSwap::default(),
             counters: Mutex::default(),

@@ -197,6 +197,7 @@ fn offer(batch: Arc<dethrone::batch::Batch>) -> Part<'static> {
             ids: None,
             entities: None,
             context: None,
+            left_out: None,
         });
         drop(other_end.try_recv());
     })

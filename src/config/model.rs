@@ -166,6 +166,9 @@ pub struct RecordConfig {
     /// Features and context keys of which a keyed hash is written; `entities` means the entity itself.
     #[serde(default)]
     pub hash: Vec<String>,
+    /// A file in the model's directory: entities that are not recorded at all.
+    #[serde(default)]
+    pub opt_out: Option<String>,
 }
 
 /// The settings of one model.

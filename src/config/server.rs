@@ -17,9 +17,11 @@ use crate::model::runtime::is_sha256;
 use crate::webhook::Hook;
 
 mod args;
+mod retention;
 mod webhook;
 
 pub use args::ServeArgs;
+pub use retention::RetentionConfig;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -113,6 +115,8 @@ pub struct ServerConfig {
     pub runner: RunnerConfig,
     /// `[webhook]`; `None`: nobody is told.
     pub webhook: Option<Hook>,
+    /// `[retention]`.
+    pub retention: RetentionConfig,
 }
 
 impl ServerConfig {
@@ -236,6 +240,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         runner: s.table("runner", |s| runner(s, args)),
         webhook: s.has_table("webhook", webhook::read),
+        retention: s.table("retention", |s| retention::retention(s, args)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One model's versions and their roles.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use super::Fault;
 use crate::arena::Challenger;
 use crate::champion::{Champion, Loaded, Probe, ProcessSpec, VersionInfo};
 use crate::config::{ModelConfig, VersionConfig};
+use crate::consent::Followed;
+use crate::id::IdKey;
 use crate::ledger::{ModelRow, VersionRow};
 use crate::metrics::ModelMetrics;
 use crate::model::facts::{Facts, Refused};
@@ -122,6 +125,8 @@ pub(super) struct Keeper {
     pub watched: Option<super::slow::Watched>,
     /// Why its directory cannot be looked into.
     pub away: Option<String>,
+    /// The entities that are kept out.
+    pub opt_out: Followed,
 }
 
 impl Keeper {
@@ -158,6 +163,7 @@ impl Keeper {
             marked: Vec::new(),
             watched: None,
             away: None,
+            opt_out: Followed::default(),
         };
         for version in versions {
             let own = own.iter().find(|(no, _)| *no == version.no);
@@ -540,8 +546,36 @@ impl Keeper {
         let schema = interface.schema(&self.served.carried);
         let may_be_named = matches!(self.wants_features(), Ok(true));
         let instead = interface.instead_of_instances(&self.served.name, may_be_named);
-        let view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows, instead);
+        let mut view = View::new(interface, schema, head, Arc::clone(&self.config), max_rows, instead);
+        view.opt_out = self.opt_out.list();
         self.served.view.store(Some(Arc::new(view)));
+    }
+
+    /// Looks at the list of entities that are kept out. True when it is to be looked at again soon.
+    pub(super) fn follow_opt_out(&mut self, directory: &Path, key: &IdKey, settle: Duration, max_rows: usize) -> bool {
+        let config = Arc::clone(&self.config);
+        let name = config.record.opt_out.as_deref();
+        let has_changed = self.opt_out.look(directory, name, key, settle);
+        let fault = self
+            .opt_out
+            .fault()
+            .map(|fault| format!("{}/model.toml: {fault}", self.served.name));
+        if **self.served.opt_out_fault.load() != fault {
+            if let Some(fault) = &fault {
+                tracing::error!("{fault}");
+            }
+            self.served.opt_out_fault.store(Arc::new(fault));
+        }
+        if has_changed {
+            let entities = self.opt_out.list().and_then(|list| list.len());
+            tracing::info!(
+                model = self.served.name,
+                entities,
+                "the list of entities that are kept out has changed"
+            );
+            self.refresh_view(max_rows);
+        }
+        self.opt_out.is_settling()
     }
 
     fn say_mode(&self, why: Option<String>) {

@@ -61,6 +61,8 @@ impl Thread {
     }
 
     fn restore_model(&mut self, model: &str) -> Result<(), Fault> {
+        // Before it answers anybody.
+        self.follow_opt_out(model);
         let Some(keeper) = self.keepers.get(model) else {
             return Ok(());
         };

@@ -113,6 +113,7 @@ impl Thread {
             self.open(&directory.name)?;
         }
         self.read_settings(&directory.name, &contents)?;
+        self.follow_opt_out(&directory.name);
         self.give_names(&directory.name);
         for refused in &contents.refused {
             self.refuse_name(&directory.name, refused)?;
@@ -171,6 +172,18 @@ impl Thread {
             .chain(contents.refused.iter().map(|refused| refused.name.clone()))
             .collect();
         self.note_gone(&directory.name, &names)
+    }
+
+    /// Looks who is kept out by now.
+    pub(super) fn follow_opt_out(&mut self, model: &str) {
+        let directory = self.config.models.join(model);
+        let settle = Duration::from_millis(self.config.settle_ms);
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return;
+        };
+        if keeper.follow_opt_out(&directory, &self.ids, settle, self.config.max_rows) {
+            self.look_at = self.look_at.min(Instant::now() + SETTLING);
+        }
     }
 
     /// A model that was not served until now.

@@ -8,8 +8,9 @@ use crate::config::MetricSetting;
 use crate::decode::{FeedbackItem, Invalid, Item, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
+use crate::id::Foreign;
 use crate::protocol::ItemStatus;
-use crate::recorder::{LabelItem, LabelKey};
+use crate::recorder::{LabelItem, LabelKey, Status};
 use crate::served::Served;
 use crate::time::now_ms;
 
@@ -21,11 +22,22 @@ impl Gateway {
         let mut places = Vec::with_capacity(items.len());
         for (place, item) in items.into_iter().enumerate() {
             match self.whose(model, item)? {
-                Ok((item, served)) => {
-                    statuses.push(None);
-                    sent.push(self.label(&served, &item));
-                    places.push((place, item.id, served));
-                }
+                Ok((item, served)) => match self.label(&served, &item) {
+                    Ok(label) => {
+                        statuses.push(None);
+                        sent.push(label);
+                        places.push((place, item.id, served));
+                    }
+                    // Decided without the ledger.
+                    Err((status, error)) => {
+                        served.metrics.labels(status.name(), 1);
+                        statuses.push(Some(ItemStatus {
+                            id: Some(item.id),
+                            status: status.name(),
+                            error: Some(error),
+                        }));
+                    }
+                },
                 Err(bad) => statuses.push(Some(bad)),
             }
         }
@@ -84,7 +96,8 @@ impl Gateway {
         }))
     }
 
-    fn label(&self, served: &Served, item: &FeedbackItem) -> LabelItem {
+    /// The item as the recorder takes it; or what it is, and why, where the recorder need not be asked.
+    fn label(&self, served: &Served, item: &FeedbackItem) -> Result<LabelItem, (Status, String)> {
         let truth = match (&item.label, &*served.view.load()) {
             (None, _) => Ok(None),
             (Some(label), Some(view)) => view.head.truth(label).map(Some),
@@ -94,31 +107,34 @@ impl Gateway {
             Some(why) => Err(why),
             None => Ok(truth),
         });
+        let truth = truth.map_err(|why| (Status::Invalid, why))?;
+        let key = self
+            .key(&item.id)
+            .map_err(|foreign| (Status::Unknown, foreign.to_string()))?;
         let extra = (item.rewards.is_some() || item.reward.is_some())
             .then(|| serde_json::json!({"rewards": item.rewards, "reward": item.reward}).to_string());
-        LabelItem {
+        Ok(LabelItem {
             model: served.no,
-            key: self.key(&item.id),
+            key,
             label: item.label.as_ref().map(ToString::to_string).unwrap_or_default(),
-            truth,
+            truth: Ok(truth),
             weight: item.weight,
             reward: item.reward,
             extra,
             remark: item.remark.clone(),
-        }
+        })
     }
 
-    pub(super) fn key(&self, id: &str) -> LabelKey {
+    /// The row that an id names, by the keys alone.
+    pub(super) fn key(&self, id: &str) -> Result<LabelKey, Foreign> {
         if !id.starts_with("p1_") {
-            return LabelKey::Caller(id.to_owned());
+            return Ok(LabelKey::Caller(id.to_owned()));
         }
-        match self.ids.key().parse(id) {
-            Some(parsed) => LabelKey::Ours {
-                id: parsed.number,
-                time_ms: parsed.time_ms,
-            },
-            None => LabelKey::Foreign,
-        }
+        let parsed = self.ids.key().read(id)?;
+        Ok(LabelKey::Ours {
+            id: parsed.number,
+            time_ms: parsed.time_ms,
+        })
     }
 }
 

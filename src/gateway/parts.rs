@@ -101,7 +101,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     runtime::start()?;
     let (spawner, sandbox) = confined(&config).await?;
     let (decided, decisions) = bounded(256);
-    let (recorder, recorder_thread) = Recorder::start(&config.state, decided, config.recorder_share())?;
+    let (share, limits) = (config.recorder_share(), &config.retention);
+    let (recorder, recorder_thread) = Recorder::start(&config.state, decided, share, limits)?;
     // Before control, which asks for the time: it must not lie before what is recorded.
     let ids = ids(&config, &recorder).await?;
     let container = Container::find(Path::new("/"));

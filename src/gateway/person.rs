@@ -61,9 +61,9 @@ impl Gateway {
                 Wanted::Entity([entity, hashed])
             }
             Whose::Id(id) => match self.key(&id) {
-                LabelKey::Ours { id, .. } => Wanted::Row(id),
-                LabelKey::Caller(id) => Wanted::Caller(id),
-                LabelKey::Foreign => {
+                Ok(LabelKey::Ours { id, .. }) => Wanted::Row(id),
+                Ok(LabelKey::Caller(id)) => Wanted::Caller(id),
+                Ok(LabelKey::Foreign) | Err(_) => {
                     let text = format!("'{}' is no id that this gateway gave out", clip(&id));
                     return Err(Error::new(Kind::NotFound, text));
                 }

@@ -88,11 +88,24 @@ impl Gateway {
         let mut moment = self.moment(&served).await?;
         let unrecorded = unrecorded(&served, &moment.groups);
         moment.warnings.extend(unrecorded);
+        moment.warnings.extend(self.recorder.keeping().short());
         let mut view = view(&served, &moment);
         if let Some(view) = view.as_object_mut() {
             view.insert("ledger_fault".into(), json!(self.recorder.fault()));
+            view.insert("kept".into(), self.recorder.keeping().of(name));
         }
         Ok(view)
+    }
+
+    /// The ledger as a whole: how large it is, what is kept, and whether the limits hold what they must.
+    pub(super) fn show_ledger(&self) -> Value {
+        let mut shown = self.recorder.keeping().show();
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("fault".into(), json!(self.recorder.fault()));
+            shown.insert("backlog".into(), json!(self.recorder.backlog()));
+            shown.insert("key".into(), self.show_key());
+        }
+        shown
     }
 
     async fn moment(&self, served: &Arc<Served>) -> Result<Moment, Error> {
@@ -318,6 +331,7 @@ fn view(served: &Served, moment: &Moment) -> Value {
         "policy": policy(served, moment),
         "mode_reason": **served.mode_reason.load(),
         "settings_error": **served.settings_fault.load(),
+        "opt_out": opt_out(served),
         "interface": interface,
         "deciding": moment.deciding.and_then(name_of).map(|v| &v.name),
         "labels": moment.labels,
@@ -344,6 +358,16 @@ fn policy(served: &Served, moment: &Moment) -> Value {
         policy.insert("max_challengers".into(), json!(config.shadow.max_challengers));
     }
     policy
+}
+
+/// How many entities are kept out (`null`: everybody who is named, because the list cannot be read), and what is wrong.
+fn opt_out(served: &Served) -> Value {
+    let view = served.view.load();
+    let list = view.as_ref().and_then(|view| view.opt_out.as_ref());
+    list.map_or(
+        Value::Null,
+        |list| json!({"entities": list.len(), "error": **served.opt_out_fault.load()}),
+    )
 }
 
 /// Who answers instead of the recorded champion, and why; `null` in good times.

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::reply::{self, Answer};
 use crate::error::Error;
-use crate::protocol::{Action, Erasure, Order};
+use crate::protocol::{Action, Erasure, Order, Rotation};
 
 /// `POST /api/models/{m}/{action}`.
 pub(crate) async fn act<B: Backend>(backend: &B, model: &str, action: Action, body: &[u8]) -> Result<Answer, Error> {
@@ -15,4 +15,10 @@ pub(crate) async fn act<B: Backend>(backend: &B, model: &str, action: Action, bo
 pub(crate) async fn erase<B: Backend>(backend: &B, model: &str, body: &[u8]) -> Result<Answer, Error> {
     let order = Erasure::parse(body)?;
     Ok(reply::value(200, &backend.erase(model, order).await?))
+}
+
+/// `POST /api/rotate-key`.
+pub(crate) async fn rotate_key<B: Backend>(backend: &B, body: &[u8]) -> Result<Answer, Error> {
+    let order = Rotation::parse(body)?;
+    Ok(reply::value(200, &backend.rotate_key(order).await?))
 }

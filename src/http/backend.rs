@@ -15,7 +15,7 @@ use crate::id::PredictionId;
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::oip::Contract;
-use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Whose};
+use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
 use crate::score::Score;
 
 /// How a model's requests are read.
@@ -182,6 +182,9 @@ pub trait Backend: Send + Sync + 'static {
     /// `GET /api/models`.
     fn models(&self) -> Value;
 
+    /// `GET /api/ledger`.
+    fn ledger(&self) -> Value;
+
     /// `GET /api/models/{m}`.
     fn model_view(&self, model: &str) -> impl Future<Output = Result<Value, Error>> + Send;
 
@@ -205,6 +208,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `POST /api/models/{m}/erase`.
     fn erase(&self, model: &str, order: Erasure) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `POST /api/rotate-key`.
+    fn rotate_key(&self, order: Rotation) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// Carries out a person's order; done when it is durable and visible.
     fn act(&self, model: &str, action: Action, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;

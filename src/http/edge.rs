@@ -166,6 +166,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::ModelReady((model, version)) => health::model_ready(backend, &model, version.as_deref()),
             Route::Metrics => reply::metrics(backend.metrics_text()),
             Route::Models => reply::value(200, &backend.models()),
+            Route::Ledger => reply::value(200, &backend.ledger()),
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
             Route::Monitor(model) => reply::value(200, &backend.monitor(&model)?),
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
@@ -177,6 +178,12 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 strict::encoding(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
                 admin::erase(backend, &model, &body.bytes).await?
+            }
+            Route::RotateKey => {
+                strict::json_type(&parts.headers)?;
+                strict::encoding(&parts.headers)?;
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                admin::rotate_key(backend, &body.bytes).await?
             }
             Route::Act(model, action) => {
                 strict::json_type(&parts.headers)?;
@@ -202,6 +209,8 @@ fn name_of(route: &Route) -> RouteName {
         Route::Index | Route::Repository(..) | Route::NotOffered(_) => RouteName::Models,
         Route::Metrics => RouteName::Metrics,
         Route::Models
+        | Route::Ledger
+        | Route::RotateKey
         | Route::Model(_)
         | Route::Decisions(_)
         | Route::Monitor(_)

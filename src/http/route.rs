@@ -54,6 +54,8 @@ pub(crate) enum Route {
     NotOffered(&'static str),
     Metrics,
     Models,
+    /// What is kept, over all models.
+    Ledger,
     Model(String),
     Decisions(String),
     /// The versions of a model, where they come from and when they answered.
@@ -64,6 +66,8 @@ pub(crate) enum Route {
     Held(String, Whose),
     /// Rows that are to go.
     Erase(String),
+    /// Ids are to be issued under a new key.
+    RotateKey,
     /// One decision and all that it rested on.
     Decision(String, i64),
     Act(String, Action),
@@ -137,6 +141,8 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
     Ok(match *segments(path) {
         ["metrics"] => (Route::Metrics, "GET"),
         ["api", "models"] => (Route::Models, "GET"),
+        ["api", "ledger"] => (Route::Ledger, "GET"),
+        ["api", "rotate-key"] => (Route::RotateKey, "POST"),
         ["api", "models", model] => (Route::Model(decoded(model)?), "GET"),
         ["api", "models", model, "decisions"] => (Route::Decisions(decoded(model)?), "GET"),
         ["api", "models", model, "monitor"] => (Route::Monitor(decoded(model)?), "GET"),
@@ -270,6 +276,8 @@ mod tests {
         ];
         let admin = [
             (Method::GET, "/api/models"),
+            (Method::GET, "/api/ledger"),
+            (Method::POST, "/api/rotate-key"),
             (Method::GET, "/api/models/m"),
             (Method::GET, "/api/models/m/decisions"),
             (Method::GET, "/api/models/m/decisions/7"),

@@ -187,3 +187,86 @@ fn a_key_file_is_made_once_private_and_never_taken_when_damaged() {
         );
     }
 }
+
+#[test]
+fn after_a_rotation_ids_of_the_former_key_are_taken_but_none_that_it_could_not_have_issued() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("ids.key");
+    let ids = IdGenerator::new(IdKey::load_or_create(&path).unwrap(), 0);
+    let clone = ids.key().clone();
+    let old = IdKey::load(&path).unwrap();
+    let first = ids.issue(NOW, 3);
+    assert_eq!(ids.rotate(&path, NOW + 1, 0, false).unwrap().number, 1);
+    let second = ids.issue(NOW + 2, 1);
+    let again = IdKey::load(&path).unwrap();
+    for key in [ids.key(), &clone, &again] {
+        assert_eq!(key.read(&text(first, Some(2))).map(|p| p.number), Ok(first.number + 2));
+        assert_eq!(key.read(&second.to_string()).map(|p| p.number), Ok(second.number));
+        assert_eq!(key.generation().number, 1);
+    }
+    assert_eq!(old.read(&second.to_string()), Err(Foreign::Issuer), "by another key");
+    // Whoever has the former key makes an id of later: it is refused.
+    let thief = IdGenerator::new(old.clone(), 0);
+    assert!(
+        again.read(&thief.issue(NOW + 5_000, 1).to_string()).is_ok(),
+        "a request that was under way"
+    );
+    assert_eq!(
+        again.read(&thief.issue(NOW + 60_000, 1).to_string()),
+        Err(Foreign::Issuer)
+    );
+    assert_eq!(
+        (again.sample_hash(7), again.pseudonym(b"x")),
+        (old.sample_hash(7), old.pseudonym(b"x")),
+        "rows and entities stay what they were"
+    );
+}
+
+#[test]
+fn a_third_generation_is_refused_and_dropping_one_that_is_open_must_be_forced() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("ids.key");
+    let ids = IdGenerator::new(IdKey::load_or_create(&path).unwrap(), 0);
+    let open_ms = 1_000_000;
+    let first = ids.issue(NOW, 1).to_string();
+    ids.rotate(&path, NOW + 1, open_ms, false).unwrap();
+    let second = ids.issue(NOW + 100_000, 1).to_string();
+    let refused = ids.rotate(&path, NOW + 100_001, open_ms, false).unwrap_err();
+    assert!(matches!(refused, RotateError::StillOpen { .. }), "{refused}");
+    assert_eq!(ids.key().generation().number, 1, "nothing has changed");
+    assert!(ids.key().read(&first).is_ok() && ids.key().read(&second).is_ok());
+    let later = NOW + 1_100_000;
+    assert_eq!(ids.rotate(&path, later, open_ms, false).unwrap().number, 2);
+    assert_eq!(ids.key().read(&first), Err(Foreign::Issuer));
+    assert!(ids.key().read(&second).is_ok());
+    assert!(
+        ids.rotate(&path, later + 1, i64::MAX, false).is_err(),
+        "a horizon in rows has no date"
+    );
+    ids.rotate(&path, later + 1, open_ms, true).unwrap();
+    assert_eq!(ids.key().read(&second), Err(Foreign::Issuer));
+}
+
+#[test]
+fn a_damaged_file_of_keys_or_one_of_another_key_is_named_and_nothing_is_guessed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("ids.key");
+    let tags = dir.path().join("ids.tags");
+    let key = IdKey::load_or_create(&path).unwrap();
+    key.rotate(&path, (NOW, 0), 0, false).unwrap();
+    let mode = std::fs::metadata(&tags).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "for its owner alone");
+    let whole = std::fs::read(&tags).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&tags, bytes).unwrap();
+        let error = IdKey::load(&path).unwrap_err().to_string();
+        assert!(error.contains("ids.tags") && error.contains("restore"), "{error}");
+    }
+    std::fs::write(&tags, &whole[..40]).unwrap();
+    assert!(IdKey::load(&path).is_err());
+    std::fs::write(&tags, &whole).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(IdKey::load_or_create(&path).is_err(), "another key, the same tags");
+}

@@ -26,6 +26,8 @@ pub struct Erased {
     pub ids: Vec<i64>,
     /// Their row numbers.
     pub rows: Vec<u64>,
+    /// Bytes of their inputs and context.
+    pub inputs_bytes: u64,
     /// More rows of the entity are there: erase again.
     pub more: bool,
     /// Exports that held some of them: copies that nothing here reaches.
@@ -187,19 +189,8 @@ impl Writer<'_> {
             let found = self.position(id)?.filter(|(position, _)| position.model == model);
             let Some((position, _)) = found else { continue };
             held.push(self.held_by_exports(id)?);
-            for table in [
-                "predictions",
-                "outcomes",
-                "labels",
-                "corrections",
-                "rewards",
-                "remarks",
-                "caller_ids",
-            ] {
-                self.connection
-                    .prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?
-                    .execute([id])?;
-            }
+            erased.inputs_bytes = erased.inputs_bytes.saturating_add(self.inputs_bytes(id)?);
+            self.remove_row(id)?;
             // Its number stays taken: the order of the record is what replay goes by.
             self.connection
                 .prepare_cached("UPDATE record SET id = 0 WHERE key = ?1")?

@@ -56,6 +56,22 @@ pub struct PredictionRow<'a> {
     pub lineup: i64,
 }
 
+impl PredictionRow<'_> {
+    /// Bytes of inputs and context.
+    #[must_use]
+    pub fn input_bytes(&self) -> u64 {
+        use rusqlite::types::{Value, ValueRef};
+        let inputs = match &self.inputs {
+            ToSqlOutput::Borrowed(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes.len(),
+            ToSqlOutput::Owned(Value::Text(text)) => text.len(),
+            ToSqlOutput::Owned(Value::Blob(bytes)) => bytes.len(),
+            _ => 0,
+        };
+        let bytes = inputs + self.context.map_or(0, str::len);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

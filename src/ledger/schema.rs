@@ -23,6 +23,7 @@
 //! | `snapshots` | the judge's state, to start faster; may be deleted | every so many rows |
 //! | `coverage` | counters behind each verdict | with each commit |
 //! | `audit` | a decision or an erasure, hashed together with all before it; hashes and numbers only | with each |
+//! | `retention` | how far a model was pruned (`inputs_to`, `rows_to`: row numbers), what went, bytes of inputs that are left | with each commit |
 //! | `erasures` | rows that were erased: their numbers, by whom, why | when a person asks for it |
 //! | `exports`, `erased_exports` | an export of recorded rows: by whom, where, which rows; and which exports held rows that were erased | when it begins, and with each erasure |
 //! | `baselines` | what a version's rows are compared with by the monitor, as JSON | when it is complete |
@@ -173,6 +174,11 @@ SELECT m.name AS model, v.name AS version, v.role, v.digest, coalesce(s.labels, 
 FROM versions v JOIN models m USING (model_no) LEFT JOIN sums s ON s.version_no = v.version_no
   LEFT JOIN latest t ON t.version_no = v.version_no LEFT JOIN verdicts d ON d.verdict_no = t.verdict_no
   LEFT JOIN counted c ON c.version_no = v.version_no;
+CREATE TABLE IF NOT EXISTS retention (
+  model_no INTEGER PRIMARY KEY, counted_to INTEGER NOT NULL, inputs_bytes INTEGER NOT NULL, inputs_to INTEGER NOT NULL,
+  rows_to INTEGER NOT NULL, rows_time INTEGER NOT NULL, expired_id INTEGER NOT NULL, forced_id INTEGER NOT NULL,
+  pruned_inputs INTEGER NOT NULL, pruned_bytes INTEGER NOT NULL, pruned_rows INTEGER NOT NULL,
+  forced_rows INTEGER NOT NULL, forced_open INTEGER NOT NULL);
 ";
 
 /// From format 1: what each version said of a row, and the groups of the row.
@@ -184,6 +190,9 @@ ALTER TABLE pairs ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 
 /// Sets the connection up and creates or checks the tables.
 pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
+    // Takes effect before the first table only: pruned pages of a new file can be given back in small steps, those of an
+    // older file are used again.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "cache_size", -32_000)?;
     // What is deleted, or moved to another page, is overwritten: rows can be erased, see `person`.

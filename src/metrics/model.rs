@@ -33,10 +33,12 @@ pub enum RecorderDrop {
     LedgerFailed,
     /// Its caller's id was seen before.
     DuplicateId,
+    /// Its entity is on the list of those that leave no trace.
+    OptedOut,
 }
 
 const SWAPS: [&str; 4] = ["first", "promotion", "rollback", "order"];
-const RECORDER_DROPS: [&str; 3] = ["queue_full", "ledger_failed", "duplicate_id"];
+const RECORDER_DROPS: [&str; 4] = ["queue_full", "ledger_failed", "duplicate_id", "opted_out"];
 
 /// Handles of one model.
 #[derive(Clone)]

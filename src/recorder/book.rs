@@ -26,7 +26,7 @@ use crate::id::IdKey;
 use crate::judge::fold::{Decision, Judge};
 use crate::judge::pair::Pairing;
 use crate::judge::verdict::{Call, Verdict};
-use crate::ledger::{Cursor, LedgerError, ModelRow, Snapshot, Writer};
+use crate::ledger::{Cursor, Kept, LedgerError, ModelRow, Snapshot, Writer};
 use crate::metrics::ModelMetrics;
 use crate::score::{Truth, VersionNo};
 use crate::served::{Evidence, Served};
@@ -194,6 +194,9 @@ pub struct Book {
     folded: u64,
     /// What was stored of the two before.
     saved: (Clock, u64),
+    /// What the ledger still has of the rows.
+    pub kept: Kept,
+    kept_saved: Kept,
     /// Last journal entry that the judge has seen.
     entry: i64,
     /// Rows up to here were recorded by an earlier run: outcomes that they lack will never come.
@@ -236,6 +239,7 @@ impl Book {
         };
         let folded = restored.folded.max(cursor.folded_row);
         let has_entities = writer.has_entities(row.no)?;
+        let kept = writer.kept(row.no)?;
         let mut book = Self {
             attached,
             coverage: Coverage::load(writer, row.no)?,
@@ -252,6 +256,8 @@ impl Book {
             last,
             folded,
             saved: (last, folded),
+            kept,
+            kept_saved: kept,
             entry: restored.entry,
             orphans: last.row,
             unsaved: 0,
@@ -299,6 +305,22 @@ impl Book {
     #[must_use]
     pub fn open_rows(&self) -> u64 {
         self.last.row.saturating_sub(self.folded)
+    }
+
+    /// The last row that was folded or passed over.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
+    /// What is kept has changed, and is stored.
+    pub(super) fn keep(&mut self, kept: Kept) {
+        (self.kept, self.kept_saved) = (kept, kept);
+    }
+
+    /// Inputs of so many bytes were erased.
+    pub(super) fn let_go(&mut self, bytes: u64) {
+        self.kept.inputs_bytes = self.kept.inputs_bytes.saturating_sub(bytes);
     }
 
     pub(super) fn metrics(&self) -> &ModelMetrics {
@@ -450,6 +472,10 @@ impl Book {
     /// Stores what changed since it was stored last: coverage, and how far the rows have come.
     pub(super) fn save(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
         Coverage::save(&mut self.coverage, writer, self.row.no)?;
+        if self.kept != self.kept_saved {
+            writer.put_kept(self.row.no, &self.kept)?;
+            self.kept_saved = self.kept;
+        }
         if self.saved == (self.last, self.folded) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Verdicted;
 use super::book::{Book, Lineup};
+use super::retention::Keeping;
 use crate::arena::{Challenger, ShadowReport, ShadowWork};
 use crate::id::IdKey;
 use crate::ledger::{Erased, Ledger, LedgerError, Writer};
@@ -50,6 +51,8 @@ pub struct Core {
     owed: Vec<ShadowReport>,
     /// Lineups that are no longer in force.
     released: Vec<Lineup>,
+    /// What is kept, for those who do not read the ledger.
+    pub(super) keeping: Arc<Keeping>,
 }
 
 impl Core {
@@ -188,6 +191,7 @@ impl Core {
         let erased = writer.erase(model, ids, now_ms, by, key)?;
         if let Some(book) = self.books.get_mut(&model) {
             book.forget(&erased.ids);
+            book.let_go(erased.inputs_bytes);
         }
         self.scrub |= !erased.ids.is_empty();
         Ok(erased)

@@ -101,9 +101,13 @@ pub struct LabelItem {
 pub struct ItemStatus {
     /// What became of it.
     pub status: Status,
-    /// Why, where it is invalid.
+    /// Why, where it is invalid, or where the status does not say it all.
     pub error: Option<String>,
 }
+
+/// Said of a label whose row is from a time of which nothing is left, though labels may still come.
+const FORCED_OUT: &str = "rows of that time were removed before their label horizon, because retention.ledger_bytes was \
+                          reached: raise it, or report sooner";
 
 impl From<Status> for ItemStatus {
     fn from(status: Status) -> Self {
@@ -142,6 +146,12 @@ impl Core {
         let Some(book) = self.books.get_mut(&item.model) else {
             return Ok(Status::Unknown.into());
         };
+        // The id says it itself: nothing is asked of the ledger.
+        if let LabelKey::Ours { time_ms, .. } = item.key
+            && book.is_expired(Clock { row: u64::MAX, time_ms }, received_ms)
+        {
+            return Ok(Status::Expired.into());
+        }
         let id = match &item.key {
             LabelKey::Ours { id, .. } => *id,
             LabelKey::Foreign => return Ok(Status::Unknown.into()),
@@ -151,12 +161,18 @@ impl Core {
             },
         };
         let Some((position, time_ms)) = writer.position(id)? else {
-            // Only an id of ours gets here: the row was opted out, sampled out, pinned, shed, or is long gone.
-            let LabelKey::Ours { time_ms, .. } = item.key else {
-                return Ok(Status::Unknown.into());
-            };
-            let gone = book.is_expired(Clock { row: u64::MAX, time_ms }, received_ms);
-            return Ok(if gone { Status::Expired } else { Status::Unrecorded }.into());
+            // Only an id of ours gets here: the row was opted out, sampled out, pinned, shed, or was pruned.
+            return Ok(match id {
+                id if id <= book.kept.expired_id => Status::Expired.into(),
+                id if id <= book.kept.forced_id => {
+                    self.keeping.count_label();
+                    ItemStatus {
+                        status: Status::Unrecorded,
+                        error: Some(FORCED_OUT.into()),
+                    }
+                }
+                _ => Status::Unrecorded.into(),
+            });
         };
         if position.model != item.model {
             return Ok(Status::Unknown.into());

@@ -6,6 +6,7 @@ mod failure;
 mod feeding;
 mod labelling;
 mod reload;
+mod retention;
 
 use std::sync::{Arc, Mutex};
 
@@ -218,6 +219,7 @@ impl Lab {
                     .map(|id| format!("{{\"n\":{}}}", id % 4))
                     .collect(),
             ),
+            left_out: None,
         }
     }
 

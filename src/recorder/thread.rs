@@ -11,8 +11,10 @@ use super::backlog::{Backlog, Limit};
 use super::complaints::Complaints;
 use super::labels::{ItemStatus, LabelItem};
 use super::pace::Pace;
+use super::retention::{Keeping, Retention};
 use super::{AfterCommit, Command, Core, Fault, LABEL_REQUESTS, Look, OBSERVATIONS, REPORTS, Verdicted};
 use crate::arena::ShadowReport;
+use crate::config::RetentionConfig;
 use crate::ledger::{Ledger, LedgerError};
 use crate::mirror::Observation;
 use crate::time::cpu;
@@ -109,6 +111,7 @@ pub(super) struct Thread {
     pace: Pace,
     backlog: Backlog,
     scrub_at: Instant,
+    retention: Retention,
 }
 
 impl Thread {
@@ -131,7 +134,14 @@ impl Thread {
             pace: Pace::new(share, Instant::now()),
             backlog: Backlog::new(room),
             scrub_at: Instant::now(),
+            retention: Retention::new(RetentionConfig::default(), Arc::default(), Instant::now()),
         }
+    }
+
+    /// From now on the record is kept within these limits.
+    pub(super) fn keep(&mut self, limits: RetentionConfig, keeping: Arc<Keeping>) {
+        self.core.keeping = Arc::clone(&keeping);
+        self.retention = Retention::new(limits, keeping, Instant::now());
     }
 
     fn is_stopping(&self) -> bool {
@@ -147,7 +157,7 @@ impl Thread {
                 // Decisions that found no room are offered again soon.
                 let retry = (!self.core.outbox.is_empty()).then(|| now + RETRY);
                 let fetch = self.pace.fetch_at(now);
-                let until = [retry, fetch].into_iter().flatten().min();
+                let until = [retry, fetch, Some(self.retention.due())].into_iter().flatten().min();
                 if !self.queues.wait(&mut drained, until, fetch.is_none()) {
                     self.stopping.store(true, Ordering::Release);
                 }
@@ -161,8 +171,27 @@ impl Thread {
             let spent = cpu::of_this_thread().saturating_sub(before);
             self.pace.spent(rows, spent, Instant::now());
             self.send_decisions();
+            self.prune(Instant::now());
         }
         self.finish(backlog);
+    }
+
+    /// A step of what is due to go, between two commits.
+    pub(super) fn prune(&mut self, now: Instant) {
+        if now < self.retention.due() || self.is_stopping() {
+            return;
+        }
+        match self.retention.step(&mut self.core, &mut self.ledger, now_ms()) {
+            Ok(true) => self.checkpoint(),
+            Ok(false) => {}
+            Err(error) => self.outage(&error, Drained::default()),
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        if let Err(error) = self.ledger.checkpoint() {
+            tracing::warn!(%error, "the ledger's log could not be moved into its file; it grows until it can");
+        }
     }
 
     /// True when there is more to do at once.
@@ -256,9 +285,7 @@ impl Thread {
             }
             self.scrub_at = Instant::now() + SCRUB;
         }
-        if let Err(error) = self.ledger.checkpoint() {
-            tracing::warn!(%error, "the ledger's log could not be moved into its file; it grows until it can");
-        }
+        self.checkpoint();
         Ok(more || refused)
     }
 

@@ -8,7 +8,9 @@ use crate::config::{EvidenceFrom, ModelConfig, VersionConfig};
 use crate::control::policy;
 use crate::id::IdKey;
 use crate::judge::pair::ClosedRow;
-use crate::ledger::{Ledger, LedgerError, ModelRow, OpenRow, RecordedDecision, VersionRow, Writer, is_held};
+use crate::ledger::{
+    Kept, Ledger, LedgerError, ModelRow, OpenRow, Overlap, RecordedDecision, VersionRow, Writer, is_held,
+};
 use crate::model::facts::{Facts, unpack};
 use crate::model::head::Head;
 use crate::recorder::closed::Terms;
@@ -47,6 +49,8 @@ pub struct Past {
     pub closing: Closing,
     /// Its journal.
     pub journal: Vec<Happened>,
+    /// How far it was pruned.
+    pub kept: Kept,
     /// A row has named an entity.
     has_entities: bool,
     state: PathBuf,
@@ -105,7 +109,9 @@ impl Past {
         let closing = policy::closing(&config, head.as_ref(), &key);
         let has_entities = reader.has_entities(row.no).map_err(named)?;
         let journal = journal(&reader, &row)?;
+        let kept = reader.kept(row.no).map_err(named)?;
         Ok(Self {
+            kept,
             held,
             row,
             versions,
@@ -168,6 +174,10 @@ impl Past {
         absent: Option<Truth>,
         groups: &mut Groups,
     ) -> Result<Read, LedgerError> {
+        // Erased: nobody knows whether it had a label.
+        if row.id == 0 {
+            return Ok(Read::Gone);
+        }
         let closing = &Closing {
             absent,
             ..self.closing.clone()
@@ -178,6 +188,11 @@ impl Past {
         let Some(answered) = reader.answered(row.id)? else {
             return Ok(Read::Gone);
         };
+        if let Some(entity) = &answered.entity
+            && self.is_cut(reader, entity, row)?
+        {
+            return Ok(Read::Gone);
+        }
         let others = reader.outcomes(row.id)?;
         let offered = reader.lineup(answered.lineup)?;
         if let Some(missing) = offered.iter().find(|no| !others.iter().any(|(other, _)| other == *no)) {
@@ -197,6 +212,22 @@ impl Past {
         } else {
             Read::Rows(rows)
         })
+    }
+}
+
+impl Past {
+    /// Whether rows that would be one observation with this one of the entity may have been pruned.
+    fn is_cut(&self, reader: &Writer<'_>, entity: &str, row: &OpenRow) -> Result<bool, LedgerError> {
+        let overlap = Overlap {
+            maturity: self.closing.maturity,
+            horizon: self.closing.horizon,
+        };
+        if self.kept.rows_to.row == 0 {
+            return Ok(false);
+        }
+        let rows = reader.entity_rows(self.row.no, entity, row.clock, overlap, usize::MAX)?;
+        let first = rows.and_then(|rows| rows.first().map(|first| first.clock));
+        Ok(first.is_some_and(|first| overlap.joins(self.kept.rows_to, first)))
     }
 }
 

@@ -111,7 +111,7 @@ pub fn verify(
         groups: Groups::default(),
         pending: None,
         era: None,
-        counted: true,
+        counted: past.kept.rows_to.row == 0,
         range,
         at: 0,
         silence_known_after: past.silence_known_after(),
@@ -244,9 +244,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// In the order of the ledger, with its counts of classes where ours are not whole.
+    /// In the order of the ledger, with its counts of classes where ours are not whole, and its groups where the inputs are
+    /// pruned that said which.
     fn comparable(&self, mut pair: Pair, stored: Option<&Pair>) -> Pair {
         pair.entries.sort_by_key(|entry| entry.version);
+        if let Some(stored) = stored.filter(|_| pair.clock.row <= self.past.kept.inputs_to) {
+            pair.groups = stored.groups;
+        }
         if let (false, Some(stored)) = (self.counted, stored) {
             for entry in &mut pair.entries {
                 if let Some(known) = stored.entries.iter().find(|known| known.version == entry.version) {
@@ -261,7 +265,8 @@ impl Walk<'_> {
     fn follow_era(&mut self) {
         let era = self.judge.as_ref().map(|judge| (judge.epoch(), judge.era()));
         if era != self.era {
-            (self.era, self.counted) = (era, true);
+            // Of an era that began among pruned rows the labels are not all there.
+            (self.era, self.counted) = (era, self.at >= self.past.kept.rows_to.row);
         }
     }
 

@@ -14,6 +14,8 @@ mod check;
 mod clients;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod consent;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod corpus;
@@ -28,6 +30,8 @@ mod exports;
 #[cfg(test)]
 mod feedback;
 #[cfg(test)]
+mod feedback_corpus;
+#[cfg(test)]
 mod feeding;
 #[cfg(test)]
 mod framing;
@@ -37,6 +41,8 @@ mod grpc;
 mod guardrails;
 #[cfg(test)]
 mod hot_swap;
+#[cfg(test)]
+mod ids;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
@@ -82,6 +88,8 @@ mod registry;
 mod reload;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod retention;
 #[cfg(test)]
 mod served_exports;
 #[cfg(test)]

@@ -21,6 +21,11 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
     let record = s.table("record", |s| RecordConfig {
         drop: s.get("drop", default.record.drop),
         hash: s.get("hash", default.record.hash),
+        opt_out: s.opt_if(
+            "opt_out",
+            is_plain,
+            "must be the name of a file in the model's directory",
+        ),
     });
     ModelConfig {
         interface: s.get("interface", default.interface),
@@ -57,6 +62,12 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
         execution: s.table("execution", |s| super::execution::execution(s, default.execution)),
         monitor: s.table("monitor", |s| super::monitor::monitor(s, default.monitor)),
     }
+}
+
+/// A file beside the model's, or in a folder of its directory.
+fn is_plain(name: &String) -> bool {
+    let mut parts = std::path::Path::new(name).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 pub(super) fn share(s: &mut Section<'_>, key: &'static str, default: f64) -> f64 {

@@ -127,4 +127,16 @@ pub struct ServeArgs {
     /// Wall time of a runner for one run; past it a shadow has starved [default: 30s]
     #[arg(long, env = "DETHRONE_RUNNER_WALL_TIMEOUT", value_name = "TIME", value_parser = duration)]
     pub runner_wall_timeout: Option<Duration>,
+    /// Features and context are kept this long [default: 30d]
+    #[arg(long, env = "DETHRONE_RETENTION_INPUTS_AGE", value_name = "TIME", value_parser = duration)]
+    pub retention_inputs_age: Option<Duration>,
+    /// Features and context of all models together; past it the oldest go [default: 20GiB]
+    #[arg(long, env = "DETHRONE_RETENTION_INPUTS_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub retention_inputs_bytes: Option<u64>,
+    /// Scores, ids and labels are kept this long, and never shorter than the model's label horizon [default: 120d]
+    #[arg(long, env = "DETHRONE_RETENTION_ROWS_AGE", value_name = "TIME", value_parser = duration)]
+    pub retention_rows_age: Option<Duration>,
+    /// The whole ledger; past it inputs go first, and then the oldest rows even before their labels [default: 64GiB]
+    #[arg(long, env = "DETHRONE_RETENTION_LEDGER_BYTES", value_name = "SIZE", value_parser = bytes)]
+    pub retention_ledger_bytes: Option<u64>,
 }

@@ -26,6 +26,12 @@ impl Book {
     ) -> Result<(), LedgerError> {
         let mut offered_from = None;
         for (k, observed) in seen.rows.iter().enumerate() {
+            if seen.left_out.as_ref().is_some_and(|out| out.get(k) == Some(&true)) {
+                if let Some(from) = offered_from.take() {
+                    self.put_up(seen, from, k, offers);
+                }
+                continue;
+            }
             let text = |list: &'_ Option<Vec<String>>| list.as_ref().and_then(|all| all.get(k)).cloned();
             let hashed = self.closing.hashed.as_ref();
             let entity = text(&seen.entities).map(|entity| match hashed {
@@ -51,6 +57,11 @@ impl Book {
             };
             let caller_id = seen.ids.as_ref().and_then(|ids| ids.get(k)).map(String::as_str);
             if recording.insert(&row, caller_id)? {
+                // Until what an older program recorded is counted, that goes first.
+                if self.kept.counted_to == self.last.row {
+                    self.kept.counted_to += 1;
+                    self.kept.inputs_bytes += row.input_bytes();
+                }
                 self.signs.row(&row.inputs, row.entity);
                 self.has_entities |= row.entity.is_some();
                 self.last.row += 1;

@@ -29,7 +29,7 @@ impl Site {
         let lab = Lab::new(closing(Span::Rows(1_000_000)), Policy::default(), &[]);
         let dir = TempDir::new().unwrap();
         let metrics = Metrics::new();
-        let (recorder, join) = Recorder::start(dir.path(), bounded(1).0, 1.0).unwrap();
+        let (recorder, join) = Recorder::start(dir.path(), bounded(1).0, 1.0, &RetentionConfig::default()).unwrap();
         let model = metrics.model("m");
         let added = recorder.call_blocking(move |core, writer| {
             let row = writer.model("m")?;

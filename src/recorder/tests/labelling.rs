@@ -46,6 +46,39 @@ fn the_first_label_stands_and_corrections_never_refold() {
 }
 
 #[test]
+fn ids_that_are_foreign_or_too_old_are_told_without_a_question_to_the_ledger() {
+    let day = std::time::Duration::from_millis(86_400_000);
+    let mut lab = Lab::new(
+        Closing {
+            horizon: Span::Time(day),
+            ..closing(Span::Rows(9))
+        },
+        Policy::default(),
+        &[],
+    );
+    let old = LabelKey::Ours {
+        id: 5,
+        time_ms: -90_000_000,
+    };
+    let items = [old, LabelKey::Foreign].map(|key| lab.label_item(key, 1, 1.0)).to_vec();
+    // Whatever asks it fails.
+    let beside = rusqlite::Connection::open(lab.dir.path().join("ledger.sqlite")).unwrap();
+    let rename = |from: &str, to: &str| {
+        for table in ["predictions", "caller_ids", "labels"] {
+            let sql = format!("ALTER TABLE {table}{from} RENAME TO {table}{to}");
+            beside
+                .execute_batch(&format!("PRAGMA legacy_alter_table = ON; {sql}"))
+                .unwrap();
+        }
+    };
+    rename("", "_gone");
+    assert_eq!(lab.send(items), [Status::Expired, Status::Unknown]);
+    rename("_gone", "");
+    lab.rows([5]);
+    assert_eq!(lab.label(5, 1), Status::Accepted);
+}
+
+#[test]
 fn ids_are_told_apart() {
     let mut lab = Lab::new(closing(Span::Rows(9)), Policy::default(), &[]);
     lab.rows([5]);
