@@ -13,6 +13,7 @@ use super::outcome::restore;
 use super::rows::{Position, unsigned};
 use super::{LedgerError, Writer};
 use crate::id::IdKey;
+use crate::judge::pair::Seen;
 use crate::score::{ModelNo, Outcome, Score};
 use crate::time::rfc3339;
 
@@ -155,9 +156,20 @@ impl Writer<'_> {
             })?),
         ];
         if let Some(shown) = shown.as_object_mut() {
+            shown.insert("decision".into(), self.decided(key)?);
             shown.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
         Ok(Some(shown))
+    }
+
+    /// Whether the champion's answer to a row of two classes meant the positive one, as it was when the row became evidence.
+    fn decided(&self, key: i64) -> Result<Value, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT seen FROM folded WHERE key = ?1")?;
+        let code: Option<u8> = statement.query_row([key], |row| row.get(0)).optional()?;
+        let positive = code.and_then(|code| Seen::from_code(code).positive);
+        Ok(positive.map_or(Value::Null, |positive| json!({"positive": positive})))
     }
 
     fn listed(

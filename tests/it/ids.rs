@@ -49,7 +49,7 @@ impl Chance {
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) % n as u64) as usize
+        usize::try_from((x ^ (x >> 31)) % n as u64).unwrap()
     }
 }
 

@@ -49,6 +49,9 @@ mod intake;
 mod judge_vectors;
 #[cfg(test)]
 mod judged_exports;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod label_stream;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

@@ -122,6 +122,7 @@ fn bodies(id: &str) -> Map<String, Value> {
         "/v2/repository/index": {"ready": true},
         "/v2/repository/models/{model}/load": {},
         "/v2/repository/models/{model}/unload": {},
+        "/api/rotate-key": order,
         "/api/models/{model}/erase": {"ids": ["order-18"], "author": "test", "reason": "because the document says so"},
         "/api/models/{model}/promote": of("e02_tree"),
         "/api/models/{model}/rollback": of("e01_logreg"),

@@ -97,6 +97,7 @@ fn what_is_erased_is_in_no_file_any_more_and_no_verdict_changes() {
         row["label"]["label"].is_number() && row["evidence"][0]["difference"].is_number(),
         "{row}"
     );
+    assert!(row["decision"]["positive"].is_boolean(), "{row}");
     let by_id = shown(&gateway, &[row["id"].as_str().unwrap()]);
     assert_eq!(by_id["rows"][0], *row, "by its generated id it is the same");
     assert_eq!(

@@ -188,7 +188,8 @@ fn what_is_kept_is_counted_to_the_byte_whoever_recorded_it_and_whatever_was_eras
     let mut lab = fifty(closing(Span::Rows(1)));
     let model = lab.model;
     lab.commit(commands(Box::new(move |core, writer| {
-        core.erase(writer, model, &[7, 8], 0, ("ada", "asked to"))?;
+        let key = crate::id::IdKey::new([0; 16]);
+        core.erase(writer, model, &[7, 8], 0, ("ada", "asked to"), &key)?;
         Ok(Box::new(|| ()))
     })));
     assert_eq!(lab.kept().inputs_bytes, lab.stored_inputs());
