@@ -6,6 +6,7 @@
 pub mod act;
 pub mod audit;
 pub mod check;
+pub mod config;
 pub mod explain;
 pub mod export;
 pub mod keys;
@@ -21,7 +22,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::{Client, ClientError};
 use crate::config::ServeArgs;
@@ -47,6 +49,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve a directory of models
     Serve(Box<ServeArgs>),
+    /// Print the settings in force, each with where it came from
+    Config(Box<config::ConfigArgs>),
     /// Replay the shipped real stream against the shipped models, live
     Demo(DemoArgs),
     /// Admit one file as the gateway would; exit 1 with the reason when it is refused
@@ -172,7 +176,7 @@ pub fn main() -> ExitCode {
     if args.next().is_some_and(|first| first == "runner") {
         return crate::arena::runner::main(args);
     }
-    let cli = match Cli::try_parse() {
+    let cli = match read() {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing sensible is left to do when even the terminal is gone.
@@ -189,8 +193,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line, with what of it came from the environment.
+fn read() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let args = match &mut cli.command {
+        Command::Serve(args) => args,
+        Command::Config(args) => &mut args.serve,
+        _ => return Ok(cli),
+    };
+    if let Some((_, matches)) = matches.subcommand() {
+        let is_variable = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::EnvVariable);
+        args.from_environment = matches.ids().filter(is_variable).map(ToString::to_string).collect();
+    }
+    Ok(cli)
+}
+
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Config(args) => config::run(&args),
         Command::Demo(args) => crate::demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::ExplainDecision(args) => explain::run(&args),
@@ -307,7 +328,6 @@ pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

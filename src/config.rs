@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+mod effective;
 mod fault;
 mod model;
 mod reader;
@@ -17,6 +18,7 @@ mod unavailable;
 mod value;
 mod version;
 
+pub use effective::{Effective, Source};
 pub use fault::{ConfigError, Fault};
 pub use model::{
     Bound, EvidenceFrom, ExecutionConfig, ExecutionMode, GroupConfig, Interface, Isolation, LabelConfig, MetricSetting,

@@ -20,7 +20,7 @@ use crossbeam_channel::Sender;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-pub use parts::{Running, StartError, start};
+pub use parts::{Running, StartError, is_reloaded, start};
 
 use crate::arena::confine::Sandbox;
 use crate::batch::Batch;
@@ -104,6 +104,9 @@ impl Gateway {
         let rows = seen.batch.rows();
         if !seen.record {
             return;
+        }
+        if seen.answer.crowded {
+            return model.metrics.recorder_dropped(RecorderDrop::Overload, rows as u64);
         }
         if !self.recorder.mirror().has_room() {
             return model.metrics.recorder_dropped(RecorderDrop::QueueFull, rows as u64);

@@ -159,12 +159,32 @@ pub struct App<B> {
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
     pub(crate) buffered: Arc<Semaphore>,
-    pub(crate) places: Places,
+    pub(crate) places: Arc<Places>,
     pub(crate) labelling: Arc<Semaphore>,
-    pub(crate) streams: Semaphore,
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 impl<B: Backend> App<B> {
+    /// The same with other limits, for new connections. Those of what all connections share stay as they are.
+    pub(crate) fn with_limits(&self, limits: &Limits) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            limits: Limits {
+                max_buffered_bytes: self.limits.max_buffered_bytes,
+                max_labels: self.limits.max_labels,
+                max_connections: self.limits.max_connections,
+                max_in_flight: self.limits.max_in_flight,
+                max_streams: self.limits.max_streams,
+                ..limits.clone()
+            },
+            metrics: self.metrics.clone(),
+            buffered: Arc::clone(&self.buffered),
+            places: Arc::clone(&self.places),
+            labelling: Arc::clone(&self.labelling),
+            streams: Arc::clone(&self.streams),
+        }
+    }
+
     /// The gateway.
     #[must_use]
     pub fn backend(&self) -> &Arc<B> {
@@ -177,9 +197,9 @@ impl<B: Backend> App<B> {
         Self {
             backend,
             buffered: body::budget(&limits),
-            places: Places::new(limits.max_in_flight),
+            places: Arc::new(Places::new(limits.max_in_flight)),
             labelling: Arc::new(Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS))),
-            streams: Semaphore::new(limits.max_streams),
+            streams: Arc::new(Semaphore::new(limits.max_streams)),
             limits,
             metrics,
         }

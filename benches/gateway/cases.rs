@@ -2,6 +2,7 @@
 
 mod apart;
 mod burdens;
+mod overload;
 mod recorded;
 mod rest;
 mod shadows;
@@ -95,10 +96,11 @@ fn plain() -> Vec<Case> {
 type Special = fn(&Settings, &mut Report) -> Fallible<()>;
 
 /// The cases that are no plain load.
-const SPECIAL: [(&str, Special); 7] = [
+const SPECIAL: [(&str, Special); 8] = [
     ("apart", apart::run),
     ("burdens", burdens::shadowed),
     ("vetting", burdens::vetted),
+    ("overload", overload::run),
     ("recorded", recorded::run),
     ("shadows", shadows::run),
     ("swaps", swaps::run),

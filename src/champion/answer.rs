@@ -52,6 +52,8 @@ pub struct Answer {
     pub queue: Duration,
     /// The versions' own time.
     pub compute: Duration,
+    /// So many waited that others may be refused soon: whatever is not an answer should rest.
+    pub crowded: bool,
 }
 
 /// What is asked of a version.
@@ -90,6 +92,7 @@ pub(super) struct Begun {
     raw: Raw,
     pub(super) queue: Duration,
     pub(super) compute: Duration,
+    pub(super) crowded: bool,
 }
 
 impl Begun {
@@ -158,6 +161,7 @@ impl Begun {
             outputs: self.raw.join(count),
             queue: self.queue,
             compute: self.compute,
+            crowded: self.crowded,
         })
     }
 }

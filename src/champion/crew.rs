@@ -2,7 +2,10 @@
 //!
 //! Always holds: a request whose deadline has passed, or whose client has left, is not run; what waits when a thread
 //! becomes free shares its run where the version is batched, and no thread waits for more to come; of a shared run that
-//! fails only the guilty request fails, because it is taken apart.
+//! fails only the guilty request fails, because it is taken apart; as many wait as are likely to be answered in time, by
+//! how long requests have taken lately ([`Service`]), and whoever would wait longer is refused at once.
+
+mod service;
 
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,12 +22,15 @@ use super::queue::{Queue, Waiting};
 use super::{VersionInfo, Which};
 use crate::batch::Batch;
 use crate::error::{Error, Kind};
+use service::Service;
 
 /// As many requests may wait for a thread as it runs in this time: a client that would wait longer does better elsewhere.
 const LONGEST: Duration = Duration::from_secs(1);
 /// Of the slowest version so many may wait all the same, of the quickest no more than so many: a waiting request keeps
 /// its body in memory.
 const WAITING: RangeInclusive<u128> = 4..=256;
+/// Longest time after which a refused client is told to come again, in seconds.
+const COME_AGAIN: u64 = 30;
 
 /// What is to be run.
 #[derive(Debug)]
@@ -90,10 +96,13 @@ impl Task {
 #[derive(Debug)]
 pub(super) struct Crew {
     queue: Arc<Queue<Job>>,
+    service: Arc<Service>,
+    threads: usize,
 }
 
 impl Crew {
-    /// A thread for each of these, sharing runs of up to `max_batch` rows (1: no run is shared); one run takes `pace`.
+    /// A thread for each of these, sharing runs of up to `max_batch` rows (1: no run is shared); one run took `pace` when
+    /// the version was loaded.
     ///
     /// # Errors
     /// The system has no more threads.
@@ -104,20 +113,22 @@ impl Crew {
         pace: Duration,
     ) -> std::io::Result<Self> {
         let runs = runs.into_iter();
-        let places = LONGEST.as_nanos().checked_div(pace.as_nanos()).unwrap_or(u128::MAX);
-        let places = usize::try_from(places.clamp(*WAITING.start(), *WAITING.end())).unwrap_or(1);
         // A thread that becomes free finds a full run, however slow it is.
         let rows = if max_batch > 1 { max_batch * runs.len() } else { 0 };
         let crew = Self {
-            queue: Arc::new(Queue::new(places * runs.len(), rows)),
+            queue: Arc::new(Queue::new(rows)),
+            service: Arc::new(Service::new(pace)),
+            threads: runs.len(),
         };
         for mut run in runs {
-            let queue = Arc::clone(&crew.queue);
+            let (queue, service) = (Arc::clone(&crew.queue), Arc::clone(&crew.service));
             let thread = std::thread::Builder::new().name(format!("run {name}"));
             thread.spawn(move || {
                 while let Some(jobs) = queue.take(max_batch) {
+                    let (start, requests) = (Instant::now(), jobs.len());
                     // The clients of a run that panics are told by their closed channels; the thread goes on.
                     let _ = catch_unwind(AssertUnwindSafe(|| serve(&mut run, jobs)));
+                    service.took(start.elapsed(), requests);
                 }
             })?;
         }
@@ -130,24 +141,42 @@ impl Crew {
     /// 429 when too many wait already, 504 when its time has come while it waited.
     pub(super) async fn ask(&self, task: Task) -> Result<Begun, Error> {
         let (reply, answer) = oneshot::channel();
-        let (info, deadline) = (Arc::clone(&task.info), task.deadline);
+        let (info, deadline, asked) = (Arc::clone(&task.info), task.deadline, Instant::now());
+        let places = self.places(deadline.map(|end| end.into_std().saturating_duration_since(asked)));
         let job = Job {
             shares: matches!(task.which, Which::All) && task.resume.is_none() && rows::may_share(&info, &task.batch),
-            asked: Instant::now(),
+            asked,
             task,
             reply,
         };
-        self.queue.push(job).map_err(|_| {
-            let text = format!("too many requests wait for version '{}': send fewer at once", info.name);
-            Error::new(Kind::Overloaded, text).retry_after(1)
+        let waiting = self.queue.push(job, places).map_err(|_| {
+            let text = format!(
+                "too many requests wait for version '{}' to answer in time: send fewer at once, or allow more time",
+                info.name
+            );
+            let wait = self.service.each() * u32::try_from(self.queue.waiting()).unwrap_or(u32::MAX);
+            let seconds = wait.as_secs().div_ceil(self.threads.max(1) as u64);
+            Error::new(Kind::Overloaded, text).retry_after(seconds.clamp(1, COME_AGAIN))
         })?;
-        answer.await.map_err(|_| {
+        let mut begun = answer.await.map_err(|_| {
             if deadline.is_some_and(|end| end <= tokio::time::Instant::now()) {
                 let text = "the deadline passed before the answer was there: allow more time or send fewer rows";
                 return Error::new(Kind::Deadline, text);
             }
             Error::new(Kind::NoAnswer, "the run was ended by a fault of the program")
-        })
+        })?;
+        begun.crowded = waiting.saturating_mul(2) > places;
+        Ok(begun)
+    }
+
+    /// So many may wait, of which the last has `left` until its deadline.
+    fn places(&self, left: Option<Duration>) -> usize {
+        let (each, threads) = (self.service.each(), self.threads as u128);
+        let within = |time: Duration| time.as_nanos() / each.as_nanos().max(1);
+        let most = within(LONGEST).clamp(*WAITING.start(), *WAITING.end());
+        // Its own run takes time too. Whether the first of all is late is seen when its turn comes.
+        let most = left.map_or(most, |left| most.min(within(left.saturating_sub(each))));
+        usize::try_from(most * threads).unwrap_or(usize::MAX).max(1)
     }
 }
 

@@ -21,7 +21,6 @@ pub(super) trait Waiting {
 pub(super) struct Queue<J> {
     line: Mutex<Line<J>>,
     arrived: Condvar,
-    places: usize,
     places_rows: usize,
 }
 
@@ -33,8 +32,8 @@ struct Line<J> {
 }
 
 impl<J: Waiting> Queue<J> {
-    /// So many requests may wait, and beyond that as many as have no more rows than this together.
-    pub(super) fn new(places: usize, places_rows: usize) -> Self {
+    /// Beyond the places that are given, as many may wait as have no more rows than this together.
+    pub(super) fn new(places_rows: usize) -> Self {
         Self {
             line: Mutex::new(Line {
                 waiting: VecDeque::new(),
@@ -42,26 +41,26 @@ impl<J: Waiting> Queue<J> {
                 closed: false,
             }),
             arrived: Condvar::new(),
-            places,
             places_rows,
         }
     }
 
-    /// Puts a request at the end, or gives it back where there is no place.
-    pub(super) fn push(&self, job: J) -> Result<(), J> {
+    /// Puts a request at the end, where it is one of at most so many that wait, or gives it back; tells how many wait.
+    pub(super) fn push(&self, job: J, places: usize) -> Result<usize, J> {
         let mut gone = Vec::new();
         let mut line = self.line();
-        if self.is_full(&line, &job) {
+        if self.is_full(&line, &job, places) {
             line.give_up(&mut gone);
         }
-        if line.closed || self.is_full(&line, &job) {
+        if line.closed || self.is_full(&line, &job, places) {
             return Err(job);
         }
         line.rows += job.rows();
         line.waiting.push_back(job);
+        let waiting = line.waiting.len();
         drop(line);
         self.arrived.notify_one();
-        Ok(())
+        Ok(waiting)
     }
 
     /// The first that waits and those that may share its run, up to so many rows. Waits for one where there is none;
@@ -98,13 +97,12 @@ impl<J: Waiting> Queue<J> {
         self.arrived.notify_all();
     }
 
-    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.line().waiting.len()
     }
 
-    fn is_full(&self, line: &Line<J>, job: &J) -> bool {
-        line.waiting.len() >= self.places && line.rows.saturating_add(job.rows()) > self.places_rows
+    fn is_full(&self, line: &Line<J>, job: &J, places: usize) -> bool {
+        line.waiting.len() >= places && line.rows.saturating_add(job.rows()) > self.places_rows
     }
 
     fn line(&self) -> MutexGuard<'_, Line<J>> {
@@ -175,9 +173,9 @@ mod tests {
 
     #[test]
     fn a_run_is_shared_by_those_that_wait_and_fit_in_the_order_they_came() {
-        let queue = Queue::new(10, 0);
+        let queue = Queue::new(0);
         for (number, rows) in [(1, 2), (2, 1), (3, 3), (5, 9), (7, 1), (4, 1)] {
-            queue.push(one(number, rows)).unwrap();
+            queue.push(one(number, rows), 10).unwrap();
         }
         assert_eq!(taken(&queue, 6), [1, 3, 7]);
         assert_eq!(taken(&queue, 6), [2, 4]);
@@ -190,26 +188,26 @@ mod tests {
 
     #[test]
     fn whoever_finds_no_place_is_given_back_at_once() {
-        let queue = Queue::new(2, 5);
+        let queue = Queue::new(5);
         for number in 0..2 {
-            queue.push(one(number, 1)).unwrap();
+            queue.push(one(number, 1), 2).unwrap();
         }
-        queue.push(one(2, 3)).unwrap();
-        assert_eq!(queue.push(one(3, 1)).unwrap_err().0, 3, "the rows are taken");
+        assert_eq!(queue.push(one(2, 3), 2).unwrap(), 3);
+        assert_eq!(queue.push(one(3, 1), 2).unwrap_err().0, 3, "the rows are taken");
         queue.close();
-        assert!(queue.push(one(4, 1)).is_err() && queue.take(1).is_none());
+        assert!(queue.push(one(4, 1), 2).is_err() && queue.take(1).is_none());
     }
 
     #[test]
     fn whoever_gives_up_leaves_its_place_and_is_never_handed_out() {
-        let queue = Queue::new(2, 0);
+        let queue = Queue::new(0);
         let (first, second) = (one(1, 1), one(2, 1));
         let gives_up = Arc::clone(&first.2);
-        queue.push(first).unwrap();
-        queue.push(second).unwrap();
-        assert!(queue.push(one(3, 1)).is_err());
+        queue.push(first, 2).unwrap();
+        queue.push(second, 2).unwrap();
+        assert!(queue.push(one(3, 1), 2).is_err());
         gives_up.store(true, Ordering::Relaxed);
-        queue.push(one(4, 1)).unwrap();
+        queue.push(one(4, 1), 2).unwrap();
         assert_eq!(taken(&queue, 9), [2, 4]);
     }
 }

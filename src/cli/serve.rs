@@ -1,6 +1,7 @@
 //! `dethrone serve`: configuration, start, one line per listener, wait for a signal, drain.
 
 mod manager;
+mod reload;
 
 use std::io::Write;
 
@@ -10,27 +11,29 @@ use super::Failure;
 use crate::config::{ServeArgs, ServerConfig};
 use crate::gateway;
 use manager::Manager;
+use reload::Reloader;
 
 /// Serves until a signal comes.
 ///
 /// # Errors
 /// Settings (exit 78), or whatever stood in the way of a start.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let config = ServerConfig::load(args).map_err(|error| Failure::Config(error.to_string()))?;
+    let (config, settings) = ServerConfig::effective(args).map_err(|error| Failure::Config(error.to_string()))?;
     log();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.max(1))
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format_args!("cannot start the runtime: {error}")))?
-        .block_on(serve(config))
+        .block_on(serve(config, Reloader::new(args, settings)))
 }
 
-async fn serve(config: ServerConfig) -> Result<(), Failure> {
+async fn serve(config: ServerConfig, mut reloader: Reloader<'_>) -> Result<(), Failure> {
     // Signals are taken before anything is announced, so that none is lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
-    let running = gateway::start(config).await.map_err(|error| match error {
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
+    let mut running = gateway::start(config).await.map_err(|error| match error {
         gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
         gateway::StartError::Sandbox(text) | gateway::StartError::Inherited(text) => Failure::Config(text),
         error => Failure::failed(error),
@@ -38,9 +41,16 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     announce(&running.listeners);
     let manager = Manager::find();
     manager.ready();
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                manager.reloading();
+                reloader.reload(&mut running);
+                manager.ready();
+            }
+        }
     }
     manager.stopping();
     tracing::info!("stopping: finishing what is in flight; another signal stops at once");

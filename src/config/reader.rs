@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::effective::{Effective, Shown, Source as From};
 use super::fault::{ConfigError, Fault};
 use super::unavailable;
 use super::value::{Value, expected, nearest};
@@ -20,6 +21,8 @@ struct Source<'a> {
     file: &'a str,
     text: &'a str,
     faults: RefCell<Vec<Fault>>,
+    /// Values in force, as far as they were noted.
+    noted: RefCell<Vec<Effective>>,
 }
 
 impl Source<'_> {
@@ -48,11 +51,21 @@ pub(super) struct Section<'a> {
 
 /// Reads `text` with `build`, which asks for every known key.
 pub(super) fn read<T>(file: &str, text: &str, build: impl FnOnce(&mut Section<'_>) -> T) -> Result<T, ConfigError> {
+    read_noting(file, text, build).map(|(built, _)| built)
+}
+
+/// The same, with the values that were noted on the way.
+pub(super) fn read_noting<T>(
+    file: &str,
+    text: &str,
+    build: impl FnOnce(&mut Section<'_>) -> T,
+) -> Result<(T, Vec<Effective>), ConfigError> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let source = Source {
         file,
         text,
         faults: RefCell::new(Vec::new()),
+        noted: RefCell::new(Vec::new()),
     };
     for error in &errors {
         let at = error.span().map(|span| span.start);
@@ -68,7 +81,7 @@ pub(super) fn read<T>(file: &str, text: &str, build: impl FnOnce(&mut Section<'_
         let built = build(&mut root);
         root.finish();
         if source.faults.borrow().is_empty() {
-            return Ok(built);
+            return Ok((built, source.noted.into_inner()));
         }
     }
     Err(ConfigError {
@@ -94,6 +107,24 @@ impl<'a> Section<'a> {
     pub(super) fn has(&self, key: &str) -> bool {
         self.table
             .is_some_and(|t| t.iter().any(|(name, _)| name.get_ref() == key))
+    }
+
+    /// Notes the value in force of a key; `given`: by a flag or a variable.
+    pub(super) fn note(&self, key: &str, value: &impl Shown, given: bool) {
+        let at = self
+            .table
+            .and_then(|t| t.iter().find(|(name, _)| name.get_ref() == key))
+            .map(|(name, _)| name.span().start);
+        let source = match at {
+            _ if given => From::Flag(format!("--{}", self.path(key).replace(['.', '_'], "-"))),
+            Some(at) => From::File(self.source.line(at)),
+            None => From::Default,
+        };
+        self.source.noted.borrow_mut().push(Effective {
+            key: self.path(key),
+            value: value.shown(),
+            source,
+        });
     }
 
     /// Reports a fault of a key of this table.

@@ -9,8 +9,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::effective::{Effective, Shown, Source};
 use super::fault::ConfigError;
-use super::reader::{Section, read};
+use super::reader::{Section, read_noting};
 use super::value::{Bytes, Value};
 use crate::arena::SandboxPolicy;
 use crate::model::runtime::is_sha256;
@@ -125,15 +126,23 @@ impl ServerConfig {
     /// # Errors
     /// All faults of the settings.
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
+        Self::effective(args).map(|(config, _)| config)
+    }
+
+    /// The same, with each value and where it came from.
+    ///
+    /// # Errors
+    /// All faults of the settings.
+    pub fn effective(args: &ServeArgs) -> Result<(Self, Vec<Effective>), ConfigError> {
         let path = args.config.as_deref().unwrap_or(Path::new("dethrone.toml"));
         let file = path.display().to_string();
         match super::text_of(path)? {
-            Some(text) => Self::parse(args, &file, &text),
+            Some(text) => Self::noted(args, &file, &text),
             None if args.config.is_some() => Err(ConfigError::one(
                 &file,
                 "does not exist: write it, or leave --config and DETHRONE_CONFIG out".into(),
             )),
-            None => Self::parse(args, &file, ""),
+            None => Self::noted(args, &file, ""),
         }
     }
 
@@ -142,12 +151,23 @@ impl ServerConfig {
     /// # Errors
     /// All faults of the settings.
     pub fn parse(args: &ServeArgs, file: &str, text: &str) -> Result<Self, ConfigError> {
-        read(file, text, |s| {
+        Self::noted(args, file, text).map(|(config, _)| config)
+    }
+
+    fn noted(args: &ServeArgs, file: &str, text: &str) -> Result<(Self, Vec<Effective>), ConfigError> {
+        let (config, mut noted) = read_noting(file, text, |s| {
             let config = server(s, args);
             s.table("record", |_| ());
             cross_check(s, &config);
             config
-        })
+        })?;
+        for setting in &mut noted {
+            let name = setting.key.replace('.', "_");
+            if matches!(setting.source, Source::Flag(_)) && args.from_environment.contains(&name) {
+                setting.source = Source::Variable(format!("DETHRONE_{}", name.to_uppercase()));
+            }
+        }
+        Ok((config, noted))
     }
 }
 
@@ -176,10 +196,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         listen: plain(s, args.listen, "listen", local(8080)),
         grpc_listen: plain(s, args.grpc_listen, "grpc_listen", local(8081)),
         admin_listen: plain(s, args.admin_listen, "admin_listen", local(8082)),
-        metrics_listen: s
-            .opt("metrics_listen")
-            .filter(|_| args.metrics_listen.is_none())
-            .or(args.metrics_listen),
+        metrics_listen: optional(s, args.metrics_listen, "metrics_listen"),
         workers: count(s, args.workers, "workers", cpus, 1..=1_024),
         max_body_bytes: to_usize(size(
             s,
@@ -232,10 +249,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         pins: plain(s, args.pins, "pins", true),
         repository_control: plain(s, args.repository_control, "repository_control", false),
         recorder_percent: number(s, args.recorder_percent, "recorder_percent", 3, 1..=100),
-        runner_path: s
-            .opt("runner_path")
-            .filter(|_| args.runner_path.is_none())
-            .or(args.runner_path.clone()),
+        runner_path: optional(s, args.runner_path.clone(), "runner_path"),
         sandbox: plain(s, args.sandbox, "sandbox", SandboxPolicy::Prefer),
         onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         runner: s.table("runner", |s| runner(s, args)),
@@ -253,7 +267,9 @@ fn sha256(s: &mut Section<'_>, flag: Option<String>) -> Option<String> {
             format!("flag or variable --onnxruntime-sha256 {rule}"),
         );
     }
-    flag.or(file)
+    let (given, value) = (flag.is_some(), flag.or(file));
+    s.note("onnxruntime_sha256", &value, given);
+    value
 }
 
 fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {
@@ -303,7 +319,9 @@ fn total_memory(s: &mut Section<'_>, args: &ServeArgs) -> Option<u64> {
             format!("flag or variable --runner-total-memory-bytes {rule}"),
         );
     }
-    flag.or(file.map(|bytes| bytes.0))
+    let value = flag.or(file.map(|bytes| bytes.0));
+    s.note("total_memory_bytes", &value, flag.is_some());
+    value
 }
 
 /// What no single key can get wrong.
@@ -350,13 +368,23 @@ fn cross_check(s: &Section<'_>, config: &ServerConfig) {
 }
 
 /// A setting of which any sound value is good.
-fn plain<T: Value>(s: &mut Section<'_>, flag: Option<T>, key: &'static str, default: T) -> T {
+fn plain<T: Value + Shown>(s: &mut Section<'_>, flag: Option<T>, key: &'static str, default: T) -> T {
     let file = s.opt(key);
-    flag.or(file).unwrap_or(default)
+    let (given, value) = (flag.is_some(), flag.or(file).unwrap_or(default));
+    s.note(key, &value, given);
+    value
+}
+
+/// The same of one that may be absent.
+fn optional<T: Value + Shown>(s: &mut Section<'_>, flag: Option<T>, key: &'static str) -> Option<T> {
+    let file = s.opt(key);
+    let (given, value) = (flag.is_some(), flag.or(file));
+    s.note(key, &value, given);
+    value
 }
 
 /// A setting with limits. The file's value is checked even where a flag overrules it.
-fn limited<T: Value, N: Copy + PartialOrd>(
+fn limited<T: Value, N: Copy + PartialOrd + Shown>(
     s: &mut Section<'_>,
     flag: Option<N>,
     key: &'static str,
@@ -367,7 +395,7 @@ fn limited<T: Value, N: Copy + PartialOrd>(
 ) -> N {
     let rule = format!("must lie between {} and {}", show(*range.start()), show(*range.end()));
     let file = s.opt_if(key, |value| range.contains(&unwrap(value)), &rule);
-    match flag {
+    let value = match flag {
         Some(value) if range.contains(&value) => value,
         Some(value) => {
             let flag = key.replace('_', "-");
@@ -375,7 +403,9 @@ fn limited<T: Value, N: Copy + PartialOrd>(
             default
         }
         None => file.as_ref().map_or(default, unwrap),
-    }
+    };
+    s.note(key, &value, flag.is_some());
+    value
 }
 
 fn shown<N: fmt::Display>(number: N) -> String {

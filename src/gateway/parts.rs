@@ -318,7 +318,36 @@ async fn listen(
     Ok(bound)
 }
 
+/// Keys that take effect on new connections, or when they are needed, without a restart.
+const RELOADED: [&str; 13] = [
+    "max_body_bytes",
+    "max_h2_streams",
+    "max_head_bytes",
+    "header_timeout",
+    "body_timeout",
+    "body_idle_timeout",
+    "write_timeout",
+    "default_timeout",
+    "idle_timeout",
+    "shutdown_grace",
+    "shutdown_linger",
+    "shutdown_delay",
+    "repository_control",
+];
+
+/// True where a changed key takes effect by [`Running::reload`].
+#[must_use]
+pub fn is_reloaded(key: &str) -> bool {
+    RELOADED.contains(&key)
+}
+
 impl Running {
+    /// Lets other settings take effect, as far as that needs no restart ([`is_reloaded`]).
+    pub fn reload(&mut self, config: &ServerConfig) {
+        self.servers.reload(&Limits::from(config));
+        (self.grace, self.delay) = (config.shutdown_grace, config.shutdown_delay);
+    }
+
     /// Stops accepting, finishes what is in flight, writes what is recorded, and ends all children.
     pub async fn stop(self) {
         let Self {

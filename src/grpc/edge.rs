@@ -84,6 +84,17 @@ impl<B: Backend> Entry for Edge<B> {
         &self.app.metrics.phases.write
     }
 
+    fn with_limits(&self, limits: &Limits) -> Self {
+        Self {
+            app: Arc::new(self.app.with_limits(limits)),
+            metrics: self.metrics.clone(),
+            background: self.background.clone(),
+            streams: Arc::clone(&self.streams),
+            index: Index::new(),
+            bound: self.bound,
+        }
+    }
+
     fn refused(&self, status: u16) {
         self.app.metrics.refused(status);
     }

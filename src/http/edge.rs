@@ -46,6 +46,17 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         &self.app.metrics.phases.write
     }
 
+    fn with_limits(&self, limits: &Limits) -> Self {
+        Self {
+            face: self.face,
+            bound: self.bound,
+            app: Arc::new(self.app.with_limits(limits)),
+            work: self.work.clone(),
+            tracker: self.tracker.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
     fn refused(&self, status: u16) {
         self.app.metrics.refused(status);
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -51,8 +52,9 @@ pub async fn bind(address: SocketAddr) -> io::Result<Listener> {
 }
 
 /// Running listeners, with one way to stop them all.
-#[derive(Debug)]
 pub struct Servers {
+    /// What gives each listener's new connections other limits.
+    reloads: Mutex<Vec<Reload>>,
     tracker: TaskTracker,
     /// Answers are the last on their connections; `stop` tells whoever waits.
     is_stopping: Arc<AtomicBool>,
@@ -60,6 +62,16 @@ pub struct Servers {
     /// Nobody is let in any more.
     shut: CancellationToken,
     kill: CancellationToken,
+}
+
+type Reload = Box<dyn Fn(&Limits) + Send + Sync>;
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Servers")
+            .field("tracker", &self.tracker)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Servers {
@@ -73,6 +85,7 @@ impl Servers {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            reloads: Mutex::default(),
             tracker: TaskTracker::new(),
             is_stopping: Arc::default(),
             stop: CancellationToken::new(),
@@ -109,11 +122,18 @@ impl Servers {
         entry: impl FnOnce(Background) -> E,
     ) -> io::Result<SocketAddr> {
         let address = listener.socket.local_addr()?;
+        let entry = Arc::new(ArcSwap::from_pointee(entry(Background {
+            tracker: self.tracker.clone(),
+            stop: self.stop.clone(),
+        })));
+        let limited = Arc::clone(&entry);
+        let reload = move |limits: &Limits| limited.store(Arc::new(limited.load_full().with_limits(limits)));
+        self.reloads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(reload));
         let door = Door {
-            entry: Arc::new(entry(Background {
-                tracker: self.tracker.clone(),
-                stop: self.stop.clone(),
-            })),
+            entry,
             open: Arc::default(),
             tracker: self.tracker.clone(),
             orders: Orders {
@@ -125,6 +145,12 @@ impl Servers {
         };
         self.tracker.spawn(door.accept(listener));
         Ok(address)
+    }
+
+    /// New connections have these limits, as far as a connection has them for itself.
+    pub(crate) fn reload(&self, limits: &Limits) {
+        let reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        reloads.iter().for_each(|reload| reload(limits));
     }
 
     /// A gate that opens as soon as `is_open` says so, and after `most` at the latest.
@@ -179,6 +205,9 @@ pub(crate) trait Entry: Send + Sync + 'static {
     /// Where the time of writing a prediction is recorded.
     fn write_time(&self) -> &Seconds;
 
+    /// The same with other limits.
+    fn with_limits(&self, limits: &Limits) -> Self;
+
     /// Counts a request that was refused before it was one.
     fn refused(&self, status: u16);
 
@@ -203,7 +232,7 @@ type Open = Mutex<HashMap<u64, Arc<Watch>>>;
 
 /// One listener.
 struct Door<E> {
-    entry: Arc<E>,
+    entry: Arc<ArcSwap<E>>,
     open: Arc<Open>,
     tracker: TaskTracker,
     orders: Orders,
@@ -220,7 +249,7 @@ impl<E: Entry> Door<E> {
                 _ = gate.wait_for(|is_open| *is_open) => {}
             }
         }
-        let places = Arc::new(Semaphore::new(self.entry.limits().max_connections));
+        let places = Arc::new(Semaphore::new(self.entry.load().limits().max_connections));
         let mut number = 0u64;
         loop {
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -280,7 +309,7 @@ impl<E: Entry> Door<E> {
             open: Arc::clone(&self.open),
             number,
         };
-        let (entry, orders, tracker) = (Arc::clone(&self.entry), self.orders.clone(), self.tracker.clone());
+        let (entry, orders, tracker) = (self.entry.load_full(), self.orders.clone(), self.tracker.clone());
         self.tracker.spawn(async move {
             serve::serve(entry, stream, watch, orders, tracker).await;
             drop(registered);

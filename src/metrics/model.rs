@@ -35,10 +35,12 @@ pub enum RecorderDrop {
     DuplicateId,
     /// Its entity is on the list of those that leave no trace.
     OptedOut,
+    /// So many waited for the champion that others may be refused: recording and shadows rest first.
+    Overload,
 }
 
 const SWAPS: [&str; 4] = ["first", "promotion", "rollback", "order"];
-const RECORDER_DROPS: [&str; 4] = ["queue_full", "ledger_failed", "duplicate_id", "opted_out"];
+const RECORDER_DROPS: [&str; 5] = ["queue_full", "ledger_failed", "duplicate_id", "opted_out", "overload"];
 
 /// Handles of one model.
 #[derive(Clone)]

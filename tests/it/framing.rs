@@ -497,8 +497,11 @@ fn answers(to: SocketAddr, bytes: &[u8], piece: usize) -> Vec<u8> {
     answers
 }
 
-/// Status and body of each answer; every one that is an error must say so in JSON.
-fn parsed(mut bytes: &[u8]) -> Result<Vec<u16>, String> {
+/// Begins as HTTP/2: what comes of it depends on how much hyper has read before the fault was there.
+const HALF_OF_HTTP2: &str = "half of HTTP/2's first words";
+
+/// The status of each answer; every one that is an error must say so in JSON, unless it is hyper's own.
+fn parsed(mut bytes: &[u8], is_ours: bool) -> Result<Vec<u16>, String> {
     let mut statuses = Vec::new();
     while !bytes.is_empty() {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").ok_or("no whole head")?;
@@ -516,7 +519,7 @@ fn parsed(mut bytes: &[u8]) -> Result<Vec<u16>, String> {
             .and_then(|rest| rest.lines().next()?.parse().ok());
         let (body, rest) = bytes.split_at_checked(length.unwrap_or(0)).ok_or("half a body")?;
         bytes = rest;
-        if status >= 400 {
+        if status >= 400 && is_ours {
             let json: Value = serde_json::from_slice(body).map_err(|_| format!("{status} without JSON"))?;
             if !json["error"].is_string() || !json["code"].is_string() {
                 return Err(format!("{status}: {json}"));
@@ -535,7 +538,7 @@ fn check(gateway: &Gateway, (name, bytes, expected): &Case) -> Vec<String> {
     };
     let one = |piece: usize| {
         let answers = answers(gateway.data, bytes, piece);
-        let statuses = parsed(&answers);
+        let statuses = parsed(&answers, name != HALF_OF_HTTP2);
         (statuses.as_ref() != Ok(expected)).then(|| {
             let text = String::from_utf8_lossy(&answers);
             format!("{name} (pieces of {piece}): {statuses:?}, not {expected:?}: {text}")

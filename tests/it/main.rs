@@ -15,6 +15,8 @@ mod clients;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod config_tree;
+#[cfg(test)]
 mod consent;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
@@ -68,6 +70,8 @@ mod monitor;
 mod oip;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod overload;
 #[cfg(test)]
 mod own_settings;
 #[cfg(test)]

@@ -70,7 +70,7 @@ fn every_counter_is_there_at_zero_before_the_first_request() {
             (
                 "dethrone_recorder_dropped_total",
                 "reason",
-                "queue_full ledger_failed duplicate_id",
+                "queue_full ledger_failed duplicate_id opted_out overload",
             ),
             ("dethrone_shadow_dropped_total", "reason", "queue_full starved"),
             ("dethrone_swaps_total", "kind", "promotion rollback order"),

@@ -62,6 +62,11 @@ impl Site {
         }
     }
 
+    /// Writes other settings under a running gateway.
+    pub(crate) fn write_settings(&self, settings: &str) {
+        std::fs::write(self.dir.path().join("dethrone.toml"), settings).unwrap();
+    }
+
     /// Other settings, from the next start on.
     pub(crate) fn set(&mut self, settings: &str) {
         settings.clone_into(&mut self.settings);
@@ -233,6 +238,11 @@ impl Gateway {
             (client::get(self.data, "/v2/health/ready").status == 200).then_some(())
         });
         self
+    }
+
+    /// The directories of a gateway that was started with them.
+    pub(crate) fn site(&self) -> &Site {
+        self._site.as_ref().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {

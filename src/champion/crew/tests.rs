@@ -153,7 +153,7 @@ fn put(crew: &Crew, task: Task) -> oneshot::Receiver<Begun> {
         task,
         reply,
     };
-    assert!(crew.queue.push(job).is_ok());
+    assert!(crew.queue.push(job, crew.places(None)).is_ok());
     answer
 }
 
@@ -190,7 +190,7 @@ proptest! {
             };
             let (reply, answer) = oneshot::channel();
             let job = Job { shares: true, asked: Instant::now(), task: task(&info, &x, &wanted), reply };
-            crew.queue.push(job).ok().map(|()| (x, wanted, answer))
+            crew.queue.push(job, crew.places(None)).ok().map(|_| (x, wanted, answer))
         }).collect();
         drop((leave, begun));
         answer(first).unwrap();
@@ -296,7 +296,7 @@ async fn a_deadline_that_passes_in_the_queue_is_504_and_a_full_queue_429_at_once
         tokio::task::yield_now().await;
     }
     let refused = ask(9.0).await.unwrap_err();
-    assert_eq!((refused.kind, refused.retry_after), (Kind::Overloaded, Some(1)));
+    assert_eq!((refused.kind, refused.retry_after), (Kind::Overloaded, Some(30)));
     drop(leave);
     while let Some(answered) = asked.join_next().await {
         answered.unwrap().unwrap().into_answer().unwrap();
@@ -322,7 +322,7 @@ fn requests_without_rows_take_places_too() {
         task: task(&info, &[], &Wanted::None),
         reply,
     };
-    assert!(crew.queue.push(job).is_err());
+    assert!(crew.queue.push(job, crew.places(None)).is_err());
     drop(leave);
 }
 
@@ -360,4 +360,64 @@ fn a_run_that_panics_costs_its_own_clients_and_the_thread_goes_on() {
     let ask = || runtime.block_on(crew.ask(task(&info, &[1.0, 1.0], &Wanted::None)));
     assert_eq!(ask().unwrap_err().kind, Kind::NoAnswer);
     assert!(ask().unwrap().into_answer().unwrap().compute < Duration::MAX);
+}
+
+#[test]
+fn as_many_may_wait_as_are_answered_in_time_by_what_requests_take_lately() {
+    let Held { crew, leave, .. } = held(1);
+    assert_eq!(crew.places(None), 4, "of the slowest");
+    let lately = |time: Duration, requests: usize| (0..500).for_each(|_| crew.service.took(time, requests));
+    lately(Duration::from_millis(100), 1);
+    assert!((9..=10).contains(&crew.places(None)), "{}", crew.places(None));
+    assert_eq!(crew.places(Some(Duration::from_millis(350))), 2, "and its own run");
+    assert_eq!(
+        crew.places(Some(Duration::ZERO)),
+        1,
+        "whether it is late is seen when its turn comes"
+    );
+    lately(Duration::from_millis(100), 10);
+    assert!(
+        (98..=101).contains(&crew.places(None)),
+        "shared runs: {}",
+        crew.places(None)
+    );
+    lately(Duration::ZERO, 1);
+    assert_eq!(crew.places(None), 256, "of the quickest");
+    drop(leave);
+}
+
+#[tokio::test]
+async fn a_request_that_would_wait_past_its_deadline_is_refused_at_once_and_who_finds_a_crowd_says_so() {
+    let info = version();
+    let Held { crew, begun, leave, .. } = held(1);
+    let ask = |deadline: Option<Duration>| {
+        let deadline = deadline.map(|left| tokio::time::Instant::now() + left);
+        let (crew, task) = (Arc::clone(&crew), task(&info, &[1.0, 1.0], &Wanted::None));
+        async move { crew.ask(Task { deadline, ..task }).await }
+    };
+    let mut asked = tokio::task::JoinSet::new();
+    asked.spawn(ask(None));
+    tokio::task::spawn_blocking(move || begun.recv().map(|()| begun))
+        .await
+        .unwrap()
+        .unwrap();
+    asked.spawn(ask(None));
+    while crew.queue.waiting() < 1 {
+        tokio::task::yield_now().await;
+    }
+    // A run takes nine seconds: with one before it, it would be late.
+    let refused = ask(Some(Duration::from_secs(10))).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Overloaded);
+    for waiting in 2..=3 {
+        asked.spawn(ask(None));
+        while crew.queue.waiting() < waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(leave);
+    let mut crowded = 0;
+    while let Some(answered) = asked.join_next().await {
+        crowded += usize::from(answered.unwrap().unwrap().crowded);
+    }
+    assert_eq!(crowded, 1, "who was the third of four to wait");
 }

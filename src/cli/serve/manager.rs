@@ -20,6 +20,15 @@ impl Manager {
         self.tell("READY=1\nSTATUS=serving");
     }
 
+    /// The settings are read again; [`Manager::ready`] ends it.
+    pub(super) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let us = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);
+        self.tell(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={us}\nSTATUS=reading the settings again"
+        ));
+    }
+
     /// A signal to stop has come.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=finishing what is in flight");

@@ -1,5 +1,6 @@
 //! The command line's side of the server's settings.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,9 @@ use crate::arena::SandboxPolicy;
 /// The flags of `dethrone serve`; each has its `DETHRONE_…` variable and its key in `dethrone.toml`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ServeArgs {
+    /// Those that came from the environment, by their names here
+    #[arg(skip)]
+    pub from_environment: BTreeSet<String>,
     /// Settings file; `dethrone.toml` when it is there
     #[arg(long, env = "DETHRONE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
