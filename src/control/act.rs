@@ -8,6 +8,7 @@ use super::{Fault, Thread};
 use crate::error::{Error, Kind};
 use crate::judge::tenure::Swap;
 use crate::ledger::ModelRow;
+use crate::monitor;
 use crate::protocol::Action;
 use crate::recorder::Event;
 use crate::score::VersionNo;
@@ -91,6 +92,12 @@ impl Thread {
     }
 
     fn hold(&mut self, act: &Act, on: bool) -> Result<Value, Error> {
+        let held = self.keepers.get(&act.model).and_then(|k| k.row.hold.as_deref());
+        // The monitor neither replaces a person's hold nor lifts it.
+        let is_its_own = held.is_some_and(|held| held.starts_with(&format!("{}: ", monitor::AUTHOR)));
+        if act.author == monitor::AUTHOR && (held.is_some() || !on) && !is_its_own {
+            return Ok(json!({"model": act.model, "hold": held}));
+        }
         let hold = on.then(|| format!("{}: {}", act.author, act.reason));
         self.record_hold(act, hold.clone()).map_err(storage)?;
         Ok(json!({"model": act.model, "hold": hold}))

@@ -130,6 +130,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         models: Arc::clone(&models),
         recorder: recorder.clone(),
         board: Arc::clone(&board),
+        acts: control.requests(),
     })
     .map_err(|source| StartError::Io {
         what: "the monitor's thread".into(),

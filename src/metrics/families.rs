@@ -50,6 +50,10 @@ pub(super) const MONITOR_ALARMS: (&str, &str) = (
     "dethrone_monitor_alarms",
     "Features and outputs whose alarm is raised on the present baseline.",
 );
+pub(super) const MONITOR_LOSS: (&str, &str) = (
+    "dethrone_monitor_loss",
+    "Mean loss of the champion: at the beginning of its reign, from where on it counts as decayed, and recently.",
+);
 pub(super) const MONITOR_PSI: (&str, &str) = (
     "dethrone_monitor_stability_index",
     "Population Stability Index of recent values against the baseline, of the ten features where it is largest.",

@@ -205,6 +205,10 @@ pub fn write_monitor(text: &mut String, models: &[(String, Arc<Published>)]) {
         p.states.iter().map(one).collect()
     };
     let alarms = |model: &str, p: &Published| vec![format!("{{model=\"{model}\"}} {}", p.raised)];
+    let losses = |model: &str, p: &Published| -> Vec<String> {
+        let one = |(of, loss): &(&str, Option<f64>)| Some(format!("{{model=\"{model}\",of=\"{of}\"}} {}", (*loss)?));
+        p.losses.iter().filter_map(one).collect()
+    };
     let furthest = |model: &str, p: &Published, wealth: bool| -> Vec<String> {
         let one = |(feature, index, log_wealth): &(String, f64, f64)| {
             let value = if wealth { log_wealth } else { index };
@@ -215,6 +219,7 @@ pub fn write_monitor(text: &mut String, models: &[(String, Arc<Published>)]) {
     family(text, families::MONITOR_ROWS, each(&rows).into_iter());
     family(text, families::MONITOR_FEATURES, each(&states).into_iter());
     family(text, families::MONITOR_ALARMS, each(&alarms).into_iter());
+    family(text, families::MONITOR_LOSS, each(&losses).into_iter());
     family(
         text,
         families::MONITOR_PSI,

@@ -4,8 +4,10 @@
 
 use std::cmp::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 /// Sums from which Pearson's correlation follows, updated as Welford does.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Together {
     count: f64,
     mean: (f64, f64),

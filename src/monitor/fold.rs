@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use super::alarm::{Blocks, Raised, log_bar};
 use super::baseline::{Baseline, Source};
+use super::calibration::Expected;
 use super::feature::{Feature, Known, PANES};
 use super::row::{Cell, each_feature};
 use super::sketch::Value;
@@ -60,6 +61,8 @@ pub(super) struct Pane {
     pub(super) since: Clock,
     pub(super) rows: u64,
     pub(super) repeated: u64,
+    /// What the scores let one expect.
+    pub(super) expected: Expected,
 }
 
 /// See the module.
@@ -282,6 +285,9 @@ impl Fold {
             Outcome::Failed | Outcome::Uncovered | Outcome::Unread | Outcome::Shed(_) => (None, None),
         };
         let is_value = matches!(outcome, Outcome::Scored(Score::Value(_)));
+        if let (Outcome::Scored(Score::Binary(score)), Some(pane)) = (outcome, self.panes.back_mut()) {
+            pane.expected.add(*score, threshold);
+        }
         let settled = self.baseline.is_settled();
         for output in &mut self.outputs {
             let value = match output.known.name.as_str() {

@@ -17,16 +17,21 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::alarm::Raised;
 use super::baseline::{Baseline, Column, Source, file_of};
 use super::fold::{Alarm, Fold, Row};
+use super::freeze::Freeze;
 use super::keep;
-use super::view::{Published, publish};
+use super::outcomes::{LabelledRow, Outcomes, Terms};
+use super::view::{Labels, Published, publish};
 use crate::config::{MonitorConfig, ServerConfig};
-use crate::control::Models;
+use crate::control::{self, Models, policy};
 use crate::decode::Form;
+use crate::judge::loss::Metric;
 use crate::ledger::{AlarmRow, FollowedRow, Ledger, LedgerError, Position};
 use crate::model::tensor::Datatype;
 use crate::recorder::Recorder;
+use crate::recorder::groups::Groups;
 use crate::score::{ModelNo, VersionNo};
 use crate::served::Served;
 use crate::span::Span;
@@ -63,6 +68,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Where it is published.
     pub board: Board,
+    /// The way to control, which holds promotions.
+    pub acts: Sender<control::Request>,
 }
 
 /// The running thread; it ends when this is dropped.
@@ -112,6 +119,9 @@ impl Drop for Monitor {
 #[derive(Debug)]
 struct Followed {
     fold: Fold,
+    outcomes: Outcomes,
+    groups: Groups,
+    freeze: Freeze,
     /// It was folded further since it was kept.
     is_newer: bool,
     kept: Instant,
@@ -206,7 +216,8 @@ impl Follower {
         let settings = &view.config.monitor;
         let no = served.no;
         if !settings.on {
-            if self.models.remove(&no).is_some() {
+            if let Some(mut followed) = self.models.remove(&no) {
+                followed.freeze.follow(&[], &served.name, &self.parts.acts);
                 self.parts.board.rcu(|board| {
                     let mut board = BTreeMap::clone(board);
                     board.remove(&no);
@@ -234,7 +245,30 @@ impl Follower {
             followed.is_waking = false;
             reread(followed, ledger, no, settings, view.config.threshold)?;
         }
-        let has_more = follow(followed, &source, settings, view.config.threshold, last)?;
+        let mut has_more = follow(followed, &source, settings, view.config.threshold, last)?;
+        let rules = policy::policy(&view.config, view.head.task);
+        followed.groups.follow_groups(&rules.groups);
+        // What needs more than a row's score and its label is shown by the error of the probabilities.
+        let metric = match rules.metric {
+            Metric::Auc | Metric::Rewards { .. } => Metric::Brier,
+            // Estimated by the judge alone: here errors of values count as they are.
+            Metric::SquaredError { bound } if bound <= 0.0 => Metric::SquaredError { bound: f64::INFINITY },
+            Metric::AbsoluteError { bound } if bound <= 0.0 => Metric::AbsoluteError { bound: f64::INFINITY },
+            Metric::Pinball { quantile, bound } if bound <= 0.0 => Metric::Pinball {
+                quantile,
+                bound: f64::INFINITY,
+            },
+            metric => metric,
+        };
+        let terms = Terms {
+            metric: &metric,
+            threshold: view.config.threshold,
+            window: settings.window,
+            alpha: settings.alpha,
+            decay: settings.decay,
+            by: &settings.by,
+        };
+        has_more |= follow_labels(followed, &source, &terms)?;
         source.look_for_file(followed, settings);
         self.write(no);
         let Some(followed) = self.models.get_mut(&no) else {
@@ -248,7 +282,17 @@ impl Follower {
             let lag = last.saturating_sub(followed.fold.last.row);
             let name = followed.fold.version.and_then(|version| source.name_of(version));
             followed.fold.volume.tick(now_ms());
-            let published = Arc::new(publish(&followed.fold, settings, name.as_deref(), lag, now_ms()));
+            let labels = Labels {
+                outcomes: &followed.outcomes,
+                terms: &terms,
+            };
+            let now = now_ms();
+            let published = Arc::new(publish(&followed.fold, settings, name.as_deref(), lag, now, labels));
+            if published.is_judged {
+                followed
+                    .freeze
+                    .follow(&published.broken, &served.name, &self.parts.acts);
+            }
             followed.published = Some(Instant::now());
             self.parts.board.rcu(|board| {
                 let mut board = BTreeMap::clone(board);
@@ -321,15 +365,19 @@ fn wake(folder: &Path, no: ModelNo, last: u64) -> Followed {
         None
     });
     // A ledger that was put back has fewer rows than were folded.
-    let kept = kept.filter(|fold| fold.last.row <= last);
-    let mut fold = kept.unwrap_or_else(|| {
-        let mut fold = Fold::default();
+    let kept = kept.filter(|(fold, _)| fold.last.row <= last);
+    let (mut fold, outcomes) = kept.unwrap_or_else(|| {
+        let (mut fold, mut outcomes) = (Fold::default(), Outcomes::default());
         fold.last.row = last.saturating_sub(CAUGHT_UP);
-        fold
+        outcomes.last_row = fold.last.row;
+        (fold, outcomes)
     });
     fold.wake();
     Followed {
         fold,
+        outcomes,
+        groups: Groups::default(),
+        freeze: Freeze::default(),
         is_newer: false,
         kept: Instant::now(),
         published: None,
@@ -343,7 +391,7 @@ fn keep_it(folder: &Path, no: ModelNo, followed: &mut Followed) {
     if !followed.is_newer {
         return;
     }
-    match keep::save(folder, no, &followed.fold) {
+    match keep::save(folder, no, (&followed.fold, &followed.outcomes)) {
         Ok(()) => followed.is_newer = false,
         Err(error) => tracing::warn!(
             "the monitor cannot keep what it has folded: {}: {error}",
@@ -427,6 +475,52 @@ fn follow(
         fold.last.row = last;
     }
     Ok(fold.last.row < last)
+}
+
+/// Looks at the next rows that have closed, for their labels; true when more wait.
+fn follow_labels(followed: &mut Followed, source: &Files<'_>, terms: &Terms<'_>) -> Result<bool, FollowError> {
+    let reader = source.ledger.reader();
+    let no = source.served.no;
+    // Never ahead of the features, whose scales are needed.
+    let upto = reader.closed_row(no)?.min(followed.fold.last.row);
+    let outcomes = &mut followed.outcomes;
+    if outcomes.last_row >= upto {
+        return Ok(false);
+    }
+    let from = Position {
+        model: no,
+        row: outcomes.last_row + 1,
+    };
+    let rows = reader.followed(from, upto, BATCH, true)?;
+    for row in &rows {
+        if let Some(truth) = row.label {
+            let bits = followed.groups.of_row(row.inputs.as_deref(), row.context.as_deref());
+            let labelled = LabelledRow {
+                clock: row.clock,
+                version: row.version,
+                inputs: row.inputs.as_deref(),
+                outcome: &row.outcome,
+                truth,
+                groups: followed.groups.names(bits).collect(),
+            };
+            if outcomes.row(&labelled, terms, &followed.fold.features) {
+                tracing::warn!(model = %source.served.name, row = row.clock.row, "the champion's loss has risen above its level");
+                followed.alarms.push(Alarm {
+                    feature: "loss".into(),
+                    is_output: true,
+                    version: row.version,
+                    raised: Raised {
+                        at: row.clock,
+                        what: "decay".into(),
+                        log_wealth: -libm::log(terms.alpha),
+                    },
+                });
+            }
+        }
+        followed.is_newer = true;
+    }
+    outcomes.last_row = rows.last().map_or(upto, |row| row.clock.row);
+    Ok(outcomes.last_row < upto)
 }
 
 fn stored(version: VersionNo, baseline: &Baseline) -> Option<(VersionNo, String)> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fold::Fold;
+use super::outcomes::Outcomes;
 use crate::score::ModelNo;
 
 /// Format of the file.
@@ -17,12 +18,15 @@ const FORMAT: u32 = 1;
 struct Kept<'a> {
     format: u32,
     fold: &'a Fold,
+    outcomes: &'a Outcomes,
 }
 
 #[derive(Deserialize)]
 struct Found {
     format: u32,
     fold: Fold,
+    #[serde(default)]
+    outcomes: Outcomes,
 }
 
 fn path(folder: &Path, model: ModelNo) -> PathBuf {
@@ -33,7 +37,7 @@ fn path(folder: &Path, model: ModelNo) -> PathBuf {
 ///
 /// # Errors
 /// It does not read back.
-pub(super) fn load(folder: &Path, model: ModelNo) -> Result<Option<Fold>, String> {
+pub(super) fn load(folder: &Path, model: ModelNo) -> Result<Option<(Fold, Outcomes)>, String> {
     let path = path(folder, model);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
@@ -48,14 +52,14 @@ pub(super) fn load(folder: &Path, model: ModelNo) -> Result<Option<Fold>, String
             found.format
         ));
     }
-    Ok(Some(found.fold))
+    Ok(Some((found.fold, found.outcomes)))
 }
 
 /// Keeps it.
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn save(folder: &Path, model: ModelNo, fold: &Fold) -> std::io::Result<()> {
+pub(super) fn save(folder: &Path, model: ModelNo, (fold, outcomes): (&Fold, &Outcomes)) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let path = path(folder, model);
     let beside = path.with_extension("json.part");
@@ -67,7 +71,12 @@ pub(super) fn save(folder: &Path, model: ModelNo, fold: &Fold) -> std::io::Resul
         .mode(0o600)
         .open(&beside)?;
     let mut buffer = std::io::BufWriter::new(file);
-    serde_json::to_writer(&mut buffer, &Kept { format: FORMAT, fold })?;
+    let kept = Kept {
+        format: FORMAT,
+        fold,
+        outcomes,
+    };
+    serde_json::to_writer(&mut buffer, &kept)?;
     buffer.flush()?;
     drop(buffer);
     std::fs::rename(beside, path)

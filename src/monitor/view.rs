@@ -7,9 +7,11 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::baseline::Source;
+use super::calibration::Expected;
 use super::feature::Feature;
 use super::fold::{FEATURES, Fold};
-use super::quality::{Apart, Finding, Kind, apart, findings};
+use super::outcomes::{Outcomes, Terms};
+use super::quality::{Apart, Finding, Kind, LEAST_ROWS, apart, findings};
 use super::sketch::Profile;
 use crate::config::MonitorConfig;
 use crate::span::Span;
@@ -206,11 +208,24 @@ pub struct Published {
     pub rows: u64,
     /// Rows that were passed over.
     pub skipped: u64,
+    /// Losses by what they are of.
+    pub losses: [(&'static str, Option<f64>); 3],
+    /// What of the input holds promotions, by the settings.
+    pub broken: Vec<String>,
+    /// There are a baseline and enough recent rows to say so.
+    pub is_judged: bool,
 }
 
 /// Shows a fold as it is at `now_ms`. `version` is its version's name, `lag` how many recorded rows wait.
 #[must_use]
-pub fn publish(fold: &Fold, settings: &MonitorConfig, version: Option<&str>, lag: u64, now_ms: i64) -> Published {
+pub fn publish(
+    fold: &Fold,
+    settings: &MonitorConfig,
+    version: Option<&str>,
+    lag: u64,
+    now_ms: i64,
+    labels: Labels<'_>,
+) -> Published {
     let since = now_ms.saturating_sub(fold.last.time_ms);
     let is_silent = match settings.window {
         Span::Time(window) => fold.rows > 0 && u128::try_from(since).unwrap_or(0) > window.as_millis(),
@@ -236,6 +251,8 @@ pub fn publish(fold: &Fold, settings: &MonitorConfig, version: Option<&str>, lag
         .chain(&outputs)
         .filter(|now| now.feature.watch.raised.is_some())
         .count();
+    let broken = freezing(features.iter(), &settings.freeze);
+    let decay = labels.outcomes.decay(labels.terms);
     Published {
         json: json!({
             "on": true,
@@ -253,6 +270,9 @@ pub fn publish(fold: &Fold, settings: &MonitorConfig, version: Option<&str>, lag
             "outputs": outputs.iter().map(|now| now.json(fold.log_bar)).collect::<Vec<_>>(),
             "unwatched": unwatched(fold),
             "bytes": fold.bytes(),
+            "labels": labels.outcomes.json(labels.terms),
+            "estimate": estimate(fold, is_silent),
+            "freeze": {"kinds": settings.freeze, "broken": broken},
         }),
         states: states.to_vec(),
         furthest,
@@ -260,6 +280,47 @@ pub fn publish(fold: &Fold, settings: &MonitorConfig, version: Option<&str>, lag
         lag,
         rows: fold.rows,
         skipped: fold.skipped,
+        losses: [("level", decay.level), ("limit", decay.limit), ("recent", decay.recent)],
+        broken,
+        is_judged: !is_silent
+            && fold.baseline.is_settled()
+            && fold.recent_panes().iter().map(|pane| pane.rows).sum::<u64>() >= LEAST_ROWS,
+    }
+}
+
+/// Labelled rows, and what is asked of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Labels<'a> {
+    /// The rows.
+    pub outcomes: &'a Outcomes,
+    /// What is asked.
+    pub terms: &'a Terms<'a>,
+}
+
+/// What of the features' findings holds promotions, a sentence each.
+fn freezing<'a>(features: impl Iterator<Item = &'a Now<'a>>, kinds: &[Kind]) -> Vec<String> {
+    let mut all = Vec::new();
+    for now in features {
+        let found = now.findings.iter().filter(|finding| kinds.contains(&finding.kind));
+        let sentence = |finding: &Finding| format!("{} {}", now.feature.known.name, finding.kind.name());
+        all.extend(found.map(sentence));
+    }
+    all.sort_unstable();
+    all
+}
+
+/// What the scores of the recent window let one expect, before any label is there.
+fn estimate(fold: &Fold, is_silent: bool) -> Json {
+    let mut expected = Expected::default();
+    fold.recent_panes()
+        .iter()
+        .for_each(|pane| expected.merge(&pane.expected));
+    match expected.estimate().filter(|_| !is_silent) {
+        Some((accuracy, brier, positives)) => json!({
+            "accuracy": accuracy, "brier": brier, "positive_share": positives,
+            "note": "an estimate (CBPE) of the recent window, as good as the scores are calibrated; never used to promote",
+        }),
+        None => Json::Null,
     }
 }
 

@@ -36,7 +36,11 @@ struct Ready {
 impl Groups {
     /// Takes over the groups of the rules in force; true when there are any.
     pub fn follow(&mut self, judge: Option<&Judge>) -> bool {
-        let wanted = judge.map(|judge| judge.policy().groups.as_slice()).unwrap_or_default();
+        self.follow_groups(judge.map(|judge| judge.policy().groups.as_slice()).unwrap_or_default())
+    }
+
+    /// Takes over these groups; true when there are any.
+    pub fn follow_groups(&mut self, wanted: &[Group]) -> bool {
         if self.of != wanted {
             let ready = |group: &Group| {
                 let expr = Expr::parse(&group.expr).ok();
@@ -78,6 +82,13 @@ impl Groups {
             bits |= u64::from(is_in).checked_shl(k).unwrap_or(0);
         }
         bits
+    }
+
+    /// Names of the groups in a set of bits.
+    pub fn names(&self, bits: u64) -> impl Iterator<Item = &str> {
+        let all = (0_u32..).zip(&self.of);
+        all.filter(move |(k, _)| bits.checked_shr(*k).unwrap_or(0) & 1 == 1)
+            .map(|(_, group)| group.name.as_str())
     }
 
     /// Groups that ask for what no row has.

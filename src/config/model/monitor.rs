@@ -6,10 +6,14 @@ use toml::de::DeValue;
 use super::super::reader::Section;
 use super::super::value::{Value, choose};
 use crate::monitor::Limits;
+use crate::monitor::quality::Kind;
 use crate::span::Span;
 
 /// Longest window in rows: it is read again at a start.
 const WINDOW_ROWS: u64 = 1_000_000;
+
+/// Features whose categories may be groups.
+const MAX_BY: usize = 8;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +31,12 @@ pub struct MonitorConfig {
     pub alpha: f64,
     /// From where on something is said.
     pub limits: Limits,
+    /// By how much of the loss bound the loss may rise above its level at promotion.
+    pub decay: f64,
+    /// Features whose categories are groups.
+    pub by: Vec<String>,
+    /// What of a broken input holds promotions.
+    pub freeze: Vec<Kind>,
 }
 
 impl Default for MonitorConfig {
@@ -38,6 +48,9 @@ impl Default for MonitorConfig {
             cycle: super::days(1),
             alpha: 0.01,
             limits: Limits::default(),
+            decay: 0.02,
+            by: Vec::new(),
+            freeze: Vec::new(),
         }
     }
 }
@@ -72,6 +85,21 @@ pub(super) fn monitor(s: &mut Section<'_>, default: MonitorConfig) -> MonitorCon
             unseen: super::read::share(s, "unseen", limits.unseen),
             shift: s.get_if("shift", limits.shift, |x| *x > 0.0, "must be greater than 0"),
         },
+        decay: super::read::share(s, "decay", default.decay),
+        by: s.get_if(
+            "by",
+            default.by,
+            |names: &Vec<String>| names.len() <= MAX_BY,
+            &format!("must name at most {MAX_BY} features"),
+        ),
+        freeze: s.get("freeze", default.freeze),
+    }
+}
+
+impl Value for Kind {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        // Drift alone never freezes anything.
+        choose(value, &Self::BROKEN.map(|kind| (kind.name(), kind)))
     }
 }
 
@@ -106,6 +134,8 @@ mod tests {
             ("alpha = 1.0", "less than 1"),
             ("missing = 2", "between 0 and 1"),
             ("shift = 0.0", "greater than 0"),
+            ("freeze = [\"shifted\"]", "must be one of \"type\""),
+            ("decay = -0.1", "between 0 and 1"),
             ("baseline_rows = 1", "between 40 and 1000000"),
         ] {
             let error = read(text).unwrap_err();

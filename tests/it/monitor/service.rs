@@ -98,7 +98,7 @@ fn the_victorian_market_is_alarmed_in_service_and_after_a_restart_nothing_is_for
 
 #[test]
 fn a_file_beside_the_version_is_its_baseline_and_what_does_not_fit_it_is_named() {
-    let site = site("window = \"80 rows\"\ncycle = \"1 row\"\n");
+    let site = site("window = \"80 rows\"\ncycle = \"1 row\"\nfreeze = [\"range\", \"unseen\"]\n");
     let rows: Vec<Value> = stream(20_000, 900).into_iter().map(|(features, _)| features).collect();
     let names = ["day", "nswdemand", "nswprice", "vicprice", "vicdemand", "transfer"];
     let mut text = format!("{},label\n", names.join(","));
@@ -173,6 +173,29 @@ fn a_file_beside_the_version_is_its_baseline_and_what_does_not_fit_it_is_named()
     assert!(kinds("nswdemand").contains(&json!("range")) && kinds("transfer").contains(&json!("frozen")));
     assert!(kinds("day").contains(&json!("unseen")));
 
+    // It holds promotions and says why, until the input is sound again; a person's hold is a person's.
+    until("promotions are held", || {
+        let hold = gateway.view("elec2")["hold"].clone();
+        (hold.as_str()? == "monitor: broken input: day unseen, nswdemand range").then_some(())
+    });
+    let decision = gateway.decisions("elec2").pop().unwrap();
+    assert_eq!(
+        (&decision["kind"], &decision["author"]),
+        (&json!("hold"), &json!("monitor")),
+        "{decision}"
+    );
+    send(&gateway, &rows[300..400]);
+    until("promotions go on", || {
+        gateway.view("elec2")["hold"].is_null().then_some(())
+    });
+    assert_eq!(gateway.act("elec2", "hold", None).0, 200);
+    send(&gateway, &broken);
+    folded(&gateway, 492);
+    send(&gateway, &rows[400..500]);
+    let view = folded(&gateway, 592);
+    assert!(named(&view, "broken").is_empty(), "{}", view["states"]);
+    assert_eq!(gateway.view("elec2")["hold"], "test: because the test says so");
+
     site.model_toml("elec2", "[policy]\nmode = \"off\"\n[monitor]\nmode = \"off\"\n");
     until("nothing is watched", || {
         let view = gateway.admin("/api/models/elec2/monitor");
@@ -184,4 +207,77 @@ fn a_file_beside_the_version_is_its_baseline_and_what_does_not_fit_it_is_named()
             .contains("dethrone_monitor_alarms{")
     );
     assert_eq!(client::get(gateway.admin, "/api/models/nobody/monitor").status, 404);
+}
+
+#[test]
+fn labelled_rows_show_the_level_the_calibration_and_the_groups_with_what_is_small() {
+    let site = Site::new("settle_ms = 100\npoll = \"100ms\"\nrecorder_percent = 100\n");
+    site.model_toml(
+        "elec2",
+        "[label]\nmaturity = \"40 rows\"\nhorizon = \"100000 rows\"\n[policy]\nmode = \"off\"\n\
+         [monitor]\nbaseline_rows = 100\nwindow = \"400 rows\"\ncycle = \"48 rows\"\nby = [\"day\"]\n\
+         [groups]\nlate = { expr = \"period >= 0.5\" }\nrare = { expr = \"period == 0\" }\n",
+    );
+    site.drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    gateway.feed("elec2", &stream(4_000, 1_200));
+    let labels = until("labels are looked at", || {
+        let view = gateway.admin("/api/models/elec2/monitor");
+        (view["labels"]["labels"].as_u64()? >= 1_100).then(|| view.clone())
+    });
+    let (view, labels) = (&labels, &labels["labels"]);
+    assert_eq!(
+        (&labels["metric"], &labels["level"]["labels"]),
+        (&json!("brier"), &json!(200)),
+        "{labels}"
+    );
+    let loss = labels["tenure"]["loss"]["value"].as_f64().unwrap();
+    assert!((0.05..0.4).contains(&loss), "{labels}");
+    let curve = labels["reliability"]["recent"]["curve"].as_array().unwrap();
+    assert!(curve.len() > 4 && labels["reliability"]["recent"]["calibration_error"].as_f64().unwrap() < 0.5);
+    let group = |name: &str| {
+        let mut groups = labels["groups"].as_array().unwrap().iter();
+        groups
+            .find(|group| group["group"] == name)
+            .cloned()
+            .unwrap_or_else(|| panic!("{name} in {labels}"))
+    };
+    let (late, rare) = (group("late"), group("rare"));
+    assert!(
+        late["small"].is_null() && late["labels"].as_u64().unwrap() > 400,
+        "{late}"
+    );
+    assert!(
+        late["true_positive_rate"]["interval"][1].as_f64().unwrap() <= 1.0,
+        "{late}"
+    );
+    assert!(
+        late["against_the_rest"]["false_positive_rate"]["value"].is_number(),
+        "{late}"
+    );
+    assert!(rare["small"].as_str().unwrap().contains("too few"), "{rare}");
+    let days = (1..=7)
+        .map(|day| group(&format!("day = {day}"))["labels"].as_u64().unwrap())
+        .sum::<u64>();
+    assert_eq!(days, labels["labels"].as_u64().unwrap());
+    let bonds = labels["associations"].as_array().unwrap();
+    let price = bonds.iter().find(|bond| bond["feature"] == "nswprice").unwrap();
+    assert!(
+        price["recent"]["mutual_information"].as_f64().unwrap() > 0.01,
+        "{price}"
+    );
+    let estimate = &view["estimate"];
+    assert!(
+        estimate["note"].as_str().unwrap().starts_with("an estimate"),
+        "{estimate}"
+    );
+    assert!(
+        (0.5..1.0).contains(&estimate["accuracy"].as_f64().unwrap()),
+        "{estimate}"
+    );
+    assert!(
+        gateway
+            .metric("dethrone_monitor_loss{model=\"elec2\",of=\"level\"}")
+            .is_some()
+    );
 }
