@@ -91,6 +91,8 @@ kinds! {
     NotReady, 503, "not_ready";
     /// The ledger cannot take it.
     Storage, 503, "storage";
+    /// The ledger cannot take it, for want of room on the disk.
+    StorageFull, 507, "storage_full";
     /// A route of the protocol that is not offered here.
     NotImplemented, 501, "not_implemented";
     /// The request's deadline passed.
@@ -114,7 +116,12 @@ impl Error {
         Self {
             kind,
             message: message.into(),
-            retry_after: (kind == Kind::Storage).then_some(1),
+            retry_after: match kind {
+                Kind::Storage => Some(1),
+                // Room is made by people.
+                Kind::StorageFull => Some(5),
+                _ => None,
+            },
         }
     }
 

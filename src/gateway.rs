@@ -76,11 +76,12 @@ pub struct Gateway {
 
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {
-        Error::new(
-            Kind::Storage,
-            format!("{error}: nothing was acknowledged, send it again later"),
-        )
-        .retry_after(1)
+        let kind = if error.is_full {
+            Kind::StorageFull
+        } else {
+            Kind::Storage
+        };
+        Error::new(kind, format!("{error}: nothing was acknowledged, send it again later"))
     }
 }
 
@@ -545,7 +546,8 @@ impl Backend for Gateway {
     fn metrics_text(&self) -> String {
         let mut text = self.metrics.render(&self.series());
         write_monitor(&mut text, &self.watched());
-        write_ledger(&mut text, self.recorder.is_healthy(), self.recorder.backlog());
+        let (recorder, (damaged, _)) = (&self.recorder, self.recorder.damaged());
+        write_ledger(&mut text, recorder.is_healthy(), damaged, recorder.backlog());
         self.recorder.keeping().write(&mut text);
         text
     }

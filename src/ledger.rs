@@ -3,30 +3,42 @@
 //! Always holds: one process writes to it (the lock is a file of its own, taken apart from opening it, so that a
 //! successor can read before its predecessor lets go); the generated prediction id is the primary key of a row, its
 //! order is the order of time; what must survive a power cut is committed with a sync, the rest with the next one; a
-//! failed sync is not tried again on the same log, it is followed by a new log ([`Ledger::heal`]).
+//! failed sync is not tried again on the same log, it is followed by a new log ([`Ledger::heal`]); what is damaged is
+//! found by its seal, named, and not counted (`seal`, `check`), and a broken file is set aside and its whole rows are kept
+//! (`rescue`).
 //! Leaves to others: when to write and what it means (`recorder`), and the judging (`judge`).
 
 mod audit;
 mod book;
+mod check;
 mod exports;
+#[cfg(test)]
+mod faults;
 mod follow;
 mod heal;
 mod kept;
 mod labels;
 mod lock;
+mod log;
+mod mark;
+mod migrate;
 mod news;
 mod open;
 mod outcome;
 mod own;
+mod pages;
 mod pairs;
 mod past;
 mod person;
 pub mod receipts;
 mod remarks;
+mod rescue;
 mod retention;
 mod rewards;
 mod rows;
 mod schema;
+mod seal;
+mod swap;
 mod tenure;
 
 use std::path::{Path, PathBuf};
@@ -35,8 +47,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+use mark::{Mark, Reached};
+
 pub use audit::Audit;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
+pub use check::{all as check_all, seal_again};
 pub use exports::{Copied, ExportRow, Leaving, LeavingLabel, Said};
 pub use follow::{AlarmRow, FollowedRow};
 pub use labels::LabelRow;
@@ -50,6 +65,7 @@ pub use remarks::{MOST_REMARKS, Remarked};
 pub use retention::{Kept, NextRow, Removed, Size};
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
+pub use seal::Damage;
 pub use tenure::{Both, Tenure};
 
 /// Pages in the log before they are moved into the file: 16 MiB.
@@ -95,6 +111,12 @@ pub enum LedgerError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// Compare-and-set: it was changed in between.
+    #[error("the register was changed by somebody else: read it again")]
+    Conflict,
+    /// What it holds is not what was written.
+    #[error("the ledger is damaged: {0}")]
+    Damaged(String),
     /// The log could not be moved into the file, because somebody reads it.
     #[error(
         "ledger: after a failed write the log must be written anew, and another process holds it: close its reader"
@@ -117,6 +139,10 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub struct Ledger {
     connection: Connection,
+    state: PathBuf,
+    damage: Damage,
+    /// `None` where it is only read.
+    mark: Option<Mark>,
     /// How commits sync at present.
     durable: Option<bool>,
     /// Pages in the log after the last commit.
@@ -131,7 +157,9 @@ impl Ledger {
     /// # Errors
     /// A file from a newer program, or what the system or SQLite says.
     pub fn open(state: &Path) -> Result<Self, LedgerError> {
-        let path = state.join("ledger.sqlite");
+        swap::finish(state)?;
+        swap::remove_old(state);
+        let path = state.join(swap::LEDGER);
         if is_lost(state) {
             tracing::warn!(
                 path = %path.display(),
@@ -144,15 +172,26 @@ impl Ledger {
             path: path.clone(),
             source,
         })?;
-        let unusable = |source| LedgerError::Unusable {
-            path: path.clone(),
-            source,
+        let damage = Damage::default();
+        let connection = match opened(&path, &damage) {
+            Err(LedgerError::Older { found, .. }) => {
+                migrate::migrate(state, found)?;
+                opened(&path, &damage)?
+            }
+            Err(cause) if cause.is_damage() => {
+                let rescued = rescue::rescue(state, &damage, cause)?;
+                tracing::error!(
+                    rows = rescued.rows, damaged = %rescued.aside.display(),
+                    "the ledger was damaged: its whole rows were saved into a new one, challengers earn their evidence anew"
+                );
+                opened(&path, &damage)?
+            }
+            opened => opened?,
         };
-        let mut connection = Connection::open(&path).map_err(unusable)?;
-        schema::prepare(&connection).map_err(|error| match error {
-            LedgerError::Sqlite(source) => unusable(source),
-            other => other,
-        })?;
+        Self::new(connection, state, damage)
+    }
+
+    fn new(mut connection: Connection, state: &Path, damage: Damage) -> Result<Self, LedgerError> {
         connection.set_prepared_statement_cache_capacity(64);
         let log_pages = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&log_pages);
@@ -161,12 +200,23 @@ impl Ledger {
             counted.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self {
+        let mut ledger = Self {
             connection,
+            state: state.to_path_buf(),
+            damage,
+            mark: None,
             durable: None,
             log_pages,
             checkpoint_at: CHECKPOINT_PAGES,
-        })
+        };
+        ledger.hold_against_mark()?;
+        Ok(ledger)
+    }
+
+    /// What was found damaged so far; whoever has it sees what is found later.
+    #[must_use]
+    pub fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// Runs `work` in one transaction. `durable` makes the commit wait for the disk; without it the commit reaches
@@ -186,15 +236,23 @@ impl Ledger {
             self.durable = Some(durable);
         }
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let changes = self.connection.total_changes();
+        let mut commits = None;
         let done = work(&mut Writer {
             connection: &self.connection,
         })
         .and_then(|value| {
-            self.connection
-                .execute_batch("COMMIT")
-                .map(|()| value)
-                .map_err(LedgerError::from)
+            // What changed nothing has nothing to wait for.
+            if durable && self.connection.total_changes() != changes {
+                commits = Some(self.count_commit()?);
+            }
+            self.connection.execute_batch("COMMIT")?;
+            Ok(value)
         });
+        if let (Ok(_), Some(commits), Some(mark)) = (&done, commits, &mut self.mark) {
+            let reached = mark.reached();
+            mark.put(Reached { commits, ..reached });
+        }
         if done.is_err() && !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
@@ -226,7 +284,7 @@ impl Ledger {
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn empty_log(&mut self) -> Result<bool, LedgerError> {
+    fn empty_log(&mut self) -> Result<bool, LedgerError> {
         // Whoever reads is not waited for: rows are.
         self.connection.busy_timeout(std::time::Duration::ZERO)?;
         let busy: Result<i64, _> = self
@@ -236,6 +294,26 @@ impl Ledger {
         Ok(busy? == 0)
     }
 
+    /// So many rows are recorded, of all models: the next start can tell how many a power cut has cost.
+    pub fn note_rows(&mut self, rows: u64) {
+        if let Some(mark) = &mut self.mark {
+            let reached = mark.reached();
+            // While the models come back after a start, only some are counted.
+            let rows = rows.max(reached.rows);
+            mark.put(Reached { rows, ..reached });
+        }
+    }
+
+    /// Overwrites what was erased wherever the state directory may still have it: in the log, and in kept copies of the
+    /// ledger, which go. False while somebody reads an old state: try again later.
+    ///
+    /// # Errors
+    /// What SQLite or the system says.
+    pub fn scrub(&mut self) -> Result<bool, LedgerError> {
+        swap::remove_kept(&self.state)?;
+        self.empty_log()
+    }
+
     /// Reads outside a transaction.
     #[must_use]
     pub fn reader(&self) -> Writer<'_> {
@@ -243,6 +321,23 @@ impl Ledger {
             connection: &self.connection,
         }
     }
+}
+
+/// A connection to a ledger that is of today's format and, as far as can be seen at once, whole.
+fn opened(path: &Path, damage: &Damage) -> Result<Connection, LedgerError> {
+    let unusable = |source| LedgerError::Unusable {
+        path: path.to_path_buf(),
+        source,
+    };
+    check::header(path)?;
+    let connection = Connection::open(path).map_err(unusable)?;
+    seal::install(&connection, damage)?;
+    let prepared = schema::prepare(&connection).and_then(|()| check::at_start(&connection, path));
+    prepared.map_err(|error| match error {
+        LedgerError::Sqlite(source) => unusable(source),
+        other => other,
+    })?;
+    Ok(connection)
 }
 
 /// True when a ledger was here: its key of ids is, and nothing else.
@@ -302,11 +397,15 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[100..4_000].fill(0xa5);
         std::fs::write(&path, bytes).unwrap();
-        let text = Ledger::open(dir.path()).unwrap_err().to_string();
-        assert!(
-            text.contains(path.to_str().unwrap()) && text.contains(".recover"),
-            "{text}"
+        let ledger = Ledger::open(dir.path()).unwrap();
+        assert_eq!(
+            ledger.reader().model_names().unwrap(),
+            ["m"],
+            "its rows lie on another page"
         );
+        let (_, found) = ledger.damage().found();
+        assert!(found.iter().any(|what| what.contains("ledger.damaged-")), "{found:?}");
+        assert_eq!(swap::kept(dir.path()).len(), 1);
         let full = LedgerError::File {
             path: path.clone(),
             source: std::io::ErrorKind::StorageFull.into(),

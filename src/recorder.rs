@@ -41,7 +41,7 @@ use self::thread::{LabelRequest, Queues, Thread};
 use crate::arena::ShadowReport;
 use crate::config::RetentionConfig;
 use crate::judge::fold::Decision;
-use crate::ledger::{Ledger, LedgerError, Writer};
+use crate::ledger::{Damage, Ledger, LedgerError, Writer};
 use crate::mirror::{Mirror, Observation};
 use crate::score::ModelNo;
 
@@ -56,8 +56,29 @@ const COMMANDS: usize = 256;
 
 /// The storage failed or is gone; nothing was acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the ledger cannot be written: {0}")]
-pub struct StorageError(pub String);
+#[error("the ledger cannot be written: {why}")]
+pub struct StorageError {
+    /// What stands in the way, and what to do.
+    pub why: String,
+    /// There is no room on the disk.
+    pub is_full: bool,
+}
+
+impl StorageError {
+    fn new(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            is_full: false,
+        }
+    }
+
+    fn of(error: &LedgerError) -> Self {
+        Self {
+            why: error.to_string(),
+            is_full: error.is_full(),
+        }
+    }
+}
 
 /// A decision of a model's judge, on its way to whoever carries it out.
 #[derive(Debug, Clone)]
@@ -72,7 +93,7 @@ type AfterCommit = Box<dyn FnOnce() + Send>;
 type Command = Box<dyn FnOnce(&mut Core, &Writer<'_>) -> Result<AfterCommit, LedgerError> + Send>;
 type Look = Box<dyn FnOnce(&Core, &Writer<'_>) + Send>;
 /// Why the ledger cannot be written, while it cannot.
-type Fault = Arc<ArcSwapOption<String>>;
+type Fault = Arc<ArcSwapOption<StorageError>>;
 
 /// The way to the recorder's thread.
 #[derive(Debug, Clone)]
@@ -83,14 +104,11 @@ pub struct Recorder {
     looks: Sender<Look>,
     reports: Sender<ShadowReport>,
     fault: Fault,
+    damage: Damage,
     waiting: Receiver<Observation>,
     stopping: Arc<AtomicBool>,
     wake: Sender<()>,
     keeping: Arc<Keeping>,
-}
-
-fn failed() -> StorageError {
-    StorageError("the transaction failed".into())
 }
 
 impl Recorder {
@@ -121,6 +139,7 @@ impl Recorder {
             looks,
             reports,
             fault: Fault::default(),
+            damage: ledger.damage().clone(),
             waiting: observations.clone(),
             stopping: Arc::default(),
             wake,
@@ -135,16 +154,38 @@ impl Recorder {
             woken,
         };
         let (fault, stopping) = (Arc::clone(&recorder.fault), Arc::clone(&recorder.stopping));
+        let (watched, ended) = bounded(0);
         let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, (room, share));
         thread.keep(limits.clone(), Arc::clone(&recorder.keeping));
         let join = std::thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || thread.run())
+            .spawn(move || {
+                // Its end ends the look at the ledger, too.
+                let _watched = watched;
+                thread.run();
+            })
             .map_err(|source| LedgerError::File {
                 path: state.to_path_buf(),
                 source,
             })?;
+        recorder.look_at_all(state, ended);
         Ok((recorder, join))
+    }
+
+    /// Looks at every row of the ledger, at leisure; a broken tree is handed to the thread, which mends it.
+    fn look_at_all(&self, state: &Path, ended: Receiver<()>) {
+        let (commands, damage, state) = (self.commands.clone(), self.damage.clone(), state.to_path_buf());
+        let look = move || match crate::ledger::check_all(&state, &damage, &ended) {
+            Ok(()) => tracing::debug!("every row of the ledger was looked at"),
+            Err(error @ LedgerError::Damaged(_)) => {
+                // The reply goes nowhere: that it fails is what counts.
+                let _ = commands.send(Box::new(move |_, _| Err(error)));
+            }
+            Err(error) => tracing::warn!(%error, "the ledger could not be looked through"),
+        };
+        if let Err(error) = std::thread::Builder::new().name("ledger-check".into()).spawn(look) {
+            tracing::warn!(%error, "no thread to look through the ledger");
+        }
     }
 
     /// Where answered requests are offered.
@@ -180,7 +221,19 @@ impl Recorder {
     /// Why the ledger cannot be written, while it cannot.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.fault.load_full().map(|fault| fault.to_string())
+        self.fault.load_full().map(|fault| fault.why.clone())
+    }
+
+    /// What was found damaged in the ledger: how much, and what, the first 20.
+    #[must_use]
+    pub fn damaged(&self) -> (u64, Vec<String>) {
+        self.damage.found()
+    }
+
+    /// Nothing came back: whatever the transaction failed for has been told.
+    fn failed(&self) -> StorageError {
+        let fault = self.fault.load_full();
+        fault.map_or_else(|| StorageError::new("the transaction failed"), |fault| (*fault).clone())
     }
 
     /// Stores labels; the statuses come back, in order, after they are on disk.
@@ -188,8 +241,8 @@ impl Recorder {
     /// # Errors
     /// When the queue is full or the ledger cannot be written: nothing was acknowledged then, send again.
     pub async fn labels(&self, items: Vec<LabelItem>, received_ms: i64) -> Result<Vec<ItemStatus>, StorageError> {
-        if let Some(fault) = self.fault() {
-            return Err(StorageError(fault));
+        if let Some(fault) = self.fault.load_full() {
+            return Err((*fault).clone());
         }
         let (reply, answer) = oneshot::channel();
         let request = LabelRequest {
@@ -198,9 +251,9 @@ impl Recorder {
             reply,
         };
         if self.labels.try_send(request).is_err() {
-            return Err(StorageError("too many label requests wait".into()));
+            return Err(StorageError::new("too many label requests wait"));
         }
-        answer.await.map_err(|_| failed())
+        answer.await.map_err(|_| self.failed())
     }
 
     /// Runs `work` on the recorder's thread inside a durable transaction and gives its result after the commit.
@@ -214,9 +267,9 @@ impl Recorder {
         let (reply, answer) = oneshot::channel();
         let command = command(work, move |value| drop(reply.send(value)));
         if self.commands.try_send(command).is_err() {
-            return Err(StorageError("too many orders wait".into()));
+            return Err(StorageError::new("too many orders wait"));
         }
-        answer.await.map_err(|_| failed())
+        answer.await.map_err(|_| self.failed())
     }
 
     /// [`Recorder::call`] for threads outside the async runtime; waits where many wait.
@@ -229,9 +282,9 @@ impl Recorder {
     ) -> Result<T, StorageError> {
         let (reply, answer) = bounded(1);
         let command = command(work, move |value| drop(reply.send(value)));
-        let ended = |_| StorageError("the recorder has ended".into());
+        let ended = |_| StorageError::new("the recorder has ended");
         self.commands.send(command).map_err(ended)?;
-        answer.recv().map_err(|_| failed())
+        answer.recv().map_err(|_| self.failed())
     }
 
     /// Runs `work`, which only reads, between two transactions; also while the ledger cannot be written.
@@ -245,12 +298,10 @@ impl Recorder {
         let (reply, answer) = oneshot::channel();
         let look: Look = Box::new(move |core, reader| drop(reply.send(work(core, reader))));
         if self.looks.try_send(look).is_err() {
-            return Err(StorageError("too many look at it".into()));
+            return Err(StorageError::new("too many look at it"));
         }
-        let seen = answer
-            .await
-            .map_err(|_| StorageError("the recorder has ended".into()))?;
-        seen.map_err(|error| StorageError(error.to_string()))
+        let seen = answer.await.map_err(|_| StorageError::new("the recorder has ended"))?;
+        seen.map_err(|error| StorageError::of(&error))
     }
 
     /// Asks the thread to write what waits and to end; join it to know that it has. Offers that come after its end are

@@ -29,6 +29,16 @@ pub fn run(args: &AuditArgs) -> Result<(), Failure> {
     let ledger = Ledger::open_to_read(&args.state).map_err(Failure::failed)?;
     let reader = ledger.reader();
     let mut audit = reader.audit().map_err(Failure::failed)?;
+    if let Err(error) = ledger.check() {
+        audit.faults.push(error.to_string());
+    }
+    let (damaged, first) = ledger.damage().found();
+    audit
+        .faults
+        .extend(first.iter().map(|what| format!("{what} is damaged")));
+    if damaged > u64::try_from(first.len()).unwrap_or(0) {
+        audit.faults.push(format!("{damaged} rows are damaged in all"));
+    }
     if let Some(hash) = &args.expect
         && !reader.is_chained(hash).map_err(Failure::failed)?
     {

@@ -33,6 +33,8 @@ pub struct ModelStatus {
     pub hold: Option<serde_json::Value>,
     /// Why the ledger cannot be written, while it cannot.
     pub ledger_fault: Option<String>,
+    /// What was found damaged in the ledger, and is not counted.
+    pub ledger_damage: Option<LedgerDamage>,
     /// Versions that the gateway has left out, because there are too many.
     pub versions_left_out: u64,
     /// The version whose promotion or rollback is decided and being carried out.
@@ -45,6 +47,16 @@ pub struct ModelStatus {
     pub warnings: Vec<String>,
     /// All versions in the registry's order.
     pub versions: Vec<VersionStatus>,
+}
+
+/// Damage in the ledger.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct LedgerDamage {
+    /// How much was found.
+    pub found: u64,
+    /// The first of it, by table and key.
+    pub first: Vec<String>,
 }
 
 /// The champion's line.
@@ -216,6 +228,14 @@ pub fn table(status: &ModelStatus) -> String {
         let _ = writeln!(
             out,
             "  the ledger cannot be written: labels are refused, rows are not recorded, promotions wait: {fault}"
+        );
+    }
+    if let Some(damage) = &status.ledger_damage {
+        let first = damage.first.join("; ");
+        let _ = writeln!(
+            out,
+            "  the ledger is damaged in {} places, which are not counted: {first}",
+            damage.found
         );
     }
     if let Some(alarm) = &status.alarm {
@@ -392,9 +412,15 @@ mod tests {
 
     #[test]
     fn the_table_tells_of_a_ledger_that_fails_and_of_versions_left_out() {
-        let answer = r#"{"model":"m","ledger_fault":"the disk is full","versions_left_out":7}"#;
+        let answer = r#"{"model":"m","ledger_fault":"the disk is full","ledger_damage":{"found":3,"first":["labels 7"]},
+            "versions_left_out":7}"#;
         let table = table(&serde_json::from_str(answer).unwrap());
-        for part in ["labels are refused", "the disk is full", "and 7 older versions"] {
+        for part in [
+            "labels are refused",
+            "the disk is full",
+            "damaged in 3 places, which are not counted: labels 7",
+            "and 7 older versions",
+        ] {
             assert!(table.contains(part), "'{part}' is not in\n{table}");
         }
     }

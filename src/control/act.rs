@@ -110,7 +110,8 @@ impl Thread {
         let row = ModelRow {
             hold: hold.clone(),
             ..keeper.row.clone()
-        };
+        }
+        .proposed();
         let parties = super::basis::Parties::of(keeper, keeper.row.champion, None);
         let (copy, author, reason) = (row.clone(), act.author.clone(), act.reason.clone());
         self.recorder.call_blocking(move |core, writer| {
@@ -183,7 +184,11 @@ impl Thread {
 }
 
 fn storage(fault: Fault) -> Error {
-    Error::new(Kind::Storage, format!("nothing was changed: {fault}; try again"))
+    let kind = match &fault {
+        Fault::Storage(error) if error.is_full => Kind::StorageFull,
+        _ => Kind::Storage,
+    };
+    Error::new(kind, format!("nothing was changed: {fault}; try again"))
 }
 
 fn unknown(keeper: &Keeper, name: &str) -> Error {

@@ -411,7 +411,8 @@ impl Keeper {
         let model_row = ModelRow {
             previous: self.row.previous.filter(|&previous| previous != no),
             ..self.row.clone()
-        };
+        }
+        .proposed();
         let (copy, model, lineup) = (row.clone(), model_row.clone(), self.lineup_without(no));
         let parties = super::basis::Parties::of(self, Some(no), None);
         let decided = by.map(|(author, said)| (author.to_owned(), said.to_owned(), reason.to_owned()));
@@ -682,6 +683,8 @@ mod tests {
             epoch: 0,
             champion_since: None,
             hold: None,
+            revision: 0,
+            nonce: None,
         };
         let version = VersionRow {
             no: VersionNo(1),

@@ -282,7 +282,8 @@ impl Thread {
                 Swap::Promotion | Swap::Rollback => keeper.row.hold.clone(),
             },
             ..keeper.row.clone()
-        };
+        }
+        .proposed();
         let roles = new_roles(keeper, from, to);
         let mut lineup = keeper.lineup_without(to);
         lineup.extend(outgoing.map(|runner| (from, Arc::clone(runner))));
@@ -389,7 +390,8 @@ impl Thread {
             epoch: 1,
             champion_since: Some(now),
             ..keeper.row.clone()
-        };
+        }
+        .proposed();
         let Some(version) = keeper.version(no) else {
             return Ok(());
         };

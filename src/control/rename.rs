@@ -85,7 +85,8 @@ impl Thread {
         let row = ModelRow {
             interface: serde_json::to_string(interface).ok(),
             ..keeper.row.clone()
-        };
+        }
+        .proposed();
         let facts = changed.iter().filter_map(|(no, facts)| {
             Some(VersionRow {
                 facts: serde_json::to_string(facts).ok(),

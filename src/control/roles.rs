@@ -305,7 +305,8 @@ impl Thread {
                 keeper.row.interface.clone()
             },
             ..keeper.row.clone()
-        };
+        }
+        .proposed();
         let rules = keeper.interface.as_ref().map(|interface| {
             (
                 super::policy::policy(&keeper.config, interface.task),

@@ -93,6 +93,9 @@ impl Gateway {
         if let Some(view) = view.as_object_mut() {
             view.insert("ledger_fault".into(), json!(self.recorder.fault()));
             view.insert("kept".into(), self.recorder.keeping().of(name));
+            let (count, first) = self.recorder.damaged();
+            let damage = (count > 0).then(|| json!({"found": count, "first": first}));
+            view.insert("ledger_damage".into(), json!(damage));
         }
         Ok(view)
     }

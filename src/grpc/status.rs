@@ -60,7 +60,7 @@ impl Code {
                 413 | 429 => Self::ResourceExhausted,
                 400..=499 => Self::InvalidArgument,
                 501 => Self::Unimplemented,
-                503 => Self::Unavailable,
+                503 | 507 => Self::Unavailable,
                 _ => Self::Internal,
             },
         }

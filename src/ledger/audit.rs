@@ -94,7 +94,7 @@ impl Writer<'_> {
         self.connection
             .prepare_cached("INSERT INTO audit (what, no, content, hash) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![link.name(), no, content, hash])?;
-        Ok(())
+        self.seal("audit", self.connection.last_insert_rowid())
     }
 
     /// Walks the chain, and holds every decision and erasure against it.

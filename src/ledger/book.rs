@@ -5,6 +5,7 @@ use sha2::Digest;
 
 use super::audit::Link;
 use super::rows::Position;
+use super::seal::insert_sealed;
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, VersionNo};
 
@@ -29,6 +30,23 @@ pub struct ModelRow {
     pub champion_since: Option<i64>,
     /// Who holds promotions, and why.
     pub hold: Option<String>,
+    /// Counts the changes of all this.
+    pub revision: u64,
+    /// Of whoever made the last change: after an unknown outcome it tells whether it was one's own.
+    pub nonce: Option<String>,
+}
+
+impl ModelRow {
+    /// The row as the next change, for [`Writer::update_model`].
+    #[must_use]
+    pub fn proposed(self) -> Self {
+        let nonce = getrandom::u64().map_or_else(|_| crate::time::now_ms().cast_unsigned(), |nonce| nonce);
+        Self {
+            revision: self.revision.saturating_add(1),
+            nonce: Some(format!("{nonce:016x}")),
+            ..self
+        }
+    }
 }
 
 /// A version as the ledger knows it.
@@ -174,6 +192,7 @@ impl Writer<'_> {
         }
         self.connection
             .execute("INSERT INTO models (name) VALUES (?1)", [name])?;
+        self.seal("models", self.connection.last_insert_rowid())?;
         Ok(self.known_model(name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }
 
@@ -183,7 +202,8 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn known_model(&self, name: &str) -> Result<Option<ModelRow>, LedgerError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT model_no, name, interface, champion_no, previous_no, epoch, champion_since, hold, settings
+            "SELECT model_no, name, interface, champion_no, previous_no, epoch, champion_since, hold, settings, revision,
+             nonce
              FROM models WHERE name = ?1",
         )?;
         let read = |row: &Row<'_>| {
@@ -197,9 +217,23 @@ impl Writer<'_> {
                 champion_since: row.get(6)?,
                 hold: row.get(7)?,
                 settings: row.get(8)?,
+                revision: row.get::<_, i64>(9)?.cast_unsigned(),
+                nonce: row.get(10)?,
             })
         };
         Ok(statement.query_row([name], read).optional()?)
+    }
+
+    /// Numbers of all models.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn model_numbers(&self) -> Result<Vec<ModelNo>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT model_no FROM models ORDER BY model_no")?;
+        let numbers = statement.query_map([], |row| Ok(ModelNo(row.get(0)?)))?;
+        Ok(numbers.collect::<Result<_, _>>()?)
     }
 
     /// Names of all models that ever had a version.
@@ -212,14 +246,15 @@ impl Writer<'_> {
         Ok(names.collect::<Result<_, _>>()?)
     }
 
-    /// Writes everything of a model but its number and name.
+    /// Writes everything of a model but its number and name, as [`ModelRow::proposed`]: compared with the revision that it
+    /// was made from, then set.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// [`LedgerError::Conflict`] when somebody else has changed it in between, or what SQLite says.
     pub fn update_model(&self, model: &ModelRow) -> Result<(), LedgerError> {
-        self.connection.execute(
+        let changed = self.connection.execute(
             "UPDATE models SET interface = ?2, champion_no = ?3, previous_no = ?4, epoch = ?5, champion_since = ?6,
-             hold = ?7, settings = ?8 WHERE model_no = ?1",
+             hold = ?7, settings = ?8, revision = ?9, nonce = ?10 WHERE model_no = ?1 AND revision = ?9 - 1",
             params![
                 model.no.0,
                 model.interface,
@@ -228,10 +263,15 @@ impl Writer<'_> {
                 model.epoch.cast_signed(),
                 model.champion_since,
                 model.hold,
-                model.settings
+                model.settings,
+                model.revision.cast_signed(),
+                model.nonce
             ],
         )?;
-        Ok(())
+        if changed == 0 {
+            return Err(LedgerError::Conflict);
+        }
+        self.seal("models", model.no.0.into())
     }
 
     /// All versions of a model, oldest first.
@@ -327,9 +367,9 @@ impl Writer<'_> {
                 v.lineage
             ],
         )?;
-        Ok(VersionNo(
-            u32::try_from(self.connection.last_insert_rowid()).unwrap_or(u32::MAX),
-        ))
+        let no = self.connection.last_insert_rowid();
+        self.seal("versions", no)?;
+        Ok(VersionNo(u32::try_from(no).unwrap_or(u32::MAX)))
     }
 
     /// Writes everything of a version that may change.
@@ -351,7 +391,7 @@ impl Writer<'_> {
                 v.lineage
             ],
         )?;
-        Ok(())
+        self.seal("versions", v.no.0.into())
     }
 
     /// True when rows were ever offered to a version: what was learned then belongs to its number.
@@ -382,7 +422,9 @@ impl Writer<'_> {
         }
         self.connection
             .execute("INSERT INTO lineups (versions) VALUES (?1)", [&text])?;
-        Ok(self.connection.last_insert_rowid())
+        let no = self.connection.last_insert_rowid();
+        self.seal("lineups", no)?;
+        Ok(no)
     }
 
     /// The versions of a lineup.
@@ -416,7 +458,9 @@ impl Writer<'_> {
             "INSERT INTO journal (model_no, time, after_row, event) VALUES (?1, ?2, ?3, ?4)",
             params![model.0, time_ms, after_row.cast_signed(), event],
         )?;
-        Ok(self.connection.last_insert_rowid())
+        let no = self.connection.last_insert_rowid();
+        self.seal("journal", no)?;
+        Ok(no)
     }
 
     /// A model's journal after entry `after`.
@@ -490,7 +534,7 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn put_cursor(&self, model: ModelNo, cursor: &Cursor) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(insert_sealed!("INSERT OR REPLACE INTO ", "cursors", "?1, ?2, ?3, ?4"))?
             .execute(params![
                 model.0,
                 cursor.folded_row.cast_signed(),
@@ -545,7 +589,9 @@ impl Writer<'_> {
                 basis
             ],
         )?;
-        self.chain(Link::Decision, self.connection.last_insert_rowid())
+        let n = self.connection.last_insert_rowid();
+        self.seal("decisions", n)?;
+        self.chain(Link::Decision, n)
     }
 
     /// The last `limit` decisions on a model, oldest first.
@@ -598,7 +644,7 @@ impl Writer<'_> {
         self.connection
             .prepare_cached("INSERT INTO verdicts (model_no, row, version_no, verdict) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![at.model.0, at.row.cast_signed(), version.0, verdict])?;
-        Ok(())
+        self.seal("verdicts", self.connection.last_insert_rowid())
     }
 
     /// Sets a coverage counter of a version.
@@ -613,7 +659,7 @@ impl Writer<'_> {
         value: u64,
     ) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO coverage VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(insert_sealed!("INSERT OR REPLACE INTO ", "coverage", "?1, ?2, ?3, ?4"))?
             .execute(params![model.0, version.0, counter, value.cast_signed()])?;
         Ok(())
     }
@@ -623,9 +669,10 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn coverage(&self, model: ModelNo) -> Result<Vec<(VersionNo, String, u64)>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT version_no, counter, value FROM coverage WHERE model_no = ?1")?;
+        let mut statement = self.connection.prepare(
+            "SELECT version_no, counter, value FROM coverage WHERE model_no = ?1
+                 AND whole('coverage', seal, model_no, version_no, counter, value)",
+        )?;
         let rows = statement.query_map([model.0], |row| {
             Ok((
                 VersionNo(row.get(0)?),

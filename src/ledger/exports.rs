@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::labels::truth;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
+use super::seal::insert_sealed;
 use super::{LedgerError, Writer};
 use crate::id::IdKey;
 use crate::score::{ModelNo, Outcome, Truth, VersionNo};
@@ -148,7 +149,7 @@ impl Writer<'_> {
     pub fn put_export(&self, model: ModelNo, export: &ExportRow) -> Result<(), LedgerError> {
         self.connection
             .prepare_cached(
-                "INSERT INTO exports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                "INSERT INTO exports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0)
                  ON CONFLICT (uid) DO UPDATE SET finished = coalesce(excluded.finished, finished),
                  rows = coalesce(excluded.rows, rows)",
             )?
@@ -168,7 +169,7 @@ impl Writer<'_> {
                 export.labelled,
                 export.count.map(u64::cast_signed)
             ])?;
-        Ok(())
+        self.seal("exports", &export.uid)
     }
 
     /// A model's exports, the newest first.
@@ -234,7 +235,7 @@ impl Writer<'_> {
                 continue;
             }
             self.connection
-                .prepare_cached("INSERT INTO erased_exports VALUES (?1, ?2, ?3)")?
+                .prepare_cached(insert_sealed!("erased_exports", "?1, ?2, ?3"))?
                 .execute(params![erasure, export.uid, erased.cast_signed()])?;
             copied.push(Copied { export, erased });
         }

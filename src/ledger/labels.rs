@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::rows::{Position, unsigned};
+use super::seal::{insert_sealed, whole_label, whole_prediction};
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, Truth};
 
@@ -33,14 +34,15 @@ fn label(row: &Row<'_>) -> rusqlite::Result<LabelRow> {
 }
 
 impl Writer<'_> {
-    /// Model, row number and request time of a recorded row.
+    /// Model, row number and request time of a recorded row that is whole.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn position(&self, id: i64) -> Result<Option<(Position, i64)>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT model_no, row, time FROM predictions WHERE id = ?1")?;
+        let mut statement = self.connection.prepare_cached(concat!(
+            "SELECT model_no, row, time FROM predictions p WHERE id = ?1 AND ",
+            whole_prediction!()
+        ))?;
         Ok(statement
             .query_row([id], |row| {
                 let position = Position {
@@ -57,22 +59,24 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn id_of_caller(&self, model: ModelNo, caller_id: &str) -> Result<Option<i64>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT id FROM caller_ids WHERE model_no = ?1 AND caller_id = ?2")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id FROM caller_ids WHERE model_no = ?1 AND caller_id = ?2
+             AND whole('caller_ids', seal, model_no, caller_id, id)",
+        )?;
         Ok(statement
             .query_row(params![model.0, caller_id], |row| row.get(0))
             .optional()?)
     }
 
-    /// The label of a row.
+    /// The label of a row, unless that is damaged.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn label(&self, id: i64) -> Result<Option<LabelRow>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT label, class, value, weight, late FROM labels WHERE id = ?1")?;
+        let mut statement = self.connection.prepare_cached(concat!(
+            "SELECT label, class, value, weight, late FROM labels l WHERE id = ?1 AND ",
+            whole_label!()
+        ))?;
         Ok(statement.query_row([id], label).optional()?)
     }
 
@@ -92,7 +96,12 @@ impl Writer<'_> {
             Truth::Value(value) => (None, Some(value)),
         };
         self.connection
-            .prepare_cached("INSERT INTO labels VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            // In the place of a damaged one, if there is one.
+            .prepare_cached(insert_sealed!(
+                "INSERT OR REPLACE INTO ",
+                "labels",
+                "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
+            ))?
             .execute(params![
                 id,
                 received_ms,
@@ -120,6 +129,6 @@ impl Writer<'_> {
         self.connection
             .prepare_cached("INSERT INTO corrections (id, received, label, weight, extra) VALUES (?1,?2,?3,?4,?5)")?
             .execute(params![id, received_ms, label.label, label.weight, extra])?;
-        Ok(())
+        self.seal("corrections", self.connection.last_insert_rowid())
     }
 }

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::labels::truth;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
+use super::seal::{whole_label, whole_prediction};
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, Outcome, Truth};
 use crate::span::{Clock, Span};
@@ -31,8 +32,11 @@ pub struct Reported {
     pub received_ms: i64,
 }
 
-/// The label in four columns from `at` on.
-fn reported(row: &rusqlite::Row<'_>, at: usize) -> Result<Option<Reported>, LedgerError> {
+/// The label in five columns from `at` on, unless it came late; a row that is erased or damaged (its id is 0) has none.
+fn reported(row: &rusqlite::Row<'_>, id: i64, at: usize) -> Result<Option<Reported>, LedgerError> {
+    if id == 0 || row.get::<_, Option<bool>>(at + 4)? != Some(false) {
+        return Ok(None);
+    }
     Ok(match truth(row.get(at)?, row.get(at + 1)?) {
         Some(truth) => Some(Reported {
             truth,
@@ -92,7 +96,8 @@ impl Overlap {
 }
 
 impl Writer<'_> {
-    /// Calls `each` with the recorded rows from `from` on, until it says false.
+    /// Calls `each` with the recorded rows from `from` on, until it says false. One that is damaged, or whose label is, is
+    /// like one that was erased.
     ///
     /// # Errors
     /// What SQLite or `each` says.
@@ -105,19 +110,22 @@ impl Writer<'_> {
             model: from.model,
             row: u64::MAX,
         };
-        let mut statement = self.connection.prepare_cached(
-            "SELECT r.key, r.id, r.time, l.class, l.value, l.weight, l.received FROM record r
-             LEFT JOIN labels l ON l.id = r.id AND l.late = 0 WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key",
-        )?;
+        let mut statement = self.connection.prepare_cached(concat!(
+            "SELECT r.key, CASE WHEN whole('record', r.seal, r.key, r.id, r.time) AND ",
+            whole_label!(),
+            " THEN r.id ELSE 0 END, r.time, l.class, l.value, l.weight, l.received, l.late FROM record r
+                 LEFT JOIN labels l ON l.id = r.id WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key"
+        ))?;
         let mut rows = statement.query(params![from.key(), last.key()])?;
         while let Some(row) = rows.next()? {
+            let id = row.get(1)?;
             let open = OpenRow {
-                id: row.get(1)?,
+                id,
                 clock: Clock {
                     row: Position::row_of(row.get(0)?),
                     time_ms: row.get(2)?,
                 },
-                label: reported(row, 3)?,
+                label: reported(row, id, 3)?,
             };
             if !each(&open)? {
                 break;
@@ -126,14 +134,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What a recorded row was answered with; `None` when it was pruned.
+    /// What a recorded row was answered with; `None` when it was pruned, or is damaged.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn answered(&self, id: i64) -> Result<Option<AnsweredRow>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT epoch, outcome, score, lineup_no, entity FROM predictions WHERE id = ?1")?;
+        let mut statement = self.connection.prepare_cached(concat!(
+            "SELECT epoch, outcome, score, lineup_no, entity FROM predictions p WHERE id = ?1 AND ",
+            whole_prediction!()
+        ))?;
         let read = |row: &rusqlite::Row<'_>| {
             Ok(AnsweredRow {
                 epoch: unsigned(row.get(0)?),
@@ -179,21 +188,26 @@ impl Writer<'_> {
         if next.optional()?.is_some_and(|next| overlap.joins(clock, next)) {
             return Ok(None);
         }
-        let mut earlier = self.connection.prepare_cached(
-            "SELECT p.row, p.time, p.id, l.class, l.value, l.weight, l.received FROM predictions p
-             LEFT JOIN labels l ON l.id = p.id AND l.late = 0
-             WHERE p.model_no = ?1 AND p.entity = ?2 AND p.row <= ?3 ORDER BY p.row DESC",
-        )?;
+        let mut earlier = self.connection.prepare_cached(concat!(
+            "SELECT p.row, p.time, CASE WHEN ",
+            whole_prediction!(),
+            " AND ",
+            whole_label!(),
+            " THEN p.id ELSE 0 END, l.class, l.value, l.weight, l.received, l.late FROM predictions p
+                 LEFT JOIN labels l ON l.id = p.id
+                 WHERE p.model_no = ?1 AND p.entity = ?2 AND p.row <= ?3 ORDER BY p.row DESC"
+        ))?;
         let mut rows = earlier.query(params![model.0, entity, clock.row.cast_signed()])?;
         let (mut found, mut last): (Vec<OpenRow>, Clock) = (Vec::new(), clock);
         while let Some(row) = rows.next()? {
+            let id = row.get(2)?;
             let open = OpenRow {
                 clock: Clock {
                     row: unsigned(row.get(0)?),
                     time_ms: row.get(1)?,
                 },
-                id: row.get(2)?,
-                label: reported(row, 3)?,
+                id,
+                label: reported(row, id, 3)?,
             };
             if !overlap.joins(open.clock, last) || found.len() >= most {
                 break;

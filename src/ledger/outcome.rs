@@ -3,6 +3,7 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{CachedStatement, params};
 
+use super::seal::insert_sealed;
 use super::{LedgerError, Writer};
 use crate::score::{Outcome, Score, Shed, VersionNo};
 
@@ -62,25 +63,27 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// What SQLite says.
     pub fn outcomes_in(&self) -> Result<Outcomes<'a>, LedgerError> {
-        let statement = self
-            .connection
-            .prepare_cached("INSERT OR IGNORE INTO outcomes VALUES (?1, ?2, ?3, ?4)")?;
+        let statement =
+            self.connection
+                .prepare_cached(insert_sealed!("INSERT OR IGNORE INTO ", "outcomes", "?1, ?2, ?3, ?4"))?;
         Ok(Outcomes(statement))
     }
 
-    /// The outcomes of a row at all challengers that have one.
+    /// The outcomes of a row at all challengers that have one; a damaged one counts as lost.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn outcomes(&self, id: i64) -> Result<Vec<(VersionNo, Outcome)>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT version_no, outcome, score FROM outcomes WHERE id = ?1")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT version_no, outcome, score, whole('outcomes', seal, id, version_no, outcome, score)
+             FROM outcomes WHERE id = ?1",
+        )?;
         let rows = statement.query_map([id], |row| {
-            Ok((
-                VersionNo(row.get(0)?),
-                restore(row.get_ref(1)?.as_str()?, row.get_ref(2)?),
-            ))
+            let outcome = match row.get(3)? {
+                true => restore(row.get_ref(1)?.as_str()?, row.get_ref(2)?),
+                false => Outcome::Shed(Shed::Restart),
+            };
+            Ok((VersionNo(row.get(0)?), outcome))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::seal::insert_sealed;
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, VersionNo};
 
@@ -12,7 +13,7 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn put_own_settings(&self, version: VersionNo, settings: &str) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO version_settings VALUES (?1, ?2)")?
+            .prepare_cached(insert_sealed!("INSERT OR REPLACE INTO ", "version_settings", "?1, ?2"))?
             .execute(params![version.0, settings])?;
         Ok(())
     }

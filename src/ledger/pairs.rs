@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use super::rows::Position;
+use super::seal::insert_sealed;
 use super::{LedgerError, Writer};
 use crate::judge::pair::{Classes, Entry, Kind, Pair, Seen};
 use crate::score::{ModelNo, VersionNo};
@@ -20,7 +21,12 @@ impl Writer<'_> {
         }
         .key();
         self.connection
-            .prepare_cached("INSERT INTO folded VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            // Damaged rows are passed over, and must not stand in the way.
+            .prepare_cached(insert_sealed!(
+                "INSERT OR REPLACE INTO ",
+                "folded",
+                "?1, ?2, ?3, ?4, ?5, ?6, ?7"
+            ))?
             .execute(params![
                 key,
                 pair.clock.time_ms,
@@ -30,9 +36,11 @@ impl Writer<'_> {
                 pair.champion.code(),
                 pair.groups.cast_signed()
             ])?;
-        let mut statement = self
-            .connection
-            .prepare_cached("INSERT INTO pairs VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let mut statement = self.connection.prepare_cached(insert_sealed!(
+            "INSERT OR REPLACE INTO ",
+            "pairs",
+            "?1, ?2, ?3, ?4, ?5, ?6"
+        ))?;
         for entry in &pair.entries {
             statement.execute(params![
                 key,
@@ -46,7 +54,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Calls `each` with every pair record of a model after row `after`, in row order.
+    /// Calls `each` with every pair record of a model after row `after`, in row order; damaged ones are passed over.
     ///
     /// # Errors
     /// What SQLite says.
@@ -59,10 +67,12 @@ impl Writer<'_> {
             Position { model, row: u64::MAX },
         );
         let mut folded = self.connection.prepare(
-            "SELECT key, time, epoch, weight, champion_loss, seen, groups FROM folded WHERE key BETWEEN ?1 AND ?2",
+            "SELECT key, time, epoch, weight, champion_loss, seen, groups FROM folded WHERE key BETWEEN ?1 AND ?2
+             AND whole('folded', seal, key, time, epoch, weight, champion_loss, seen, groups)",
         )?;
         let mut entries = self.connection.prepare(
-            "SELECT version_no, difference, kind, classes, seen FROM pairs WHERE key = ?1 ORDER BY version_no",
+            "SELECT version_no, difference, kind, classes, seen FROM pairs WHERE key = ?1
+             AND whole('pairs', seal, key, version_no, difference, kind, classes, seen) ORDER BY version_no",
         )?;
         let mut rows = folded.query(params![first.key(), last.key()])?;
         while let Some(row) = rows.next()? {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::open::OpenRow;
 use super::rows::{Position, unsigned};
-use super::{CHECKPOINT_PAGES, JournalEntry, Ledger, LedgerError, Writer, schema};
+use super::{CHECKPOINT_PAGES, Damage, JournalEntry, Ledger, LedgerError, Writer, schema, seal};
 use crate::score::{ModelNo, VersionNo};
 
 /// A journal entry and when it was written.
@@ -97,11 +97,16 @@ impl Ledger {
             Connection::open_with_flags(immutable(&path), flags)
         };
         let connection = connection.map_err(unusable)?;
+        let damage = Damage::default();
+        seal::install(&connection, &damage)?;
         schema::check(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch("PRAGMA query_only = ON; BEGIN")?;
         Ok(Self {
             connection,
+            state: state.to_path_buf(),
+            damage,
+            mark: None,
             durable: None,
             log_pages: Arc::default(),
             checkpoint_at: CHECKPOINT_PAGES,
@@ -110,7 +115,7 @@ impl Ledger {
 }
 
 /// The file's name as a URI that says that nobody writes to it.
-fn immutable(path: &Path) -> String {
+pub(super) fn immutable(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt;
     let mut uri = String::from("file:");

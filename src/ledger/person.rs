@@ -205,7 +205,7 @@ impl Writer<'_> {
             self.remove_row(id)?;
             // Its number stays taken: the order of the record is what replay goes by.
             self.connection
-                .prepare_cached("UPDATE record SET id = 0 WHERE key = ?1")?
+                .prepare_cached("UPDATE record SET id = 0, seal = seal('record', key, 0, time) WHERE key = ?1")?
                 .execute([position.key()])?;
             erased.ids.push(id);
             erased.rows.push(position.row);
@@ -218,6 +218,7 @@ impl Writer<'_> {
                 params![model.0, now_ms, author, reason, rows],
             )?;
             let erasure = self.connection.last_insert_rowid();
+            self.seal("erasures", erasure)?;
             self.chain(Link::Erasure, erasure)?;
             erased.exports = self.copied(model, erasure, &held, key)?;
         }

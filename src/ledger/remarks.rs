@@ -42,6 +42,7 @@ impl Writer<'_> {
         self.connection
             .prepare_cached("INSERT INTO remarks (id, received, vote, comment, dispute) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![id, received_ms, remark.vote, remark.comment, remark.dispute])?;
+        self.seal("remarks", self.connection.last_insert_rowid())?;
         Ok(Remarked::New)
     }
 }

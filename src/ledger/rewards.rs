@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, params};
 use serde::Deserialize;
 
+use super::seal::insert_sealed;
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, VersionNo};
 
@@ -57,9 +58,10 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn reward(&self, id: i64) -> Result<Option<RewardRow>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT reward, weight, late, extra FROM rewards WHERE id = ?1")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT reward, weight, late, extra FROM rewards WHERE id = ?1
+             AND whole('rewards', seal, id, received, reward, weight, late, extra)",
+        )?;
         let read = |row: &rusqlite::Row<'_>| {
             Ok(RewardRow {
                 reward: row.get(0)?,
@@ -77,7 +79,11 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn insert_reward(&self, id: i64, received_ms: i64, row: &RewardRow) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT INTO rewards VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .prepare_cached(insert_sealed!(
+                "INSERT OR REPLACE INTO ",
+                "rewards",
+                "?1, ?2, ?3, ?4, ?5, ?6"
+            ))?
             .execute(params![id, received_ms, row.reward, row.weight, row.late, row.extra])?;
         let Some(reward) = row.reward else { return Ok(()) };
         self.connection
@@ -98,7 +104,7 @@ impl Writer<'_> {
         self.connection
             .prepare_cached("INSERT INTO corrections (id, received, label, weight, extra) VALUES (?1,?2,'null',?3,?4)")?
             .execute(params![id, received_ms, row.weight, row.extra])?;
-        Ok(())
+        self.seal("corrections", self.connection.last_insert_rowid())
     }
 
     /// What a model's versions have earned.

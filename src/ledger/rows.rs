@@ -4,6 +4,7 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{CachedStatement, params};
 
 use super::outcome::store;
+use super::seal::{insert_sealed, whole_prediction};
 use super::{LedgerError, Writer};
 use crate::score::{ModelNo, Outcome, VersionNo};
 
@@ -124,9 +125,13 @@ impl<'a> Writer<'a> {
     pub fn recording(&self) -> Result<Recording<'a>, LedgerError> {
         let prepare = |sql| self.connection.prepare_cached(sql);
         Ok(Recording {
-            caller_ids: prepare("INSERT OR IGNORE INTO caller_ids VALUES (?1, ?2, ?3)")?,
-            predictions: prepare("INSERT INTO predictions VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")?,
-            record: prepare("INSERT INTO record VALUES (?1, ?2, ?3)")?,
+            caller_ids: prepare(insert_sealed!("INSERT OR IGNORE INTO ", "caller_ids", "?1, ?2, ?3"))?,
+            predictions: prepare(insert_sealed!(
+                "predictions",
+                "?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13"
+            ))?,
+            // A damaged row, which is passed over, must not stand in the way of the number that it is taken for.
+            record: prepare(insert_sealed!("INSERT OR REPLACE INTO ", "record", "?1, ?2, ?3"))?,
         })
     }
 
@@ -135,9 +140,15 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// What SQLite says.
     pub fn last_id(&self) -> Result<i64, LedgerError> {
-        Ok(self
-            .connection
-            .query_row("SELECT coalesce(max(id), 0) FROM predictions", [], |row| row.get(0))?)
+        Ok(self.connection.query_row(
+            concat!(
+                "SELECT coalesce((SELECT id FROM predictions p WHERE ",
+                whole_prediction!(),
+                " ORDER BY id DESC LIMIT 1), 0)"
+            ),
+            [],
+            |row| row.get(0),
+        )?)
     }
 
     /// The inputs of a model's latest recorded rows, as they were recorded, the newest first.
@@ -161,7 +172,8 @@ impl<'a> Writer<'a> {
     pub fn last_row(&self, model: ModelNo) -> Result<u64, LedgerError> {
         let (first, last) = (Position { model, row: 0 }, Position { model, row: u64::MAX });
         let key: i64 = self.connection.query_row(
-            "SELECT coalesce(max(key), 0) FROM record WHERE key BETWEEN ?1 AND ?2",
+            "SELECT coalesce((SELECT key FROM record WHERE key BETWEEN ?1 AND ?2 AND whole('record', seal, key, id, time)
+             ORDER BY key DESC LIMIT 1), 0)",
             params![first.key(), last.key()],
             |row| row.get(0),
         )?;

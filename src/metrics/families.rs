@@ -34,6 +34,10 @@ pub(super) const LEDGER_HEALTHY: (&str, &str) = (
     "dethrone_ledger_healthy",
     "1 while the ledger can be written; at 0 labels are refused, rows are not recorded and promotions wait.",
 );
+pub(super) const LEDGER_DAMAGED: (&str, &str) = (
+    "dethrone_ledger_damaged",
+    "What was found damaged in the ledger since the start, rows for the most part; it is not counted as evidence.",
+);
 pub(super) const RECORDER_BACKLOG: (&str, &str) = (
     "dethrone_recorder_backlog",
     "Answered requests, with all their rows, that wait to be recorded.",

@@ -181,9 +181,10 @@ pub(super) fn write_versions(text: &mut String, versions: &[VersionSeries]) {
 }
 
 /// Appends the state of the ledger.
-pub fn write_ledger(text: &mut String, is_healthy: bool, backlog: usize) {
+pub fn write_ledger(text: &mut String, is_healthy: bool, damaged: u64, backlog: usize) {
     let healthy = format!(" {}", u8::from(is_healthy));
     family(text, families::LEDGER_HEALTHY, std::iter::once(healthy));
+    family(text, families::LEDGER_DAMAGED, std::iter::once(format!(" {damaged}")));
     family(text, families::RECORDER_BACKLOG, std::iter::once(format!(" {backlog}")));
 }
 

@@ -133,6 +133,11 @@ impl Core {
         Ok(more)
     }
 
+    /// Rows that all models have recorded.
+    pub(super) fn recorded_rows(&self) -> u64 {
+        self.books.values().map(|book| book.clock().row).sum()
+    }
+
     pub(super) fn save(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
         self.books.values_mut().try_for_each(|book| book.save(writer))
     }

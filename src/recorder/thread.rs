@@ -12,7 +12,7 @@ use super::complaints::Complaints;
 use super::labels::{ItemStatus, LabelItem};
 use super::pace::Pace;
 use super::retention::{Keeping, Retention};
-use super::{AfterCommit, Command, Core, Fault, LABEL_REQUESTS, Look, OBSERVATIONS, REPORTS, Verdicted};
+use super::{AfterCommit, Command, Core, Fault, LABEL_REQUESTS, Look, OBSERVATIONS, REPORTS, StorageError, Verdicted};
 use crate::arena::ShadowReport;
 use crate::config::RetentionConfig;
 use crate::ledger::{Ledger, LedgerError};
@@ -266,6 +266,7 @@ impl Thread {
                 return Err(error);
             }
         };
+        self.ledger.note_rows(core.recorded_rows());
         if !acks.is_empty() {
             core.settle();
         }
@@ -279,9 +280,11 @@ impl Thread {
         let refused = core.offer();
         core.let_go();
         if core.scrub && Instant::now() >= self.scrub_at {
-            match self.ledger.empty_log() {
+            match self.ledger.scrub() {
                 Ok(done) => core.scrub = !done,
-                Err(error) => tracing::warn!(%error, "what was erased may still stand in the ledger's log"),
+                Err(error) => {
+                    tracing::warn!(%error, "what was erased may still stand in the ledger's log, or in a copy")
+                }
             }
             self.scrub_at = Instant::now() + SCRUB;
         }
@@ -297,7 +300,7 @@ impl Thread {
             tracing::error!(error = %cause, unsaid, "the ledger cannot be written: nothing is acknowledged, promotions wait");
         }
         let mut why = cause.to_string();
-        self.fault.store(Some(Arc::new(why.clone())));
+        self.fault.store(Some(Arc::new(StorageError::of(cause))));
         let began_ms = now_ms();
         // What the failed transaction had changed in memory must not be shown to anybody.
         let mut agrees = self.core.reload(&self.ledger).is_ok();
@@ -320,7 +323,7 @@ impl Thread {
                     if let Some(unsaid) = self.complaints.due(Instant::now()) {
                         tracing::error!(%error, unsaid, "the ledger still cannot be written");
                     }
-                    self.fault.store(Some(Arc::new(why.clone())));
+                    self.fault.store(Some(Arc::new(StorageError::of(&error))));
                 }
                 Err(_) => {}
             }

@@ -30,6 +30,8 @@ mod export;
 #[cfg(test)]
 mod exports;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod feedback;
 #[cfg(test)]
 mod feedback_corpus;

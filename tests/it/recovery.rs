@@ -138,6 +138,7 @@ fn kill_9_after_the_judges_promotion_keeps_it_and_a_decision_not_carried_out_is_
         UPDATE versions SET role = CASE role WHEN 'champion' THEN 'challenger' ELSE 'champion' END;";
     ledger.execute_batch(undo).unwrap();
     drop(ledger);
+    dethrone::ledger::seal_again(&site.state()).unwrap();
     let gateway = site.start().ready();
     until("the decision is carried out", || {
         (gateway.view("elec2")["champion"]["version"] == "e01_logreg").then_some(())
@@ -151,7 +152,7 @@ fn kill_9_after_the_judges_promotion_keeps_it_and_a_decision_not_carried_out_is_
 }
 
 /// SplitMix64: a seed repeats a failure.
-fn random(seed: &mut u64) -> u64 {
+pub(crate) fn random(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -170,14 +171,16 @@ fn try_post(to: std::net::SocketAddr, path: &str, body: &Value) -> Option<Value>
 
 #[test]
 fn at_whatever_moment_it_is_killed_what_was_acknowledged_is_there() {
-    const KILLS: usize = 20;
+    // `faults::is_long`: a thousand of them.
+    let kills: usize = if super::faults::is_long() { 1_000 } else { 20 };
+    let mut kept = 0;
     let mut seed = 20_260_801_u64;
     let site = site("e01_logreg", &["e01_logreg", "e05_forest"]);
     let rows = stream(20_000, 40);
     let mut gateway = up(&site, &["e05_forest"]);
     let mut issued: HashSet<String> = HashSet::new();
     let mut champion = "e01_logreg".to_owned();
-    for round in 0..KILLS {
+    for round in 0..kills {
         let (data, admin) = (gateway.data, gateway.admin);
         let acknowledged: Mutex<Vec<(String, u8)>> = Mutex::default();
         let answered: Mutex<Vec<String>> = Mutex::default();
@@ -246,6 +249,7 @@ fn at_whatever_moment_it_is_killed_what_was_acknowledged_is_there() {
         );
         champion = now;
         let acknowledged = acknowledged.into_inner().unwrap();
+        kept += acknowledged.len();
         for part in acknowledged.chunks(1_000) {
             let part: Vec<(&str, Value)> = part.iter().map(|(id, label)| (id.as_str(), json!(label))).collect();
             let statuses = gateway.label("elec2", &part);
@@ -256,6 +260,7 @@ fn at_whatever_moment_it_is_killed_what_was_acknowledged_is_there() {
         }
     }
     assert!(issued.len() > 1_000, "hardly any load: {}", issued.len());
+    super::faults::told("SIGKILL at a random moment under writers", kills, kept, 0);
 }
 
 #[test]

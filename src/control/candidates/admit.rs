@@ -112,7 +112,8 @@ impl Thread {
         let model_row = ModelRow {
             interface: serde_json::to_string(&interface).ok(),
             ..keeper.row.clone()
-        };
+        }
+        .proposed();
         let Some(version) = keeper.version(no) else {
             return Ok(());
         };

@@ -1,0 +1,267 @@
+//! Every bit of a small ledger flipped, and every cut: what is not as it was written is found, or had no meaning.
+//!
+//! `DETHRONE_FAULTS=long cargo test --release --locked faults -- --nocapture --test-threads=1` tries all of them; else
+//! some are drawn. Of each: *found* (refused, rescued, or named), *without effect* (everything that is read is the same:
+//! the bit lay in space that holds nothing), or a *silent difference*, of which there must be none.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::rescue::tests::state;
+use super::rows::Position;
+use super::{Ledger, LedgerError};
+use crate::score::{ModelNo, VersionNo};
+
+/// Everything that verdicts, register and labels are read from, a line each.
+fn read(ledger: &Ledger) -> Result<Vec<String>, LedgerError> {
+    let (reader, mut all) = (ledger.reader(), Vec::new());
+    let mut ids = Vec::new();
+    for name in reader.model_names()? {
+        let Some(model) = reader.known_model(&name)? else {
+            continue;
+        };
+        let no = model.no;
+        all.push(format!("{model:?}"));
+        all.extend(reader.versions(no)?.iter().map(|row| format!("{row:?}")));
+        all.extend(reader.journal(no, 0)?.iter().map(|row| format!("{row:?}")));
+        all.extend(reader.decisions(no, 100)?.iter().map(|row| format!("{row:?}")));
+        all.push(format!("{:?} {:?}", reader.cursor(no)?, reader.last_row(no)?));
+        all.extend(reader.coverage(no)?.iter().map(|row| format!("{row:?}")));
+        reader.pairs(no, 0, |pair| all.push(format!("{pair:?}")))?;
+        reader.open_rows(Position { model: no, row: 0 }, |row| {
+            all.push(format!("{row:?}"));
+            ids.push(row.id);
+            Ok(true)
+        })?;
+        for k in 1..=20 {
+            all.push(format!("{k} {:?}", reader.id_of_caller(no, &format!("order-{k}"))?));
+        }
+        all.push(format!("{:?}", reader.ids_of_entity(no, "e")?));
+    }
+    for id in ids {
+        let mut line = format!("{id} {:?} {:?}", reader.position(id)?, reader.label(id)?);
+        let _ = write!(
+            line,
+            " {:?} {:?} {:?}",
+            reader.answered(id)?,
+            reader.outcomes(id)?,
+            reader.recorded(id)?
+        );
+        all.push(line);
+    }
+    all.push(format!("{:?} {:?}", reader.lineup(1)?, reader.last_id()?));
+    Ok(all)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Found,
+    WithoutEffect,
+    Silent(String),
+}
+
+fn compare(ledger: &Ledger, before: &[String]) -> Seen {
+    if ledger.damage().found().0 > 0 {
+        return Seen::Found;
+    }
+    match read(ledger) {
+        Err(_) => Seen::Found,
+        Ok(now) if now == before => Seen::WithoutEffect,
+        Ok(now) => {
+            let pair = now.iter().zip(before).find(|(now, before)| now != before);
+            Seen::Silent(format!("{pair:?}"))
+        }
+    }
+}
+
+/// As a look through the file sees it, which never writes.
+fn look(state: &Path, before: &[String]) -> Seen {
+    let Ok(ledger) = Ledger::open_to_read(state) else {
+        return Seen::Found;
+    };
+    match ledger.check() {
+        Err(_) => Seen::Found,
+        Ok(()) => compare(&ledger, before),
+    }
+}
+
+fn random(seed: &mut u64) -> u64 {
+    *seed = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+/// All numbers below `all`, or some of them.
+fn drawn(all: usize, some: usize) -> Vec<usize> {
+    if std::env::var("DETHRONE_FAULTS").is_ok_and(|form| form == "long") {
+        return (0..all).collect();
+    }
+    let mut seed = 20_261_126;
+    (0..some)
+        .map(|_| usize::try_from(random(&mut seed)).unwrap() % all)
+        .collect()
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    found: usize,
+    without_effect: usize,
+    silent: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, at: usize, seen: Seen) {
+        match seen {
+            Seen::Found => self.found += 1,
+            Seen::WithoutEffect => self.without_effect += 1,
+            Seen::Silent(how) => self.silent.push(format!("{at}: {how}")),
+        }
+    }
+
+    fn tell(&self, fault: &str) {
+        let (runs, silent) = (self.found + self.without_effect + self.silent.len(), self.silent.len());
+        println!(
+            "| {fault} | {runs} runs | {} found | {} without effect | {silent} silent differences |",
+            self.found, self.without_effect
+        );
+        assert!(self.silent.is_empty(), "{fault}: {:?}", &self.silent[..silent.min(5)]);
+    }
+}
+
+#[test]
+fn every_bit_of_a_ledger_that_means_something_is_missed_when_it_flips() {
+    let dir = state(12);
+    let path = dir.path().join("ledger.sqlite");
+    let before = read(&Ledger::open_to_read(dir.path()).unwrap()).unwrap();
+    assert_eq!(look(dir.path(), &before), Seen::WithoutEffect);
+    let bytes = fs::read(&path).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let mut tally = Tally::default();
+    for bit in drawn(bytes.len() * 8, 600) {
+        let at = bit / 8;
+        file.write_all_at(&[bytes[at] ^ 1 << (bit % 8)], at as u64).unwrap();
+        tally.add(bit, look(dir.path(), &before));
+        file.write_all_at(&[bytes[at]], at as u64).unwrap();
+    }
+    tally.tell("one bit of the ledger's file flipped");
+    let mut tally = Tally::default();
+    for len in drawn(bytes.len(), 60) {
+        fs::write(&path, &bytes[..len]).unwrap();
+        tally.add(len, look(dir.path(), &before));
+    }
+    tally.tell("the ledger's file cut at a byte");
+}
+
+#[test]
+fn a_start_after_a_flip_keeps_what_is_whole_and_puts_nothing_in() {
+    let dir = state(12);
+    let path = dir.path().join("ledger.sqlite");
+    let before = read(&Ledger::open_to_read(dir.path()).unwrap()).unwrap();
+    let (bytes, mark) = (
+        fs::read(&path).unwrap(),
+        fs::read(dir.path().join("ledger.mark")).unwrap(),
+    );
+    let all = bytes.len() * 8;
+    let (mut refused, mut rescued, mut runs) = (0, 0, 0);
+    // An odd step: every place of a byte has its turn.
+    for bit in drawn(all, 80)
+        .into_iter()
+        .step_by(if drawn(all, 1).len() > 1 { 37 } else { 1 })
+    {
+        let place = tempfile::TempDir::new().unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(place.path().join("ledger.sqlite"), &flipped).unwrap();
+        fs::write(place.path().join("ledger.mark"), &mark).unwrap();
+        runs += 1;
+        let Ok(ledger) = Ledger::open(place.path()) else {
+            assert_eq!(
+                fs::read(place.path().join("ledger.sqlite")).unwrap(),
+                flipped,
+                "bit {bit}: it is where it was"
+            );
+            refused += 1;
+            continue;
+        };
+        let now = read(&ledger).unwrap();
+        rescued += usize::from(!super::swap::kept(place.path()).is_empty());
+        // A row that is gone leaves a line that says so; no line may say something else.
+        let strange = now.iter().filter(|line| {
+            let says_less = ["None", "id: 0", "Shed(Restart)", "restart", "[]"]
+                .iter()
+                .any(|part| line.contains(part));
+            !says_less && !before.contains(line)
+        });
+        let strange: Vec<&String> = strange.filter(|line| !line.starts_with("[")).collect();
+        assert!(strange.is_empty(), "bit {bit}: {strange:?}");
+    }
+    println!("| a start after one bit flipped | {runs} runs | {rescued} rescued | {refused} refused | 0 false rows |");
+}
+
+/// A ledger with four commits in its log, as a kill leaves it.
+fn killed() -> (tempfile::TempDir, Vec<String>) {
+    let dir = state(6);
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    for n in 0..4 {
+        let said = ("ada", "audit", "because");
+        let written = ledger.transaction(true, |writer| {
+            let model = writer.known_model("m")?.unwrap();
+            writer.insert_journal(ModelNo(1), n, 0, "{}")?;
+            writer.update_model(
+                &super::ModelRow {
+                    epoch: model.epoch + 1,
+                    champion: Some(VersionNo(1)),
+                    ..model
+                }
+                .proposed(),
+            )?;
+            writer.insert_decision(ModelNo(1), n, ("hold", None, None), said, None)
+        });
+        written.unwrap();
+    }
+    let kept = tempfile::TempDir::new().unwrap();
+    for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.mark"] {
+        fs::copy(dir.path().join(name), kept.path().join(name)).unwrap();
+    }
+    let before = read(&ledger).unwrap();
+    (kept, before)
+}
+
+#[test]
+fn every_bit_of_the_log_that_means_something_is_missed_when_it_flips() {
+    let (kept, before) = killed();
+    let files = ["ledger.sqlite", "ledger.sqlite-wal", "ledger.mark"]
+        .map(|name| (name, fs::read(kept.path().join(name)).unwrap()));
+    let log = files[1].1.clone();
+    let place = tempfile::TempDir::new().unwrap();
+    let start = |log: &[u8]| {
+        for entry in fs::read_dir(place.path()).unwrap().flatten() {
+            fs::remove_file(entry.path()).unwrap();
+        }
+        for (name, bytes) in &files {
+            fs::write(place.path().join(name), bytes).unwrap();
+        }
+        fs::write(place.path().join(files[1].0), log).unwrap();
+        match Ledger::open(place.path()) {
+            Err(_) => Seen::Found,
+            Ok(ledger) => compare(&ledger, &before),
+        }
+    };
+    assert_eq!(start(&log), Seen::WithoutEffect);
+    let mut tally = Tally::default();
+    for bit in drawn(log.len() * 8, 120) {
+        let mut flipped = log.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        tally.add(bit, start(&flipped));
+    }
+    assert_eq!(tally.without_effect, 0, "every frame is covered by a checksum");
+    tally.tell("one bit of the ledger's log flipped");
+    let mut tally = Tally::default();
+    for len in drawn(log.len(), 40) {
+        tally.add(len, start(&log[..len]));
+    }
+    tally.tell("the ledger's log cut at a byte");
+}
