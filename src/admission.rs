@@ -15,11 +15,12 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 
 use crate::arena::Spawner;
-use crate::intake::store::{IntakeError, Store, Stored, Unit};
+use crate::intake::store::{IntakeError, Stored, Unit};
 use crate::model::facts::{Facts, pack};
 use crate::model::onnx;
 use crate::model::remedy::remedy;
 use crate::score::VersionNo;
+use crate::shared::Blobs;
 
 /// What came of a job.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Admission {
     shared: Arc<Shared>,
-    store: Arc<Store>,
+    store: Arc<dyn Blobs>,
     thread: JoinHandle<()>,
 }
 
@@ -102,7 +103,7 @@ impl Admission {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(store: Arc<Store>, examiner: Examiner, findings: Sender<Finding>) -> std::io::Result<Self> {
+    pub fn start(store: Arc<dyn Blobs>, examiner: Examiner, findings: Sender<Finding>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (mine, shelf) = (Arc::clone(&shared), Arc::clone(&store));
         let thread = std::thread::Builder::new().name("admission".into()).spawn(move || {
@@ -119,7 +120,7 @@ impl Admission {
                         digest,
                         names,
                     } => {
-                        let result = examiner.examine(&shelf, &digest, names);
+                        let result = examiner.examine(&*shelf, &digest, names);
                         Finding::Vetted {
                             model,
                             version,
@@ -182,7 +183,7 @@ impl Admission {
     /// Where the bytes of a digest lie.
     #[must_use]
     pub fn path_of(&self, digest: &str) -> Option<PathBuf> {
-        self.store.path(digest)
+        self.store.get(digest)
     }
 
     /// The same, compared with the digest; what is damaged is set aside.
@@ -287,12 +288,12 @@ impl Examiner {
     /// One sentence for the engineer whose file it is.
     pub fn examine(
         &self,
-        store: &Store,
+        store: &dyn Blobs,
         digest: &str,
         names: Option<Vec<String>>,
     ) -> Result<(Option<String>, Box<Facts>), String> {
         let lost = || format!("the store has no {digest}: drop the file again");
-        let path = store.path(digest).ok_or_else(lost)?;
+        let path = store.get(digest).ok_or_else(lost)?;
         let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let scan = onnx::scan(&bytes).map_err(|error| error.0)?;
         has_all_external(&scan, &path)?;

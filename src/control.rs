@@ -15,6 +15,7 @@ mod marks;
 pub(crate) mod policy;
 mod promote;
 mod pulse;
+mod reconcile;
 mod rename;
 mod repository;
 mod reread;
@@ -230,6 +231,8 @@ struct Thread {
     said: BTreeMap<String, String>,
     /// Models of which stored bytes are missed: their files are copied again.
     missed: RefCell<BTreeSet<String>>,
+    /// Models whose book could not be opened at the start.
+    unbooked: BTreeSet<String>,
     /// When to look at the directory again.
     look_at: Instant,
     /// When it was last looked at.
@@ -311,6 +314,7 @@ impl Thread {
             released: Released::default(),
             said: BTreeMap::new(),
             missed: RefCell::default(),
+            unbooked: BTreeSet::new(),
             look_at: Instant::now(),
             looked: Instant::now(),
             upkeep: upkeep::Upkeep::default(),
@@ -320,6 +324,7 @@ impl Thread {
     fn run(&mut self) {
         loop {
             self.copy_missed();
+            self.book_again();
             if Instant::now() >= self.look_at {
                 self.look();
             }
@@ -372,7 +377,7 @@ impl Thread {
 
     fn wake_at(&self) -> Instant {
         let soon = Instant::now() + Duration::from_millis(200);
-        if self.released.is_empty() {
+        if self.released.is_empty() && self.unbooked.is_empty() {
             self.look_at
         } else {
             self.look_at.min(soon)

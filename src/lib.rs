@@ -42,6 +42,7 @@
 //! | [`control`] | one thread: roles of versions, promotions, people's orders | deciding |
 //! | [`priority`] | threads that give way to requests | which ones do |
 //! | [`webhook`] | tells somebody else what happened, from the ledger | waiting for it |
+//! | [`shared`] | what several gateways will share, as contracts: register, log, blobs; the embedded ones are `ledger` and `intake` | the network, yet |
 //! | [`shard`] | counters without contention | what is counted |
 //! | [`monitor`] | what comes in, against what came before: quality, drift, alarms; one thread that reads the ledger | the request's path, the judge's evidence |
 //! | [`metrics`] | every metric's name, labels and edges | when to count |
@@ -109,6 +110,7 @@ pub mod replay;
 pub mod score;
 pub mod served;
 pub mod shard;
+pub mod shared;
 pub mod simulate;
 pub mod span;
 pub mod time;

@@ -304,6 +304,22 @@ impl Recorder {
         seen.map_err(|error| StorageError::of(&error))
     }
 
+    /// [`Recorder::look`] for threads outside the async runtime; waits where many wait.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub fn look_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core, &Writer<'_>) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (reply, answer) = bounded(1);
+        let look: Look = Box::new(move |core, reader| drop(reply.send(work(core, reader))));
+        let ended = || StorageError::new("the recorder has ended");
+        self.looks.send(look).map_err(|_| ended())?;
+        let seen = answer.recv().map_err(|_| ended())?;
+        seen.map_err(|error| StorageError::of(&error))
+    }
+
     /// Asks the thread to write what waits and to end; join it to know that it has. Offers that come after its end are
     /// dropped, calls fail.
     pub fn stop(&self) {

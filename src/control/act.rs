@@ -12,6 +12,7 @@ use crate::monitor;
 use crate::protocol::Action;
 use crate::recorder::Event;
 use crate::score::VersionNo;
+use crate::shared::Register;
 use crate::time::now_ms;
 
 /// A person's word.
@@ -115,7 +116,7 @@ impl Thread {
         let parties = super::basis::Parties::of(keeper, keeper.row.champion, None);
         let (copy, author, reason) = (row.clone(), act.author.clone(), act.reason.clone());
         self.recorder.call_blocking(move |core, writer| {
-            writer.update_model(&copy)?;
+            writer.compare_and_set(&copy)?;
             let on = copy.hold.is_some();
             let (kind, why) = if on {
                 ("hold", "promotions wait")

@@ -20,6 +20,7 @@ use crate::model::remedy::{answers_apart, unfit_to_answer};
 use crate::recorder::{Event, OwnSettings, Recorder};
 use crate::score::VersionNo;
 use crate::served::{Pinnable, Served, View};
+use crate::shared::Register;
 use crate::time::now_ms;
 
 /// A version that was seen in the directory.
@@ -423,7 +424,7 @@ impl Keeper {
                 writer.insert_decision(model.no, now_ms(), what, (&author, &said, &why), Some(&basis))?;
             }
             writer.update_version(&copy)?;
-            writer.update_model(&model)?;
+            writer.compare_and_set(&model)?;
             core.set_challengers(writer, model.no, lineup)?;
             let Some(book) = core.books.get_mut(&model.no) else {
                 return Ok(());

@@ -20,6 +20,7 @@ use crate::metrics::SwapKind;
 use crate::model::interface::Interface;
 use crate::recorder::{Attached, Book, Event, Verdicted};
 use crate::score::VersionNo;
+use crate::shared::Register;
 use crate::time::now_ms;
 
 /// So many recorded rows a version is timed on before it answers.
@@ -136,6 +137,7 @@ impl Thread {
             if let Some(runner) = outgoing {
                 runner.stop();
             }
+            self.reconcile(model);
             return Err(fault.to_string());
         }
 
@@ -294,7 +296,7 @@ impl Thread {
             for version in &changed {
                 writer.update_version(version)?;
             }
-            writer.update_model(&copy)?;
+            writer.compare_and_set(&copy)?;
             let kind = cause.name(back);
             let basis = parties.basis(cause.basis.as_deref(), core.books.get(&copy.no));
             let decision = (kind, Some(from), Some(to));
@@ -409,7 +411,7 @@ impl Thread {
         let (marks, parties) = (keeper.marks(Some(no)), Parties::of(keeper, None, Some(no)));
         self.recorder.call_blocking(move |core, writer| {
             writer.update_version(&changed)?;
-            writer.update_model(&copy)?;
+            writer.compare_and_set(&copy)?;
             let why = "it is the first champion";
             writer.insert_decision(
                 copy.no,

@@ -12,6 +12,7 @@ use crate::ledger::{ModelRow, VersionRow};
 use crate::model::facts::Facts;
 use crate::model::interface::{Interface, Misfit};
 use crate::score::VersionNo;
+use crate::shared::Register;
 
 impl Thread {
     /// Widens the interface where model.toml names the columns of a model of tensors. Said in the view where it cannot.
@@ -99,7 +100,7 @@ impl Thread {
             for version in &rows {
                 writer.update_version(version)?;
             }
-            writer.update_model(&copy)?;
+            writer.compare_and_set(&copy)?;
             core.set_challengers(writer, copy.no, lineup)?;
             if let Some(book) = core.books.get_mut(&copy.no) {
                 book.row = copy;

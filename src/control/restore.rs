@@ -15,7 +15,7 @@ use crate::time::now_ms;
 impl Thread {
     /// Brings back every model that the ledger knows.
     pub(super) fn restore(&mut self) {
-        let names = self.recorder.call_blocking(|_, writer| writer.model_names());
+        let names = self.recorder.look_blocking(|_, reader| reader.model_names());
         let names = match names {
             Ok(names) => names,
             Err(error) => return self.report(Err(error.into())),
@@ -67,6 +67,43 @@ impl Thread {
             return Ok(());
         };
         keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
+        let booked = self.book(model);
+        if let Some(keeper) = self.keepers.get(model) {
+            keeper.refresh_view(self.config.max_rows);
+        }
+        // A ledger that fails stops the judging, not the serving.
+        self.seat_recorded(model);
+        if booked.is_err() {
+            self.unbooked.insert(model.to_owned());
+        }
+        booked
+    }
+
+    /// Models whose book could not be opened at the start are recorded and judged from the moment at which it can.
+    pub(super) fn book_again(&mut self) {
+        if self.unbooked.is_empty() || !self.recorder.is_healthy() {
+            return;
+        }
+        for model in std::mem::take(&mut self.unbooked) {
+            let booked = self.book(&model).and_then(|()| {
+                self.start_runners(&model, "previous")?;
+                self.start_runners(&model, "challenger")?;
+                self.line_up(&model)
+            });
+            if booked.is_ok() {
+                tracing::info!(model, "its rows are recorded again");
+            } else {
+                self.unbooked.insert(model);
+            }
+            self.report(booked);
+        }
+    }
+
+    /// Opens a model's book.
+    fn book(&mut self, model: &str) -> Result<(), Fault> {
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids);
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
         let (bars, own, marks) = (keeper.bars(), keeper.all_own_settings(), keeper.marks(None));
@@ -96,9 +133,6 @@ impl Thread {
             let rows = usize::try_from(rows).unwrap_or(usize::MAX);
             keeper.served.carried.count(rows);
         });
-        keeper.refresh_view(self.config.max_rows);
-        // A ledger that fails stops the judging, not the serving.
-        self.seat_recorded(model);
         booked.map_err(Fault::from)
     }
 

@@ -13,9 +13,10 @@ use super::{Fault, SETTLING, Thread};
 use crate::config::{ExecutionConfig, Isolation, ModelConfig, text_of};
 use crate::intake::scan::{Contents, ModelDir, Refused, scan};
 use crate::intake::settle::Look;
-use crate::ledger::ModelRow;
+use crate::ledger::{LedgerError, ModelRow, VersionRow, Writer};
 use crate::recorder::Event;
 use crate::score::VersionNo;
+use crate::shared::Register;
 use crate::time::now_ms;
 
 /// Why a version is retired whose file went; a file that comes back with the same bytes brings it back.
@@ -25,6 +26,15 @@ const LACKING_MS: i64 = 1_000;
 
 /// Why a version is retired that was never shadowed and whose file holds other bytes now.
 pub(super) const REPLACED: &str = "newer bytes took its name before it was shadowed";
+
+/// A model's row with its versions and what their own settings were.
+type About = (ModelRow, Vec<VersionRow>, Vec<(VersionNo, String)>);
+
+fn about(reader: &Writer<'_>, row: ModelRow) -> Result<About, LedgerError> {
+    let versions = reader.versions(row.no)?;
+    let own = reader.own_settings(row.no)?;
+    Ok((row, versions, own))
+}
 
 impl Thread {
     /// Looks at everything.
@@ -189,12 +199,19 @@ impl Thread {
     /// A model that was not served until now.
     pub(super) fn open(&mut self, name: &str) -> Result<(), Fault> {
         let (wanted, metrics) = (name.to_owned(), self.metrics.model(name));
-        let (row, versions, own) = self.recorder.call_blocking(move |_, writer| {
-            let row = writer.model(&wanted)?;
-            let versions = writer.versions(row.no)?;
-            let own = writer.own_settings(row.no)?;
-            Ok((row, versions, own))
+        // A model with a past is read, and so served, also where nothing can be written.
+        let known = self.recorder.look_blocking(move |_, reader| {
+            let row = reader.known_model(&wanted)?;
+            row.map(|row| about(reader, row)).transpose()
         })?;
+        let (row, versions, own) = match known {
+            Some(known) => known,
+            None => {
+                let wanted = name.to_owned();
+                self.recorder
+                    .call_blocking(move |_, writer| about(writer, writer.model(&wanted)?))?
+            }
+        };
         let keeper = Keeper::new(row, versions, &own, metrics);
         let mut models: BTreeMap<_, _> = (**self.models.load()).clone();
         models.insert(name.to_owned(), Arc::clone(&keeper.served));
@@ -322,7 +339,7 @@ impl Thread {
         let lineup = prepared.as_ref().map(|prepared| prepared.shadows.clone());
         let copy = row.clone();
         let recorded = self.recorder.call_blocking(move |core, writer| {
-            writer.update_model(&copy)?;
+            writer.compare_and_set(&copy)?;
             if let Some(lineup) = lineup.filter(|_| is_read_anew) {
                 core.set_challengers(writer, copy.no, lineup)?;
             }

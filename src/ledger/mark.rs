@@ -14,7 +14,7 @@ use std::path::Path;
 
 use siphasher::sip::SipHasher13;
 
-const NAME: &str = "ledger.mark";
+pub(super) const NAME: &str = "ledger.mark";
 const MAGIC: [u8; 8] = *b"dethmark";
 const LEN: usize = 40;
 
@@ -84,8 +84,12 @@ impl Mark {
         let path = state.join(NAME);
         let told = read(&path)?;
         let file = super::lock::create(&path)?;
-        let mut mark = Self { file, reached: now };
-        mark.write()?;
+        let mut mark = Self {
+            file,
+            reached: Reached::default(),
+        };
+        // On a full disk the old one stays, and says no more than is true.
+        mark.put(now);
         Ok((mark, told))
     }
 
@@ -93,7 +97,7 @@ impl Mark {
     pub(super) fn put(&mut self, reached: Reached) {
         if self.reached != reached {
             self.reached = reached;
-            if let Err(error) = self.write() {
+            if let Err(error) = self.file.write_all_at(&encode(reached), 0) {
                 tracing::debug!(%error, "the ledger's mark was not written");
             }
         }
@@ -101,10 +105,6 @@ impl Mark {
 
     pub(super) fn reached(&self) -> Reached {
         self.reached
-    }
-
-    fn write(&mut self) -> std::io::Result<()> {
-        self.file.write_all_at(&encode(self.reached), 0)
     }
 }
 

@@ -116,7 +116,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
 pub(super) fn finish(state: &Path) -> Result<(), LedgerError> {
     let (draft, next, ledger) = (state.join(DRAFT), state.join(NEXT), state.join(LEDGER));
     if next.exists() {
-        let mut gone = false;
+        // The mark speaks of the old file, too.
+        let mut gone = remove(&state.join(super::mark::NAME))?;
         for path in beside(&ledger) {
             gone |= remove(&path)?;
         }

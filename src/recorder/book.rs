@@ -30,6 +30,7 @@ use crate::ledger::{Cursor, Kept, LedgerError, ModelRow, Snapshot, Writer};
 use crate::metrics::ModelMetrics;
 use crate::score::{Truth, VersionNo};
 use crate::served::{Evidence, Served};
+use crate::shared::Log;
 use crate::span::{Clock, Span};
 
 /// Erased rows that are remembered.
@@ -336,7 +337,7 @@ impl Book {
             what: "a journal entry",
             source,
         })?;
-        self.entry = writer.insert_journal(self.row.no, now_ms, self.folded, &text)?;
+        self.entry = writer.append(self.row.no, now_ms, self.folded, &text)?;
         let restarted = event.apply(&mut self.judge);
         journal::forget_answered(&mut self.pending, self.judge.as_ref());
         if let Some(version) = restarted {

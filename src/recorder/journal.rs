@@ -10,6 +10,7 @@ use crate::judge::policy::Policy;
 use crate::judge::tenure::Swap;
 use crate::ledger::{JournalEntry, LedgerError, Snapshot, Writer};
 use crate::score::{ModelNo, VersionNo};
+use crate::shared::Log;
 use crate::span::Clock;
 
 /// An event in a judge's life.
@@ -211,7 +212,7 @@ pub(super) fn restore(writer: &Writer<'_>, model: ModelNo) -> Result<Restored, L
         }
     }
     let mut events = Vec::new();
-    for JournalEntry { no, after_row, event } in writer.journal(model, restored.entry)? {
+    for JournalEntry { no, after_row, event } in writer.read_after(model, restored.entry)? {
         let event: Event = serde_json::from_str(&event).map_err(|source| LedgerError::Json {
             what: "a journal entry",
             source,

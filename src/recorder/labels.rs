@@ -116,6 +116,13 @@ impl From<Status> for ItemStatus {
 }
 
 impl Core {
+    /// Whether anything can be said of these labels: not before the books of their models are open.
+    pub(super) fn may_label(&self, items: &[LabelItem]) -> bool {
+        items
+            .iter()
+            .all(|item| item.truth.is_err() || self.books.contains_key(&item.model))
+    }
+
     pub(super) fn label(
         &mut self,
         writer: &Writer<'_>,

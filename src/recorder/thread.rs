@@ -250,7 +250,10 @@ impl Thread {
             core.observe(writer, &drained.observations)?;
             core.report(writer, &drained.reports)?;
             for request in &drained.labels {
-                statuses.push(core.label(writer, &request.items, request.received_ms)?);
+                statuses.push(match core.may_label(&request.items) {
+                    true => Some(core.label(writer, &request.items, request.received_ms)?),
+                    false => None,
+                });
             }
             for command in drained.commands.drain(..) {
                 acks.push(command(core, writer)?);
@@ -271,8 +274,8 @@ impl Thread {
             core.settle();
         }
         for (request, statuses) in drained.labels.drain(..).zip(statuses) {
-            // Whoever asked may have given up.
-            let _ = request.reply.send(statuses);
+            // Whoever asked may have given up. Without an answer it is told to send them again.
+            let _ = statuses.map(|statuses| request.reply.send(statuses));
         }
         for ack in acks {
             ack();

@@ -74,11 +74,12 @@ fn lost(gateway: &Gateway, acknowledged: &[(String, u8)]) -> usize {
     let mut lost = 0;
     for part in acknowledged.chunks(500) {
         let part: Vec<(&str, Value)> = part.iter().map(|(id, label)| (id.as_str(), json!(label))).collect();
-        lost += gateway
-            .label("elec2", &part)
-            .iter()
-            .filter(|status| *status != "duplicate")
-            .count();
+        for ((id, _), status) in part.iter().zip(gateway.label("elec2", &part)) {
+            if status != "duplicate" {
+                eprintln!("{id}: {status}");
+                lost += 1;
+            }
+        }
     }
     lost
 }

@@ -9,6 +9,7 @@ use crate::ledger::{ModelRow, VersionRow};
 use crate::model::interface::Misfit;
 use crate::recorder::Event;
 use crate::score::VersionNo;
+use crate::shared::Register;
 use crate::time::now_ms;
 
 impl Thread {
@@ -131,7 +132,7 @@ impl Thread {
         lineup.push((no, Arc::clone(&runner)));
         let (m, v) = (model_row.clone(), version_row.clone());
         let recorded = self.recorder.call_blocking(move |core, writer| {
-            writer.update_model(&m)?;
+            writer.compare_and_set(&m)?;
             writer.update_version(&v)?;
             core.set_challengers(writer, m.no, lineup)?;
             if let Some(settings) = settings {

@@ -39,13 +39,13 @@ fn an_error_at_the_nth_write_or_sync_refuses_what_it_hit_acknowledges_nothing_fa
         true => (
             50,
             &[
-                ("fdatasync", "EIO"),
-                ("pwrite64", "EIO"),
-                ("pwrite64", "ENOSPC"),
-                ("pwrite64", "EROFS"),
+                ("fsync", "EIO"),
+                ("write", "EIO"),
+                ("write", "ENOSPC"),
+                ("write", "EROFS"),
             ],
         ),
-        false => (1, &[("fdatasync", "EIO"), ("pwrite64", "ENOSPC")]),
+        false => (1, &[("fsync", "EIO"), ("write", "ENOSPC")]),
     };
     let (mut runs, mut faults) = (0, 0);
     for (call, error) in errors {
@@ -91,7 +91,7 @@ fn while_a_sync_takes_long_predictions_are_answered_and_the_label_waits_for_it()
     let site = site();
     let gateway = site.start().ready();
     let id = predict(&gateway);
-    let args = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=1500000"];
+    let args = ["-e", "trace=fsync", "-e", "inject=fsync:delay_enter=1500000"];
     let tracer = Tracer::attach(&gateway, Path::new("/dev/null"), &args);
     let answered = AtomicBool::new(false);
     std::thread::scope(|scope| {

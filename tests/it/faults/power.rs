@@ -30,9 +30,16 @@ enum Event {
     Sync,
 }
 
-/// What one thread did to the files of the ledger, in its order: time, file, what.
+/// Bytes as the tracer prints them: `\x61\x62`.
+fn bytes_of(text: &str) -> Vec<u8> {
+    let hex = text.split("\\x").skip(1);
+    hex.map(|two| u8::from_str_radix(two, 16).unwrap()).collect()
+}
+
+/// What the thread did to the files of the ledger, in its order: time, file, what.
 fn parse(log: &str) -> Vec<(f64, String, Event)> {
     let mut events = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for line in log.lines() {
         let Some((time, call)) = line.split_once(' ') else {
             continue;
@@ -40,35 +47,36 @@ fn parse(log: &str) -> Vec<(f64, String, Event)> {
         let (Ok(time), Some((name, rest))) = (time.parse::<f64>(), call.split_once('(')) else {
             continue;
         };
-        let Some(path) = rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')) else {
+        let Some((path, rest)) = rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')) else {
             continue;
         };
-        let (Some(file), rest) = (path.0.rsplit('/').next(), path.1) else {
-            continue;
-        };
+        let path = String::from_utf8(bytes_of(path)).unwrap();
+        let file = path.rsplit('/').next().unwrap().to_owned();
         if !file.starts_with("ledger.") || file.ends_with("-shm") || rest.contains("= -1") {
             continue;
         }
         let number = |text: &str| text.trim().split([')', ' ']).next().unwrap().parse::<usize>().unwrap();
+        let last = || number(rest.split(')').next().unwrap().rsplit(',').next().unwrap());
+        let place = places.entry(file.clone()).or_default();
         let event = match name {
-            "pwrite64" => {
-                let text = rest.split('"').nth(1).unwrap();
-                assert!(!rest.contains("\"..."), "a write was cut short in the trace");
-                let bytes = text
-                    .split("\\x")
-                    .skip(1)
-                    .map(|hex| u8::from_str_radix(hex, 16).unwrap());
-                Event::Write {
-                    at: number(rest.rsplit(',').next().unwrap()),
-                    bytes: bytes.collect(),
-                }
+            // SQLite goes to a place and writes there.
+            "lseek" => {
+                *place = number(rest.rsplit('=').next().unwrap());
+                continue;
             }
-            "ftruncate" => Event::Cut {
-                len: number(rest.rsplit(',').next().unwrap()),
-            },
+            "write" | "pwrite64" => {
+                assert!(!rest.contains("\"..."), "a write was cut short in the trace");
+                let (bytes, mut at) = (bytes_of(rest.split('"').nth(1).unwrap()), *place);
+                match name {
+                    "write" => *place += bytes.len(),
+                    _ => at = last(),
+                }
+                Event::Write { at, bytes }
+            }
+            "ftruncate" => Event::Cut { len: last() },
             _ => Event::Sync,
         };
-        events.push((time, file.to_owned(), event));
+        events.push((time, file, event));
     }
     events
 }
@@ -148,16 +156,8 @@ fn whatever_the_disk_had_not_synced_when_the_power_goes_acknowledged_labels_are_
     let gateway = site.start().ready();
     predict(&gateway);
     let trace = tempfile::TempDir::new().unwrap();
-    let args = [
-        "-ff",
-        "-ttt",
-        "-y",
-        "-xx",
-        "-s",
-        "70000",
-        "-e",
-        "trace=pwrite64,ftruncate,fsync,fdatasync",
-    ];
+    let calls = "trace=lseek,write,pwrite64,ftruncate,fsync,fdatasync";
+    let args = ["-ttt", "-y", "-xx", "-s", "70000", "-e", calls];
     let tracer = Tracer::attach(&gateway, &trace.path().join("trace"), &args);
     // Nothing is written while nothing is asked.
     let base = trace.path().join("base");
@@ -183,13 +183,7 @@ fn whatever_the_disk_had_not_synced_when_the_power_goes_acknowledged_labels_are_
     });
     gateway.kill();
     tracer.end();
-    let mut events: Vec<(f64, String, Event)> = Vec::new();
-    for entry in std::fs::read_dir(trace.path()).unwrap().flatten() {
-        if entry.path().is_file() {
-            events.extend(parse(&std::fs::read_to_string(entry.path()).unwrap_or_default()));
-        }
-    }
-    events.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let events = parse(&std::fs::read_to_string(trace.path().join("trace")).unwrap());
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(
         events.len() > acknowledged.len() && acknowledged.len() >= each,

@@ -1,6 +1,6 @@
 //! `strace` on a running gateway: faults at chosen system calls, and a record of what was written and synced.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{Gateway, until};
@@ -15,25 +15,28 @@ pub(super) fn works() -> bool {
 }
 
 impl Tracer {
-    /// Attaches to all threads, with these further arguments.
+    /// Attaches to the thread that writes the ledger, with these further arguments.
     pub(super) fn attach(gateway: &Gateway, out: &Path, args: &[&str]) -> Self {
-        let pid = gateway.pid();
+        let threads = PathBuf::from(format!("/proc/{}/task", gateway.pid()));
+        let is_recorder =
+            |thread: &PathBuf| std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "recorder");
+        let threads = std::fs::read_dir(threads)
+            .unwrap()
+            .flatten()
+            .map(|thread| thread.path());
+        let thread = threads.into_iter().find(is_recorder).unwrap();
+        let id = thread.file_name().unwrap().to_string_lossy().into_owned();
         let child = Command::new("strace")
-            .args(["-f", "-qq", "-p", &pid.to_string(), "-o"])
+            .args(["-qq", "-p", &id, "-o"])
             .arg(out)
             .args(args)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        until("every thread is traced", || {
-            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-            let is_traced = |thread: std::io::Result<std::fs::DirEntry>| {
-                let Ok(thread) = thread else { return true };
-                let about = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-                about.is_empty() || !about.contains("TracerPid:\t0\n")
-            };
-            threads.into_iter().all(is_traced).then_some(())
+        until("it is traced", || {
+            let about = std::fs::read_to_string(thread.join("status")).unwrap_or_default();
+            (!about.is_empty() && !about.contains("TracerPid:\t0\n")).then_some(())
         });
         Self(child)
     }
@@ -45,7 +48,8 @@ impl Tracer {
 
     fn interrupt(&mut self) {
         let pid = self.0.id().to_string();
-        let _ = Command::new("kill").args(["-INT", &pid]).status();
+        // It may have ended with what it traced.
+        let _ = Command::new("kill").args(["-INT", &pid]).stderr(Stdio::null()).status();
         let _ = self.0.wait();
     }
 }
