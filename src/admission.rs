@@ -208,7 +208,7 @@ impl Admission {
     /// # Errors
     /// The store cannot be read.
     pub fn sweep(&self, is_needed: impl Fn(&str) -> bool, since: std::time::SystemTime) -> Result<usize, IntakeError> {
-        self.store.sweep(is_needed, since)
+        self.store.sweep(&is_needed, since)
     }
 
     /// Makes the copy of a stored model without its ZipMap again.

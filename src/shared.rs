@@ -16,6 +16,7 @@
 mod contract;
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::intake::External;
 use crate::intake::store::{IntakeError, Store, Stored, Unit};
@@ -89,6 +90,12 @@ pub trait Blobs: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// It cannot be moved.
     fn set_aside(&self, digest: &str) -> Result<PathBuf, IntakeError>;
+
+    /// Removes what `is_needed` knows nothing of and was put after `since`; gives how many.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    fn sweep(&self, is_needed: &dyn Fn(&str) -> bool, since: SystemTime) -> Result<usize, IntakeError>;
 }
 
 impl Register for Writer<'_> {
@@ -130,5 +137,9 @@ impl Blobs for Store {
 
     fn set_aside(&self, digest: &str) -> Result<PathBuf, IntakeError> {
         self.set_aside(digest)
+    }
+
+    fn sweep(&self, is_needed: &dyn Fn(&str) -> bool, since: SystemTime) -> Result<usize, IntakeError> {
+        self.sweep(is_needed, since)
     }
 }

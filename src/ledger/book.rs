@@ -40,7 +40,7 @@ impl ModelRow {
     /// The row as the next change, for [`Writer::update_model`].
     #[must_use]
     pub fn proposed(self) -> Self {
-        let nonce = getrandom::u64().map_or_else(|_| crate::time::now_ms().cast_unsigned(), |nonce| nonce);
+        let nonce = getrandom::u64().unwrap_or_else(|_| crate::time::now_ms().cast_unsigned());
         Self {
             revision: self.revision.saturating_add(1),
             nonce: Some(format!("{nonce:016x}")),
@@ -271,7 +271,7 @@ impl Writer<'_> {
         if changed == 0 {
             return Err(LedgerError::Conflict);
         }
-        self.seal("models", model.no.0.into())
+        self.seal("models", model.no.0)
     }
 
     /// All versions of a model, oldest first.
@@ -391,7 +391,7 @@ impl Writer<'_> {
                 v.lineage
             ],
         )?;
-        self.seal("versions", v.no.0.into())
+        self.seal("versions", v.no.0)
     }
 
     /// True when rows were ever offered to a version: what was learned then belongs to its number.

@@ -33,6 +33,14 @@ fn label(row: &Row<'_>) -> rusqlite::Result<LabelRow> {
     })
 }
 
+fn position(row: &Row<'_>) -> rusqlite::Result<(Position, i64)> {
+    let position = Position {
+        model: ModelNo(row.get(0)?),
+        row: unsigned(row.get(1)?),
+    };
+    Ok((position, row.get(2)?))
+}
+
 impl Writer<'_> {
     /// Model, row number and request time of a recorded row that is whole.
     ///
@@ -43,15 +51,15 @@ impl Writer<'_> {
             "SELECT model_no, row, time FROM predictions p WHERE id = ?1 AND ",
             whole_prediction!()
         ))?;
-        Ok(statement
-            .query_row([id], |row| {
-                let position = Position {
-                    model: ModelNo(row.get(0)?),
-                    row: unsigned(row.get(1)?),
-                };
-                Ok((position, row.get(2)?))
-            })
-            .optional()?)
+        Ok(statement.query_row([id], position).optional()?)
+    }
+
+    /// The same of a row that may be damaged: what is erased must go all the same.
+    pub(super) fn position_of_any(&self, id: i64) -> Result<Option<(Position, i64)>, LedgerError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT model_no, row, time FROM predictions WHERE id = ?1")?;
+        Ok(statement.query_row([id], position).optional()?)
     }
 
     /// The generated id's number for a caller's own id.

@@ -300,7 +300,10 @@ mod tests {
         let mut ledger = Ledger::open(dir.path()).unwrap();
         fs::write(dir.path().join("ledger.damaged-2026-11-26T101010.sqlite"), "carla").unwrap();
         assert_eq!(swap::kept(dir.path()).len(), 2);
-        let erased = ledger.transaction(true, |writer| writer.erase(ModelNo(1), &[77], 9, ("ada", "asked")));
+        let key = crate::id::IdKey::new([7; 16]);
+        let erased = ledger.transaction(true, |writer| {
+            writer.erase(ModelNo(1), &[77], 9, ("ada", "asked"), &key)
+        });
         assert_eq!(erased.unwrap().ids, [77]);
         assert!(ledger.scrub().unwrap());
         assert!(swap::kept(dir.path()).is_empty());

@@ -198,15 +198,19 @@ impl Writer<'_> {
     ) -> Result<Erased, LedgerError> {
         let (mut erased, mut held) = (Erased::default(), Vec::new());
         for &id in ids.iter().take(MOST_ROWS) {
-            let found = self.position(id)?.filter(|(position, _)| position.model == model);
+            let found = self
+                .position_of_any(id)?
+                .filter(|(position, _)| position.model == model);
             let Some((position, _)) = found else { continue };
             held.push(self.held_by_exports(id)?);
             erased.inputs_bytes = erased.inputs_bytes.saturating_add(self.inputs_bytes(id)?);
             self.remove_row(id)?;
             // Its number stays taken: the order of the record is what replay goes by.
             self.connection
-                .prepare_cached("UPDATE record SET id = 0, seal = seal('record', key, 0, time) WHERE key = ?1")?
-                .execute([position.key()])?;
+                .prepare_cached(
+                    "UPDATE record SET id = 0, seal = seal('record', key, 0, time) WHERE key = ?1 AND id = ?2",
+                )?
+                .execute([position.key(), id])?;
             erased.ids.push(id);
             erased.rows.push(position.row);
         }

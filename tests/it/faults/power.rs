@@ -12,7 +12,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dethrone::id::IdKey;
 use dethrone::ledger::Ledger;
-use serde_json::json;
 
 use super::tracer::{self, Tracer};
 use crate::recovery::random;
