@@ -175,7 +175,11 @@ impl Recorder {
     /// Looks at every row of the ledger, at leisure; a broken tree is handed to the thread, which mends it.
     fn look_at_all(&self, state: &Path, ended: Receiver<()>) {
         let (commands, damage, state) = (self.commands.clone(), self.damage.clone(), state.to_path_buf());
-        let look = move || match crate::ledger::check_all(&state, &damage, &ended) {
+        let check = move || {
+            crate::priority::give_way();
+            crate::ledger::check_all(&state, &damage, &ended)
+        };
+        let look = move || match check() {
             Ok(()) => tracing::debug!("every row of the ledger was looked at"),
             Err(error @ LedgerError::Damaged(_)) => {
                 // The reply goes nowhere: that it fails is what counts.
