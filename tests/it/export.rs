@@ -262,6 +262,7 @@ fn rows_of_tensors_leave_as_lists_and_days_have_their_own_directories() {
         .execute("UPDATE predictions SET time = time + 86400000 WHERE row = 2", [])
         .unwrap();
     drop(ledger);
+    dethrone::ledger::seal_again(&site.state()).unwrap();
     let out = site.state().parent().unwrap().join("out");
     let done = export(&site, &out, &["--all"]);
     assert_eq!(done["files"].as_array().unwrap().len(), 2, "{done}");

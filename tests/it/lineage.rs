@@ -309,6 +309,7 @@ fn any_past_answer_is_computed_again_and_whatever_was_changed_is_named() {
         let copy = copy_of(&state);
         let ledger = Connection::open(copy.path().join("ledger.sqlite")).unwrap();
         assert!(ledger.execute(sql, []).unwrap() > 0, "{sql}");
+        dethrone::ledger::seal_again(copy.path()).unwrap();
         copy
     };
     let copy = changed("UPDATE predictions SET score = score + 0.001");
@@ -394,6 +395,7 @@ fn what_was_hashed_or_dropped_before_disk_cannot_be_computed_again_and_says_so()
     let dropped = "UPDATE predictions SET inputs = json_remove(inputs, '$.day')";
     assert_eq!(ledger.execute(dropped, []).unwrap(), 1);
     drop(ledger);
+    dethrone::ledger::seal_again(&site.state()).unwrap();
     let out = recompute(&site.state(), &["one"]);
     assert!(
         out.status.code() == Some(1) && said(&out).contains("the feature 'day' was not recorded"),
