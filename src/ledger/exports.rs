@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::labels::truth;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
-use super::seal::insert_sealed;
+use super::seal::{insert_sealed, whole_label, whole_prediction};
 use super::{LedgerError, Writer};
 use crate::id::IdKey;
 use crate::score::{ModelNo, Outcome, Truth, VersionNo};
@@ -257,11 +257,18 @@ impl Writer<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT p.id, p.row, p.time, p.epoch, p.version_no, p.fallback_no, p.outcome, p.score, p.inputs, p.entity,
+                // What is damaged does not leave.
+                concat!(
+                    "SELECT p.id, p.row, p.time, p.epoch, p.version_no, p.fallback_no, p.outcome, p.score, p.inputs, p.entity,
                  p.context, (SELECT caller_id FROM caller_ids c WHERE c.id = p.id AND c.model_no = p.model_no LIMIT 1),
                  l.label, l.class, l.value, l.weight, l.late, l.received
                  FROM record r JOIN predictions p ON p.id = r.id LEFT JOIN labels l ON l.id = r.id
-                 WHERE r.key BETWEEN ?1 AND ?2 ORDER BY r.key",
+                 WHERE r.key BETWEEN ?1 AND ?2 AND ",
+                    whole_prediction!(),
+                    " AND ",
+                    whole_label!(),
+                    " ORDER BY r.key"
+                ),
             )
             .map_err(sqlite)?;
         let mut found = statement.query(params![key(rows.0), key(rows.1)]).map_err(sqlite)?;
