@@ -44,7 +44,7 @@ pub(super) fn header(path: &Path) -> Result<(), LedgerError> {
     }
     let size = u16::try_from(PAGE).unwrap_or_default().to_be_bytes();
     // Format of the schema and encoding of texts are 0 as long as all tables are in the log only.
-    let wanted: [(usize, &[u8]); 3] = [(16, &size), (20, &[0, 64, 32, 32]), (52, &[0; 4])];
+    let wanted: [(usize, &[u8]); 2] = [(16, &size), (20, &[0, 64, 32, 32])];
     let is_new = header.get(44..48) == Some(&[0; 4]) && header.get(56..60) == Some(&[0; 4]);
     let is_usual = header.get(44..48) == Some(&[0, 0, 0, 4]) && header.get(56..60) == Some(&[0, 0, 0, 1]);
     let fits =

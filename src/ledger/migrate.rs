@@ -77,7 +77,7 @@ fn build(draft: &Path, ledger: &Path) -> Result<(), LedgerError> {
 /// An empty ledger in `draft`, quick to fill: whatever interrupts it, it is begun anew.
 pub(super) fn new_file(draft: &Path) -> Result<Connection, LedgerError> {
     let connection = Connection::open(draft)?;
-    connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
     seal::install(&connection, &Damage::default())?;
     schema::create(&connection)?;
     Ok(connection)

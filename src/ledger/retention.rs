@@ -8,6 +8,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::rows::{Position, unsigned};
+use super::seal::whole_prediction;
 use super::{Ledger, LedgerError, Writer};
 use crate::score::ModelNo;
 use crate::span::Clock;
@@ -214,14 +215,15 @@ impl Writer<'_> {
     /// deletes, not when it updates.
     fn strip(&self, id: i64) -> Result<(), LedgerError> {
         const KEPT: usize = 11;
-        let mut read = self.connection.prepare_cached(
-            "SELECT id, model_no, row, time, epoch, version_no, fallback_no, outcome, score, entity, lineup_no
-             FROM predictions WHERE id = ?1",
-        )?;
-        let row = read.query_row([id], |row| {
-            (0..KEPT)
-                .map(|at| row.get(at))
-                .collect::<Result<Vec<rusqlite::types::Value>, _>>()
+        let mut read = self.connection.prepare_cached(concat!(
+            "SELECT id, model_no, row, time, epoch, version_no, fallback_no, outcome, score, entity, lineup_no, ",
+            whole_prediction!(),
+            " FROM predictions p WHERE id = ?1"
+        ))?;
+        let (row, is_whole) = read.query_row([id], |row| {
+            let values = (0..KEPT).map(|at| row.get(at));
+            let values = values.collect::<Result<Vec<rusqlite::types::Value>, _>>()?;
+            Ok((values, row.get::<_, bool>(KEPT)?))
         })?;
         self.connection
             .prepare_cached("DELETE FROM predictions WHERE id = ?1")?
@@ -232,7 +234,8 @@ impl Writer<'_> {
                  lineup_no) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
             )?
             .execute(rusqlite::params_from_iter(row))?;
-        Ok(())
+        // What was damaged stays so.
+        if is_whole { self.seal("predictions", id) } else { Ok(()) }
     }
 
     /// Removes up to `most` rows after `from` with everything that names them, as [`Writer::prune_inputs`]; never the
