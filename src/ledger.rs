@@ -284,7 +284,7 @@ impl Ledger {
     ///
     /// # Errors
     /// What SQLite says.
-    fn empty_log(&mut self) -> Result<bool, LedgerError> {
+    pub(crate) fn empty_log(&mut self) -> Result<bool, LedgerError> {
         // Whoever reads is not waited for: rows are.
         self.connection.busy_timeout(std::time::Duration::ZERO)?;
         let busy: Result<i64, _> = self
