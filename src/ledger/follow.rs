@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::labels::truth;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
-use super::{CHECKPOINT_PAGES, Ledger, LedgerError, Writer, schema};
+use super::{CHECKPOINT_PAGES, Damage, Ledger, LedgerError, Writer, schema, seal};
 use crate::score::{ModelNo, Outcome, Truth, VersionNo};
 use crate::span::Clock;
 
@@ -60,6 +60,8 @@ impl Ledger {
             path: path.clone(),
             source,
         })?;
+        let damage = Damage::default();
+        seal::install(&connection, &damage)?;
         schema::check(&connection)?;
         connection.busy_timeout(schema::BUSY)?;
         connection.set_prepared_statement_cache_capacity(16);
@@ -67,6 +69,9 @@ impl Ledger {
         connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1000")?;
         Ok(Self {
             connection,
+            state: state.to_path_buf(),
+            damage,
+            mark: None,
             durable: None,
             log_pages: std::sync::Arc::default(),
             checkpoint_at: CHECKPOINT_PAGES,
