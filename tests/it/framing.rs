@@ -51,7 +51,12 @@ fn lengths() -> Vec<Case> {
         case("a length", of(n.to_string()), &[200]),
         case("a length between white space", of(format!(" \t{n} \t")), &[200]),
         case("a length with zeros before it", of(format!("000{n}")), &[200]),
-        case("a length of ten gigabytes", of("10737418240".into()), &[413]),
+        // One that asks before it sends: of any other the rest would be waited for.
+        case(
+            "a length of ten gigabytes",
+            of("10737418240\r\nexpect: 100-continue".into()),
+            &[413],
+        ),
         case("equal lengths in a list", of(format!("{n}, {n}")), &[400]),
         case("a length with a plus", of(format!("+{n}")), &[400]),
         case("a length with a fraction", of(format!("{n}.0")), &[400]),
