@@ -196,7 +196,10 @@ CREATE TABLE IF NOT EXISTS retention (
 pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
     // Takes effect before the first table only: pruned pages of a new file can be given back in small steps, those of an
     // older file are used again.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Setting what is set writes all the same, for which a full disk has no room.
+    if connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "cache_size", -32_000)?;
     // What is deleted, or moved to another page, is overwritten: rows can be erased, see `person`.
