@@ -53,7 +53,8 @@ pub(super) struct Held {
     id: i64,
     row: u64,
     time_ms: i64,
-    answered_by: String,
+    /// `None` where that is lost with the version: an erasure is not to fail for it, and any export may have held it.
+    answered_by: Option<String>,
     labelled_ms: Option<i64>,
 }
 
@@ -72,7 +73,8 @@ impl ExportRow {
         // A label may have come while the export was being written.
         let end = self.finished_ms.unwrap_or(i64::MAX);
         let has_label = !self.labelled || row.labelled_ms.is_some_and(|at| at <= end);
-        has_label && self.asks_for(row.id, row.row, row.time_ms, &row.answered_by, key)
+        let answered_by = row.answered_by.as_deref().or(self.version.as_deref());
+        has_label && self.asks_for(row.id, row.row, row.time_ms, answered_by.unwrap_or_default(), key)
     }
 }
 
@@ -206,7 +208,7 @@ impl Writer<'_> {
     pub(super) fn held_by_exports(&self, id: i64) -> Result<Held, LedgerError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT p.row, p.time, v.name, l.received FROM predictions p
-             JOIN versions v ON v.version_no = coalesce(p.fallback_no, p.version_no) LEFT JOIN labels l ON l.id = p.id
+             LEFT JOIN versions v ON v.version_no = coalesce(p.fallback_no, p.version_no) LEFT JOIN labels l ON l.id = p.id
              WHERE p.id = ?1",
         )?;
         Ok(statement.query_row([id], |row| {

@@ -225,10 +225,16 @@ pub(super) mod tests {
         let path = dir.path().join(swap::LEDGER);
         let before = counts(&Ledger::open(dir.path()).unwrap());
         let mut bytes = fs::read(&path).unwrap();
-        // Schema, and three pages in the middle.
+        let pages = Pages::open(&path).unwrap();
+        let holds = |number: &u32| pages.rows(*number).iter().any(|row| row.table.name == "predictions");
+        let three: Vec<u32> = (2..=pages.last).filter(holds).skip(3).take(3).collect();
+        assert_eq!(three.len(), 3);
+        // Schema, and three pages of rows.
         bytes[100..4_096].fill(0x5a);
-        let middle = bytes.len() / 2 / 4_096 * 4_096;
-        bytes[middle..middle + 3 * 4_096].fill(0);
+        for number in three {
+            let begin = (usize::try_from(number).unwrap() - 1) * 4_096;
+            bytes[begin..begin + 4_096].fill(0);
+        }
         fs::write(&path, &bytes).unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         ledger.check().unwrap();

@@ -220,11 +220,15 @@ impl Writer<'_> {
             whole_prediction!(),
             " FROM predictions p WHERE id = ?1"
         ))?;
-        let (row, is_whole) = read.query_row([id], |row| {
+        let found = read.query_row([id], |row| {
             let values = (0..KEPT).map(|at| row.get(at));
             let values = values.collect::<Result<Vec<rusqlite::types::Value>, _>>()?;
             Ok((values, row.get::<_, bool>(KEPT)?))
-        })?;
+        });
+        // What was erased has nothing left to take.
+        let Some((row, is_whole)) = found.optional()? else {
+            return Ok(());
+        };
         self.connection
             .prepare_cached("DELETE FROM predictions WHERE id = ?1")?
             .execute([id])?;
