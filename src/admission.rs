@@ -203,7 +203,7 @@ impl Admission {
         }
     }
 
-    /// Removes stored models that nobody needs, see [`Store::sweep`].
+    /// Removes stored models that nobody needs, see `Store::sweep`.
     ///
     /// # Errors
     /// The store cannot be read.

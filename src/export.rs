@@ -7,7 +7,7 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`layout`] | which columns there are, and one row into them |
+//! | `layout` | which columns there are, and one row into them |
 //! | `column` | one column's values until they are written |
 //! | `parts` | the files |
 
