@@ -15,7 +15,6 @@ mod send;
 mod told;
 
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -38,11 +37,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An event that could not be delivered for so long is given up.
 const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 
-/// A running webhook. Dropping it ends the thread, after the call that is under way.
+/// A running webhook. Dropping it ends the thread, after the call that is under way; nobody waits for that: an event that
+/// was taken and is not noted yet is told once more after the next start, under the same id.
 #[derive(Debug)]
 pub struct Webhook {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _stop: Sender<()>,
 }
 
 impl Webhook {
@@ -66,24 +65,11 @@ impl Webhook {
             metrics,
             stopped,
         };
-        let thread = std::thread::Builder::new().name("webhook".into()).spawn(move || {
+        std::thread::Builder::new().name("webhook".into()).spawn(move || {
             crate::priority::give_way();
             teller.run();
         })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there has said its word in the log.
-            let _ = thread.join();
-        }
+        Ok(Self { _stop: stop })
     }
 }
 

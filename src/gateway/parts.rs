@@ -365,7 +365,7 @@ impl Running {
         } = self;
         servers.shutdown(delay, grace).await;
         let ended = tokio::task::spawn_blocking(move || {
-            // First: it waits for a call that is under way. What was not told is told after the next start.
+            // What was not told is told after the next start.
             drop(webhook);
             control.stop();
             // It has baselines and alarms for the recorder to write.

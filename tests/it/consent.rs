@@ -1,11 +1,9 @@
 //! Who does not want to be recorded is not: by the list of a model, and by what `[record]` leaves out.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::support::client::get;
-use super::support::{Gateway, Site, ask_ledger, elec2_row, ids, shipped, until};
+use super::support::{Gateway, Site, ask_ledger, elec2_row, holds, ids, shipped, until};
 
 const MODEL: &str =
     "champion = \"e06_flipped\"\n[label]\nmaturity = \"4 rows\"\nhorizon = \"1000 rows\"\n[policy]\nmode = \"off\"\n";
@@ -40,20 +38,6 @@ fn ask(gateway: &Gateway, entities: &[&str]) -> Vec<String> {
 
 fn recorded(gateway: &Gateway) -> u64 {
     gateway.view("elec2")["rows"]["recorded"].as_u64().unwrap()
-}
-
-/// Whether any file of the state directory, the log of the ledger among them, has these bytes.
-fn holds(directory: &Path, text: &str) -> bool {
-    std::fs::read_dir(directory).unwrap().flatten().any(|entry| {
-        let path = entry.path();
-        match path.is_dir() {
-            true => holds(&path, text),
-            false => {
-                let bytes = std::fs::read(&path).unwrap_or_default();
-                bytes.windows(text.len()).any(|window| window == text.as_bytes())
-            }
-        }
-    })
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! What is held on somebody is shown whole, and goes for good when it is erased, without a verdict changing.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
 use super::support::client::post;
-use super::support::{Gateway, Site, elec2_row, ids, shipped, stream, until};
+use super::support::{Gateway, Site, elec2_row, holds, ids, shipped, stream, until};
 
 fn site(more: &str) -> Site {
     let site = Site::new("");
@@ -37,20 +36,6 @@ fn shown(gateway: &Gateway, args: &[&str]) -> Value {
     let out = dethrone(gateway, &[&["show", "--json"], args].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
-}
-
-/// Whether any file of the state directory has these bytes.
-fn holds(directory: &Path, text: &str) -> bool {
-    std::fs::read_dir(directory).unwrap().flatten().any(|entry| {
-        let path = entry.path();
-        match path.is_dir() {
-            true => holds(&path, text),
-            false => {
-                let bytes = std::fs::read(&path).unwrap();
-                bytes.windows(text.len()).any(|window| window == text.as_bytes())
-            }
-        }
-    })
 }
 
 #[test]

@@ -45,6 +45,23 @@ pub(crate) fn until<T>(says: &str, mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Whether any file of this directory, or of one in it, has these bytes: in the state directory, the log of the ledger is
+/// among them.
+pub(crate) fn holds(directory: &Path, text: &str) -> bool {
+    std::fs::read_dir(directory).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        match path.is_dir() {
+            true => holds(&path, text),
+            false => match std::fs::read(&path) {
+                Ok(bytes) => bytes.windows(text.len()).any(|window| window == text.as_bytes()),
+                // Files of the ledger come and go.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+                Err(error) => panic!("{}: {error}", path.display()),
+            },
+        }
+    })
+}
+
 /// The directories of a gateway that is yet to start; start it as often as you like.
 pub(crate) struct Site {
     dir: TempDir,
