@@ -51,6 +51,7 @@ use crate::id::IdKey;
 use crate::intake::settle::Settler;
 use crate::intake::store::{IntakeError, Store};
 use crate::intake::watch::Watch;
+use crate::interference::Gate;
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, StorageError, Verdicted};
@@ -116,6 +117,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Whether shadows should rest.
     pub pressure: Arc<Pressure>,
+    /// When shadow work may begin.
+    pub gate: Arc<Gate>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// The key of the ids, which draws the exploration slice.
@@ -217,6 +220,8 @@ struct Thread {
     budget: Budget,
     /// Whether shadows should rest.
     pressure: Arc<Pressure>,
+    /// When shadow work may begin.
+    gate: Arc<Gate>,
     metrics: Arc<Metrics>,
     runner_events: Receiver<RunnerEvent>,
     runner_events_in: Sender<RunnerEvent>,
@@ -274,6 +279,7 @@ impl Thread {
             spawner,
             limits,
             pressure,
+            gate,
             metrics,
             ids,
             restored: _,
@@ -306,6 +312,7 @@ impl Thread {
             spawner,
             budget,
             pressure,
+            gate,
             metrics,
             runner_events,
             runner_events_in,

@@ -31,7 +31,8 @@ use crate::decode::{Item, Keys, clip};
 use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
-use crate::metrics::{Metrics, RecorderDrop, write_ledger, write_monitor};
+use crate::interference::Board as InterferenceBoard;
+use crate::metrics::{Metrics, RecorderDrop, write_interference, write_ledger, write_monitor};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::monitor::follow::Board;
 use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
@@ -65,6 +66,8 @@ pub struct Gateway {
     limits: Limits,
     /// Whether shadows rest, because the container is being slowed.
     pressure: Arc<Pressure>,
+    /// What shadow work costs the answers.
+    interfering: InterferenceBoard,
     /// All recorded models are known by name.
     restored: Arc<AtomicBool>,
     /// Where the ledger lies, for what is read beside the recorder.
@@ -147,7 +150,8 @@ impl Gateway {
                 view.opt_out.as_ref(),
             )
         });
-        let is_drawn = ask.shadow && self.ids.key().is_sampled(id.number, sample);
+        let is_sampled = self.ids.key().is_sampled(id.number, sample);
+        let is_drawn = ask.shadow && is_sampled;
         let left_out = list.and_then(|list| list.rows(ask.keys.entities.as_deref()));
         let out = left_out
             .as_ref()
@@ -158,6 +162,7 @@ impl Gateway {
         let record = is_drawn && left_out.as_ref().is_none_or(|rows| rows.contains(&false));
         Drawn {
             record,
+            mirrored: (sample < 1.0 && ask.shadow).then_some(is_sampled),
             explored: (record && explore > 0.0).then_some(explore),
             left_out,
         }
@@ -259,6 +264,8 @@ struct Seen<'a> {
 struct Drawn {
     /// Whether any are recorded.
     record: bool,
+    /// Where a share is held out by chance: whether this request is not.
+    mirrored: Option<bool>,
     /// The share of them that is drawn for the exploration slice; `None` where there is no slice, or nothing is recorded.
     explored: Option<f64>,
     /// Rows whose entity is kept out.
@@ -283,6 +290,7 @@ fn reply(version: Arc<VersionInfo>, answer: Answer, id: PredictionId, own: Optio
         outputs: answer.outputs,
         queue: answer.queue,
         compute: answer.compute,
+        mirrored: None,
     }
 }
 
@@ -409,6 +417,7 @@ impl Backend for Gateway {
         let own_ids = ask.keys.ids.clone();
         let Drawn {
             record,
+            mirrored,
             explored,
             left_out,
         } = self.draw(model, id, &ask);
@@ -422,6 +431,7 @@ impl Backend for Gateway {
         };
         self.mirror(model, &champion, id, seen, now);
         let mut reply = reply(Arc::clone(&champion.version.info), answer, id, own_ids);
+        reply.mirrored = mirrored;
         if let Some(share) = explored {
             self.mark(&mut reply, share, marked.as_deref());
         }
@@ -549,6 +559,7 @@ impl Backend for Gateway {
         let (recorder, (damaged, _)) = (&self.recorder, self.recorder.damaged());
         write_ledger(&mut text, recorder.is_healthy(), damaged, recorder.backlog());
         self.recorder.keeping().write(&mut text);
+        write_interference(&mut text, &self.interfering.load());
         text
     }
 }

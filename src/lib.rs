@@ -38,6 +38,7 @@
 //! | [`judge`] | a pure fold: pairs and events in, decisions and verdicts out | clocks, files, threads |
 //! | [`arena`] | a queue and a runner process per challenger | the gateway's own memory |
 //! | [`container`] | what the container lets this process have, and whether it is being slowed | what follows from it |
+//! | [`interference`] | what shadow work costs the answers, and how much of it may be | which rows are shadowed |
 //! | [`intake`], [`admission`] | from directory to content store; from bytes to facts, in a child process | roles |
 //! | [`control`] | one thread: roles of versions, promotions, people's orders | deciding |
 //! | [`priority`] | threads that give way to requests | which ones do |
@@ -71,7 +72,7 @@
 //!
 //! Async workers serve requests and run fast models in place; a slow version has threads of its own. `recorder` owns the ledger and the judges. `control` owns
 //! roles and slots; a champion that runs in processes has a thread that keeps a spare. `admission` examines files one at a time. `spawner` starts child processes (they die with the thread
-//! that started them, so it must be one that lives). Each challenger has a driver thread and a process. Control may
+//! that started them, so it must be one that lives). Each challenger has a driver thread and a process; `interference` decides when they may work. Control may
 //! call the recorder and wait; the recorder never waits for anybody: decisions that find no room stay with it.
 
 pub mod admission;
@@ -96,6 +97,7 @@ pub mod history;
 pub mod http;
 pub mod id;
 pub mod intake;
+pub mod interference;
 pub mod judge;
 pub mod ledger;
 pub mod metrics;

@@ -13,16 +13,19 @@ mod http;
 mod model;
 mod webhook;
 
+use std::sync::Arc;
+
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::interference::Tail;
 use histogram::Histograms;
 use http::ROLES;
 
 pub use grpc::GrpcMetrics;
 pub use histogram::Seconds;
 pub use http::{HttpMetrics, Phases, Role, RouteName};
-pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_ledger, write_monitor};
+pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_interference, write_ledger, write_monitor};
 pub use webhook::{Delivery, WebhookMetrics};
 
 const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);
@@ -33,6 +36,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     histograms: Histograms,
+    tail: Arc<Tail>,
 }
 
 impl Default for Metrics {
@@ -52,10 +56,17 @@ impl Metrics {
             recorder,
             handle,
             histograms: Histograms::default(),
+            tail: Arc::default(),
         };
         // Not a model's: it must be there, at 0, before the first model is.
         let _ = metrics.counter(families::DROPPED_BY_SWAP, Vec::new());
         metrics
+    }
+
+    /// The latencies of which the tail is watched.
+    #[must_use]
+    pub fn tail(&self) -> Arc<Tail> {
+        Arc::clone(&self.tail)
     }
 
     /// Handles of the listeners.

@@ -55,6 +55,8 @@ pub enum Shed {
     Starved,
     /// The container had used up its processors' time: shadows rested.
     Throttled,
+    /// Shadow work was slowed because answers took longer beside it.
+    Interference,
     /// Its runner was down.
     RunnerDown,
     /// The gateway was restarted before the outcome was on disk.
@@ -65,10 +67,11 @@ pub enum Shed {
 
 impl Shed {
     /// All reasons, for metrics that exist from the start.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::Starved,
         Self::Throttled,
+        Self::Interference,
         Self::RunnerDown,
         Self::Restart,
         Self::Left,
@@ -81,6 +84,7 @@ impl Shed {
             Self::QueueFull => "queue_full",
             Self::Starved => "starved",
             Self::Throttled => "throttled",
+            Self::Interference => "interference",
             Self::RunnerDown => "runner_down",
             Self::Restart => "restart",
             Self::Left => "left",

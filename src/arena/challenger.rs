@@ -20,6 +20,7 @@ use super::client::{Interrupter, RunnerFault};
 use super::spawner::Spawner;
 use crate::batch::Batch;
 use crate::container::Pressure;
+use crate::interference::Gate;
 use crate::model::tensor::Tensor;
 use crate::score::Shed;
 
@@ -83,6 +84,7 @@ pub struct Challenger {
     foreground: Sender<Ask>,
     queue_rows: usize,
     pressure: Arc<Pressure>,
+    gate: Arc<Gate>,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
 }
@@ -109,7 +111,7 @@ impl Challenger {
         let (alive, stop) = bounded(0);
         let shared = Arc::new(Shared::default());
         let queue_rows = spec.queue_rows.min(CLOSED / 2);
-        let (name, pressure) = (spec.name.clone(), Arc::clone(&spec.pressure));
+        let (name, pressure, gate) = (spec.name.clone(), Arc::clone(&spec.pressure), Arc::clone(&spec.gate));
         let driver = driver::Driver::new(
             spec,
             spawner,
@@ -132,6 +134,7 @@ impl Challenger {
             foreground,
             queue_rows,
             pressure,
+            gate,
             shared,
             running: Mutex::new(thread.ok().map(|thread| Running { alive, thread })),
         }
@@ -152,6 +155,8 @@ impl Challenger {
             Some(Shed::Left)
         } else if self.pressure.is_high() {
             Some(Shed::Throttled)
+        } else if self.gate.is_slowed() && before >= self.gate.room(self.queue_rows) {
+            Some(Shed::Interference)
         } else if before + count > self.queue_rows || self.work.try_send(work).is_err() {
             let up = self.shared.up.load(Ordering::Relaxed);
             Some(if up { Shed::QueueFull } else { Shed::RunnerDown })

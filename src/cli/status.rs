@@ -35,6 +35,8 @@ pub struct ModelStatus {
     pub ledger_fault: Option<String>,
     /// What was found damaged in the ledger, and is not counted.
     pub ledger_damage: Option<LedgerDamage>,
+    /// How shadow work is ruled.
+    pub shadow: Shadow,
     /// Versions that the gateway has left out, because there are too many.
     pub versions_left_out: u64,
     /// The version whose promotion or rollback is decided and being carried out.
@@ -57,6 +59,14 @@ pub struct LedgerDamage {
     pub found: u64,
     /// The first of it, by table and key.
     pub first: Vec<String>,
+}
+
+/// What shadow work costs the answers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Shadow {
+    /// Why it is slowed, while it is.
+    pub why: Option<String>,
 }
 
 /// The champion's line.
@@ -238,6 +248,9 @@ pub fn table(status: &ModelStatus) -> String {
             damage.found
         );
     }
+    if let Some(why) = &status.shadow.why {
+        let _ = writeln!(out, "  {why}");
+    }
     if let Some(alarm) = &status.alarm {
         let _ = writeln!(out, "  alarm: {alarm}");
     }
@@ -413,13 +426,14 @@ mod tests {
     #[test]
     fn the_table_tells_of_a_ledger_that_fails_and_of_versions_left_out() {
         let answer = r#"{"model":"m","ledger_fault":"the disk is full","ledger_damage":{"found":3,"first":["labels 7"]},
-            "versions_left_out":7}"#;
+            "versions_left_out":7,"shadow":{"duty":0.1,"why":"shadows are slowed to 10 %"}}"#;
         let table = table(&serde_json::from_str(answer).unwrap());
         for part in [
             "labels are refused",
             "the disk is full",
             "damaged in 3 places, which are not counted: labels 7",
             "and 7 older versions",
+            "shadows are slowed to 10 %",
         ] {
             assert!(table.contains(part), "'{part}' is not in\n{table}");
         }

@@ -19,10 +19,12 @@ use crate::webhook::Hook;
 
 mod args;
 mod retention;
+mod shadow;
 mod webhook;
 
 pub use args::ServeArgs;
 pub use retention::RetentionConfig;
+pub use shadow::ShadowBudget;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -118,6 +120,8 @@ pub struct ServerConfig {
     pub webhook: Option<Hook>,
     /// `[retention]`.
     pub retention: RetentionConfig,
+    /// `[shadow]`: what shadow work may cost the answers.
+    pub shadow_budget: ShadowBudget,
 }
 
 impl ServerConfig {
@@ -255,6 +259,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         runner: s.table("runner", |s| runner(s, args)),
         webhook: s.has_table("webhook", webhook::read),
         retention: s.table("retention", |s| retention::retention(s, args)),
+        shadow_budget: s.table("shadow", |s| shadow::shadow(s, args)),
     }
 }
 

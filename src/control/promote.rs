@@ -511,6 +511,7 @@ impl Thread {
         spec.wall_limit = self.config.runner.wall_timeout;
         spec.limits.data_bytes = Some(self.budget.of_one(&self.config.runner));
         spec.pressure = Arc::clone(&self.pressure);
+        spec.gate = Arc::clone(&self.gate);
         Ok(spec)
     }
 }

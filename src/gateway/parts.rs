@@ -21,6 +21,7 @@ use crate::control::{self, Control, Parts};
 use crate::grpc;
 use crate::http::{App, Face, Limits, Listener, Servers, bind};
 use crate::id::{IdGenerator, IdKey, time_of};
+use crate::interference::{Board as InterferenceBoard, Gate, Interference};
 use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
 use crate::model::runtime::{self, RuntimeError};
@@ -83,6 +84,7 @@ pub struct Running {
     recorder: Recorder,
     recorder_thread: JoinHandle<()>,
     webhook: Option<Webhook>,
+    interference: Interference,
     grace: Duration,
     delay: Duration,
     _lock: StateLock,
@@ -111,6 +113,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new());
     let models: control::Models = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let restored = Arc::new(AtomicBool::new(false));
+    let gate = Arc::new(Gate::default());
+    let (interference, interfering) = watch_interference(&config, &metrics, &gate)?;
     let control = Control::start(Parts {
         config: Arc::clone(&config),
         models: Arc::clone(&models),
@@ -119,6 +123,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         spawner,
         limits,
         pressure: Arc::clone(&pressure),
+        gate,
         metrics: Arc::clone(&metrics),
         ids: ids.key().clone(),
         restored: Arc::clone(&restored),
@@ -150,6 +155,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         sandbox,
         limits,
         pressure,
+        interfering,
         restored,
         state: config.state.clone(),
         reading: tokio::sync::Semaphore::new(1),
@@ -168,9 +174,25 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         recorder,
         recorder_thread,
         webhook,
+        interference,
         grace,
         delay,
         _lock: lock,
+    })
+}
+
+/// Measures what shadow work costs the answers, and rules when it may begin.
+fn watch_interference(
+    config: &ServerConfig,
+    metrics: &Metrics,
+    gate: &Arc<Gate>,
+) -> Result<(Interference, InterferenceBoard), StartError> {
+    let seed = getrandom::u64().unwrap_or_default();
+    tracing::debug!(seed, "quiet stretches are drawn");
+    let both = (metrics.tail(), Arc::clone(gate));
+    Interference::start(config.shadow_budget.times(), both, seed).map_err(|source| StartError::Io {
+        what: "the thread that watches interference".into(),
+        source,
     })
 }
 
@@ -358,6 +380,7 @@ impl Running {
             recorder,
             recorder_thread,
             webhook,
+            interference,
             grace,
             delay,
             gateway,
@@ -366,7 +389,7 @@ impl Running {
         servers.shutdown(delay, grace).await;
         let ended = tokio::task::spawn_blocking(move || {
             // What was not told is told after the next start.
-            drop(webhook);
+            drop((webhook, interference));
             control.stop();
             // It has baselines and alarms for the recorder to write.
             monitor.stop();

@@ -80,7 +80,8 @@ impl Gateway {
             "slowed": self.pressure.is_high(),
         });
         let models: Vec<Value> = models.values().map(one).collect();
-        json!({"models": models, "sandbox": self.sandbox, "container": container})
+        let shadow = &**self.interfering.load();
+        json!({"models": models, "sandbox": self.sandbox, "container": container, "shadow": shadow})
     }
 
     pub(super) async fn show(&self, name: &str) -> Result<Value, Error> {
@@ -96,6 +97,12 @@ impl Gateway {
             let (count, first) = self.recorder.damaged();
             let damage = (count > 0).then(|| json!({"found": count, "first": first}));
             view.insert("ledger_damage".into(), json!(damage));
+            let shadow = self.interfering.load();
+            let mut shown = json!(&**shadow);
+            if let Some(shown) = shown.as_object_mut() {
+                shown.insert("why".into(), json!(shadow.sentence()));
+            }
+            view.insert("shadow".into(), shown);
         }
         Ok(view)
     }

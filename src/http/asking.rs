@@ -88,11 +88,18 @@ pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks
     };
     let now_ms = ms_at(done.into_std());
     reply.version.counters.answered(reply.rows.len(), times, now_ms);
-    match pinned {
+    let role = match pinned {
         true => Role::Pinned,
         false if reply.rows.iter().any(|row| row.fallback.is_some()) => Role::Previous,
         false => Role::Champion,
+    };
+    if role == Role::Champion {
+        app.metrics.tail.record(done.duration_since(read));
+        if let Some(is_mirrored) = reply.mirrored {
+            app.metrics.mirrored(is_mirrored).record(done.duration_since(read));
+        }
     }
+    role
 }
 
 /// The deadline came first.

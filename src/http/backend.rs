@@ -113,6 +113,8 @@ pub struct Reply {
     pub queue: Duration,
     /// The model's own time.
     pub compute: Duration,
+    /// Where a share of the requests is held out by chance: whether this one was mirrored.
+    pub mirrored: Option<bool>,
 }
 
 impl Reply {

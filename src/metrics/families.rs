@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusRecorder;
 pub(super) const DURATION: &str = "dethrone_request_duration_seconds";
 pub(super) const PHASE: &str = "dethrone_phase_duration_seconds";
 pub(super) const OVERHEAD: &str = "dethrone_overhead_seconds";
+pub(super) const MIRRORED: &str = "dethrone_mirrored_duration_seconds";
 pub(super) const REQUESTS: &str = "dethrone_requests_total";
 pub(super) const GRPC_REQUESTS: &str = "dethrone_grpc_requests_total";
 pub(super) const GRPC_DURATION: &str = "dethrone_grpc_request_duration_seconds";
@@ -37,6 +38,14 @@ pub(super) const LEDGER_HEALTHY: (&str, &str) = (
 pub(super) const LEDGER_DAMAGED: (&str, &str) = (
     "dethrone_ledger_damaged",
     "What was found damaged in the ledger since the start, rows for the most part; it is not counted as evidence.",
+);
+pub(super) const INTERFERENCE: (&str, &str) = (
+    "dethrone_shadow_interference_ratio",
+    "99th percentile of the champion's answers against that of stretches without shadow work; absent until it is known.",
+);
+pub(super) const DUTY: (&str, &str) = (
+    "dethrone_shadow_duty",
+    "Share of the processors' time that shadow work may take; below 1 it is slowed because answers take longer beside it.",
 );
 pub(super) const RECORDER_BACKLOG: (&str, &str) = (
     "dethrone_recorder_backlog",
@@ -71,7 +80,7 @@ pub(super) const LOG_WEALTH: (&str, &str) = (
     "Evidence that a challenger is better than the champion: natural logarithm of the betting wealth.",
 );
 
-pub(super) const HISTOGRAMS: [(&str, &str); 4] = [
+pub(super) const HISTOGRAMS: [(&str, &str); 5] = [
     (
         DURATION,
         "From a request's head to its answer, by route, role and outcome.",
@@ -84,6 +93,10 @@ pub(super) const HISTOGRAMS: [(&str, &str); 4] = [
     (
         OVERHEAD,
         "What the gateway adds to waiting for and running the model, from body to answer.",
+    ),
+    (
+        MIRRORED,
+        "From body to answer where shadow.sample holds a share out by chance: mirrored, or held out.",
     ),
 ];
 

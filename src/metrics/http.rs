@@ -1,11 +1,13 @@
 //! Handles of the listeners: answers by route and code, durations by outcome, phases of a prediction.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Label};
 
 use super::{Metrics, Seconds, families};
 use crate::error::Kind;
+use crate::interference::Tail;
 
 /// Routes as metrics name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,10 @@ pub struct HttpMetrics {
     pub phases: Phases,
     /// What the gateway adds to the model's own time.
     pub overhead: Seconds,
+    /// The champion's latencies, of which the tail is watched.
+    pub tail: Arc<Tail>,
+    /// Of requests that were mirrored, and of those that chance has held out.
+    mirrored: [Seconds; 2],
 }
 
 /// Handles of one route.
@@ -109,7 +115,16 @@ impl HttpMetrics {
                 write: phase("write"),
             },
             overhead: metrics.seconds(families::OVERHEAD, &[]),
+            tail: metrics.tail(),
+            mirrored: ["yes", "no"].map(|is| metrics.seconds(families::MIRRORED, &[("mirrored", is)])),
         }
+    }
+
+    /// The latencies of the champion's answers that were mirrored, or held out.
+    #[must_use]
+    pub fn mirrored(&self, is_mirrored: bool) -> &Seconds {
+        let [yes, no] = &self.mirrored;
+        if is_mirrored { yes } else { no }
     }
 
     /// Counts a request that was refused before it had a route; it took no time.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Label};
 
 use super::{Metrics, families};
+use crate::interference::View;
 use crate::monitor::view::Published;
 use crate::protocol::STATUSES;
 use crate::score::Shed;
@@ -186,6 +187,13 @@ pub fn write_ledger(text: &mut String, is_healthy: bool, damaged: u64, backlog: 
     family(text, families::LEDGER_HEALTHY, std::iter::once(healthy));
     family(text, families::LEDGER_DAMAGED, std::iter::once(format!(" {damaged}")));
     family(text, families::RECORDER_BACKLOG, std::iter::once(format!(" {backlog}")));
+}
+
+/// Appends what shadow work costs the answers.
+pub fn write_interference(text: &mut String, view: &View) {
+    let ratio = view.ratio.map(|ratio| format!(" {ratio}"));
+    family(text, families::INTERFERENCE, ratio.into_iter());
+    family(text, families::DUTY, std::iter::once(format!(" {}", view.duty)));
 }
 
 /// Appends what the monitor last published.

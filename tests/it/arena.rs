@@ -20,6 +20,7 @@ use dethrone::arena::{
 };
 use dethrone::batch::{Batch, Cell, Rows, Schema};
 use dethrone::container::Pressure;
+use dethrone::interference::Gate;
 use dethrone::model::head::{Head, HeadSettings};
 use dethrone::model::layout::Layout;
 use dethrone::model::onnx::Scan;

@@ -127,6 +127,61 @@ fn a_share_of_rows_is_sampled_and_the_rest_is_unrecorded() {
 }
 
 #[test]
+fn what_shadow_work_costs_is_shown_and_where_a_share_is_held_out_its_latencies_stand_beside_the_mirrored_ones() {
+    let (site, gateway) = pair("[shadow]\nsample = 0.5\n");
+    let of = |mirrored| {
+        let series = format!("dethrone_mirrored_duration_seconds_count{{mirrored=\"{mirrored}\"}}");
+        gateway.metric(&series).unwrap()
+    };
+    let before = of("yes") + of("no");
+    for at in 0..60 {
+        // Whoever opts out, or pins a version, is part of no comparison.
+        send(&gateway, 1, "", &json!({"shadow": at >= 20}));
+        send(&gateway, 1, "", &json!({"version": "e01_logreg"}));
+    }
+    assert_eq!(of("yes") + of("no") - before, 40.0);
+    let recorded: i64 = ask_ledger(&site, "SELECT count(*) FROM predictions").unwrap();
+    until("as many mirrored as recorded", || {
+        let recorded: i64 = ask_ledger(&site, "SELECT count(*) FROM predictions").unwrap();
+        (recorded as f64 == of("yes")).then_some(())
+    });
+    assert!(recorded <= 40);
+    // Nothing is known of so few answers, and nobody is slowed.
+    let text = crate::support::client::get(gateway.admin, "/metrics").text();
+    assert!(
+        text.contains("# TYPE dethrone_shadow_interference_ratio gauge\n\n"),
+        "{text}"
+    );
+    assert!(text.contains("\ndethrone_shadow_duty 1\n"), "{text}");
+    let shown = gateway.admin("/api/models")["shadow"].clone();
+    assert_eq!(
+        (&shown["budget"], &shown["duty"], &shown["ratio"]),
+        (&json!(1.05), &json!(1.0), &json!(null))
+    );
+    assert_eq!(gateway.view("elec2")["shadow"]["why"], json!(null));
+}
+
+#[test]
+fn while_challengers_run_stretches_without_shadow_work_are_drawn_in_which_no_row_is_lost() {
+    let (_site, gateway) = pair("");
+    let stretches = || {
+        gateway.admin("/api/models")["shadow"]["quiet_stretches"]
+            .as_u64()
+            .unwrap()
+    };
+    let mut rows = 0.0;
+    until("two quiet stretches", || {
+        send(&gateway, 1, "", &json!({}));
+        rows += 1.0;
+        (stretches() >= 2).then_some(())
+    });
+    until("a score for every row", || {
+        let (offered, executed, dropped) = shadows(&gateway);
+        (offered == rows && executed == rows && dropped == 0.0).then_some(())
+    });
+}
+
+#[test]
 fn what_no_version_takes_is_not_recorded() {
     let (site, gateway) = pair("");
     let mut row = elec2_row();

@@ -20,6 +20,7 @@ use super::rows::{Backlog, Row};
 use super::{Ask, CLOSED, ChallengerSpec, RunnerEvent, ShadowReport, ShadowWork, Shared};
 use crate::arena::client::{RunnerClient, RunnerFault};
 use crate::arena::spawner::{RunnerSpec, Spawner};
+use crate::interference::{Member, Pass};
 use crate::score::{Outcome, Shed};
 
 const FIRST_REST: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked whether shadows may go on.
 const CALM_LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether shadow work may begin.
+const GATE_LOOK: Duration = Duration::from_millis(20);
 /// A model has one thread in its runner: it is to use what is left over, not to be fast.
 const THREADS: u32 = 1;
 
@@ -51,13 +54,15 @@ enum State {
 
 enum Job {
     Ask(Ask),
-    Rows(Vec<Row>),
+    Rows(Vec<Row>, Pass),
     Look,
     Stop,
 }
 
 pub(super) struct Driver {
     spec: ChallengerSpec,
+    /// Whoever rules the gate knows of this driver.
+    _member: Member,
     spawner: Spawner,
     shared: Arc<Shared>,
     lanes: Lanes,
@@ -79,6 +84,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(spec: ChallengerSpec, spawner: Spawner, shared: Arc<Shared>, lanes: Lanes) -> Self {
         Self {
+            _member: spec.gate.join(),
             spec,
             spawner,
             shared,
@@ -173,7 +179,7 @@ impl Driver {
             let fault = match self.next() {
                 Job::Stop => return State::Stopped,
                 Job::Ask(ask) => self.answer(&mut runner, ask),
-                Job::Rows(rows) => self.shadow(&mut runner, rows),
+                Job::Rows(rows, pass) => self.charged(&mut runner, rows, &pass),
                 Job::Look => {
                     self.offender = None;
                     runner.check().err()
@@ -205,12 +211,9 @@ impl Driver {
             return Job::Ask(ask);
         }
         if self.spec.pressure.is_high() {
-            return self.wait_for_calm();
+            return self.wait_for_calm(CALM_LOOK);
         }
-        if let Some(row) = self.suspects.pop_front() {
-            return Job::Rows(vec![row]);
-        }
-        if self.backlog.rows() == 0 {
+        if self.suspects.is_empty() && self.backlog.rows() == 0 {
             select_biased! {
                 recv(self.lanes.stop) -> _ => return Job::Stop,
                 recv(self.lanes.foreground) -> ask => return ask.map_or(Job::Stop, Job::Ask),
@@ -220,6 +223,12 @@ impl Driver {
                 },
                 default(LOOK) => return Job::Look,
             }
+        }
+        let Some(pass) = self.spec.gate.enter() else {
+            return self.wait_for_calm(self.spec.gate.wait(GATE_LOOK));
+        };
+        if let Some(row) = self.suspects.pop_front() {
+            return Job::Rows(vec![row], pass);
         }
         let most = if self.spec.batched {
             self.spec.max_batch.max(1)
@@ -231,15 +240,28 @@ impl Driver {
         {
             self.backlog.push(work);
         }
-        Job::Rows(self.take(most))
+        Job::Rows(self.take(most), pass)
+    }
+
+    /// One run, for which the processor's time is paid where it is short.
+    fn charged(&mut self, runner: &mut RunnerClient, rows: Vec<Row>, pass: &Pass) -> Option<RunnerFault> {
+        if !pass.is_charged() {
+            return self.shadow(runner, rows);
+        }
+        let (before, started) = (runner.process().cpu_time().ok(), Instant::now());
+        let fault = self.shadow(runner, rows);
+        let used = before.zip(runner.process().cpu_time().ok());
+        // A child that has ended has no clock any more.
+        pass.pay(used.map_or_else(|| started.elapsed(), |(before, after)| after.saturating_sub(before)));
+        fault
     }
 
     /// Runs nothing but pinned requests: rows wait, and new ones are refused at the offer.
-    fn wait_for_calm(&self) -> Job {
+    fn wait_for_calm(&self, look: Duration) -> Job {
         select_biased! {
             recv(self.lanes.stop) -> _ => Job::Stop,
             recv(self.lanes.foreground) -> ask => ask.map_or(Job::Stop, Job::Ask),
-            default(CALM_LOOK) => Job::Look,
+            default(look) => Job::Look,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::arena::sandbox::RunnerLimits;
 use crate::batch::Batch;
 use crate::container::Pressure;
+use crate::interference::Gate;
 use crate::model::head::Head;
 use crate::model::layout::Layout;
 use crate::score::{Outcome, VersionNo};
@@ -47,6 +48,8 @@ pub struct ChallengerSpec {
     pub limits: RunnerLimits,
     /// Whether the container is being slowed: shadows rest then.
     pub pressure: Arc<Pressure>,
+    /// Whether shadow work may begin, and how much of it.
+    pub gate: Arc<Gate>,
 }
 
 impl ChallengerSpec {
@@ -70,6 +73,7 @@ impl ChallengerSpec {
             crashes_allowed: 3,
             limits: RunnerLimits::default(),
             pressure: Arc::default(),
+            gate: Arc::default(),
         }
     }
 }

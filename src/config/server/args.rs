@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::value::{address, bytes, duration, policy};
+use super::shadow::{ShadowBudget, budget};
 use crate::arena::SandboxPolicy;
 
 /// The flags of `dethrone serve`; each has its `DETHRONE_…` variable and its key in `dethrone.toml`.
@@ -143,4 +144,7 @@ pub struct ServeArgs {
     /// The whole ledger; past it inputs go first, and then the oldest rows even before their labels [default: 64GiB]
     #[arg(long, env = "DETHRONE_RETENTION_LEDGER_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub retention_ledger_bytes: Option<u64>,
+    /// How many times as long as without shadow work the 99th percentile of answers may be before it is slowed; or `off` [default: 1.05]
+    #[arg(long, env = "DETHRONE_SHADOW_BUDGET", value_name = "TIMES", value_parser = budget)]
+    pub shadow_budget: Option<ShadowBudget>,
 }

@@ -271,6 +271,41 @@ fn shadows_rest_while_the_container_is_slowed_and_pinned_requests_do_not() {
 }
 
 #[test]
+fn rows_wait_out_a_quiet_stretch_and_are_shed_by_their_reason_while_shadow_work_is_slowed() {
+    let gate = Arc::new(Gate::new(1));
+    let shared = Arc::clone(&gate);
+    let rig = rig("mean.onnx", |spec| spec.gate = shared);
+    rig.event();
+    gate.hold(true);
+    rig.challenger.offer(work(0, vec![triples(&[1.0])])).unwrap();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    assert!(rig.challenger.ask(work(0, vec![triples(&[3.0])]).batch, vec![0], reply));
+    assert_eq!(answer.blocking_recv().unwrap().unwrap(), [floats(&[1, 1], &[3.0])]);
+    assert_eq!(
+        (rig.challenger.stats().queued_rows, rig.reports.len()),
+        (1, 0),
+        "it waits"
+    );
+    gate.hold(false);
+    assert_eq!(rig.outcomes(1)[&0], scored(1.0));
+
+    // A millionth of a processor: after one run nothing may begin for long.
+    gate.set_share(0.0);
+    rig.challenger.offer(work(1, vec![triples(&[2.0])])).unwrap();
+    assert_eq!(rig.outcomes(1)[&1], scored(2.0), "it never stops altogether");
+    wait_until(|| gate.enter().is_none());
+    rig.challenger.offer(work(100, vec![triples(&[4.0; 64])])).unwrap();
+    assert_eq!(
+        rig.challenger.offer(work(200, vec![triples(&[4.0])])),
+        Err(Shed::Interference)
+    );
+    gate.set_share(1.0);
+    assert_eq!(rig.outcomes(64)[&163], scored(4.0));
+    rig.challenger.offer(work(300, vec![triples(&[5.0])])).unwrap();
+    assert_eq!(rig.outcomes(1)[&300], scored(5.0));
+}
+
+#[test]
 fn stopping_returns_at_once_and_gives_every_waiting_row_its_outcome() {
     let rig = rig("endless.onnx", |spec| {
         (spec.cpu_limit, spec.wall_limit) = (LONG * 10, LONG * 10);
