@@ -9,6 +9,7 @@ pub mod check;
 pub mod config;
 pub mod explain;
 pub mod export;
+pub mod key;
 pub mod keys;
 pub mod person;
 pub mod recompute;
@@ -79,6 +80,8 @@ pub enum Command {
     Erase(person::EraseArgs),
     /// Issue prediction ids under a new key; those of the key before it are taken as before
     RotateKey(keys::RotateKeyArgs),
+    /// Make an API key: its secret is shown once, the file of keys holds its hash
+    Key(key::KeyArgs),
     /// Stop automatic changes of champion
     Hold(ActArgs),
     /// Allow automatic changes again
@@ -121,12 +124,40 @@ pub struct RunnerArgs {
     pub rest: Vec<OsString>,
 }
 
-/// Where the admin listener of a running gateway is, and which model is meant.
+/// Where the admin listener of a running gateway is, and what it asks of whoever comes.
 #[derive(Debug, Clone, Args)]
-pub struct Target {
+pub struct Door {
     /// Admin listener of the gateway: host:port or http://host:port
     #[arg(long, env = "DETHRONE_ADMIN", default_value = "127.0.0.1:8082", value_parser = address)]
     pub admin: String,
+    /// File that holds an API key, where the gateway asks for one
+    #[arg(long, env = "DETHRONE_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+impl Door {
+    /// A client, which connects at its first request.
+    ///
+    /// # Errors
+    /// The file of the key cannot be read, or holds none.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let client = Client::new(self.admin.clone());
+        let Some(path) = &self.key_file else {
+            return Ok(client);
+        };
+        let wrong = |why: &str| Failure::Config(format!("--key-file {}: {why}", path.display()));
+        let bytes = crate::config::bytes_of(path).map_err(|why| wrong(&why))?;
+        let bytes = bytes.ok_or_else(|| wrong("does not exist"))?;
+        let client = client.with_key(bytes.trim_ascii());
+        client.ok_or_else(|| wrong("must hold a key and nothing else: one line, as 'dethrone key new' made it"))
+    }
+}
+
+/// A running gateway, and which model is meant.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    #[command(flatten)]
+    pub(crate) door: Door,
     /// Model; may be left out when one is served
     #[arg(long)]
     pub model: Option<String>,
@@ -223,6 +254,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Show(args) => person::show(&args),
         Command::Erase(args) => person::erase(&args),
         Command::RotateKey(args) => keys::rotate(&args),
+        Command::Key(args) => key::run(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),
         Command::Rollback(args) => act::run(Action::Rollback, &args),
         Command::Hold(args) => act::run(Action::Hold, &args),
@@ -316,7 +348,10 @@ pub(crate) fn answer_of((status, body): crate::client::Answer) -> Result<bytes::
     }
     let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     let error = json.as_ref().and_then(|j| j.get("error")?.as_str());
-    let text = error.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+    let mut text = error.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+    if status == 401 {
+        text.push_str("; give the file that holds it with --key-file or DETHRONE_KEY_FILE");
+    }
     Err(Failure::Failed(format!("{text} (status {status})")))
 }
 
@@ -342,7 +377,7 @@ mod tests {
         };
         assert_eq!((args.version.as_deref(), args.author.as_str()), (Some("e05"), "ada"));
         assert_eq!(
-            (args.target.admin.as_str(), args.reason.as_str()),
+            (args.target.door.admin.as_str(), args.reason.as_str()),
             ("127.0.0.1:9", "tested")
         );
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -60,6 +60,8 @@ pub enum ClientError {
 pub struct Client {
     address: String,
     timeout: Duration,
+    /// Sent with each request; never shown.
+    authorization: Option<HeaderValue>,
     sender: Option<SendRequest<Full<Bytes>>>,
     /// Drives the connection; dropping the client closes it.
     driver: JoinSet<()>,
@@ -79,6 +81,7 @@ impl Client {
         Self {
             address: address.into(),
             timeout: TIMEOUT,
+            authorization: None,
             sender: None,
             driver: JoinSet::new(),
         }
@@ -100,6 +103,18 @@ impl Client {
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// The same client with an API key; `None` where that is none.
+    #[must_use]
+    pub fn with_key(mut self, key: &[u8]) -> Option<Self> {
+        if key.is_empty() || key.contains(&b' ') {
+            return None;
+        }
+        let mut value = HeaderValue::from_bytes(&[b"Bearer ", key].concat()).ok()?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Some(self)
     }
 
     /// `GET path`.
@@ -188,6 +203,9 @@ impl Client {
             .header(header::HOST, &self.address);
         if *method == Method::POST {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(header::AUTHORIZATION, authorization);
         }
         builder
             .body(Full::new(body.clone()))

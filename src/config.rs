@@ -11,6 +11,7 @@ use std::path::Path;
 
 mod effective;
 mod fault;
+mod keys;
 mod model;
 mod reader;
 mod server;
@@ -20,6 +21,8 @@ mod version;
 
 pub use effective::{Effective, Source};
 pub use fault::{ConfigError, Fault};
+pub(crate) use keys::check_keys;
+pub use keys::{Allowance, KeyConfig, keys_of};
 pub use model::{
     Bound, EvidenceFrom, ExecutionConfig, ExecutionMode, GroupConfig, Interface, Isolation, LabelConfig, MetricSetting,
     Missing, Mode, ModelConfig, MonitorConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
@@ -31,10 +34,20 @@ pub use version::{Lineage, VersionConfig};
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The text of a settings file; `None` when there is no such file.
-///
-/// Opened without blocking, so that a pipe under the name of a settings file cannot hold the reader up.
 pub(crate) fn text_of(path: &Path) -> Result<Option<String>, ConfigError> {
     let fault = |message: String| ConfigError::one(&path.display().to_string(), message);
+    let Some(bytes) = bytes_of(path).map_err(fault)? else {
+        return Ok(None);
+    };
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| fault("is not UTF-8 text: save it as UTF-8".into()))
+}
+
+/// The bytes of a file of a person's; `None` when there is no such file. The error is a sentence about it.
+///
+/// Opened without blocking, so that a pipe under the name of a settings file cannot hold the reader up.
+pub(crate) fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let file = match std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -42,26 +55,18 @@ pub(crate) fn text_of(path: &Path) -> Result<Option<String>, ConfigError> {
     {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault(format!("cannot be read ({error}): check its permissions"))),
+        Err(error) => return Err(format!("cannot be read ({error}): check its permissions")),
     };
-    let about = file
-        .metadata()
-        .map_err(|error| fault(format!("cannot be read ({error})")))?;
+    let about = file.metadata().map_err(|error| format!("cannot be read ({error})"))?;
     if !about.is_file() {
-        return Err(fault(
-            "is not a regular file: put a TOML file in its place or remove it".into(),
-        ));
+        return Err("is not a regular file: put a text file in its place or remove it".into());
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| fault(format!("cannot be read ({error})")))?;
+        .map_err(|error| format!("cannot be read ({error})"))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(fault(format!(
-            "is larger than {MAX_FILE_BYTES} bytes: settings are short"
-        )));
+        return Err(format!("is larger than {MAX_FILE_BYTES} bytes: settings are short"));
     }
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|_| fault("is not UTF-8 text: save it as UTF-8".into()))
+    Ok(Some(bytes))
 }

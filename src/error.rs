@@ -59,7 +59,9 @@ kinds! {
     TooManyRows, 400, "too_many_rows";
     /// What the server does not offer.
     Unsupported, 400, "unsupported";
-    /// Not allowed, whoever asks.
+    /// A key is needed, and none or a wrong one was sent.
+    Unauthenticated, 401, "unauthenticated";
+    /// Not allowed, at all or to this key.
     Forbidden, 403, "forbidden";
     /// No such route.
     NotFound, 404, "not_found";
@@ -83,6 +85,8 @@ kinds! {
     NoAnswer, 422, "no_answer";
     /// Too much to do; see [`Error::retry_after`].
     Overloaded, 429, "overloaded";
+    /// The key asks for more than it may; see [`Error::retry_after`].
+    RateLimited, 429, "rate_limited";
     /// The head is larger than is allowed.
     HeadTooLarge, 431, "head_too_large";
     /// A fault of the gateway itself.

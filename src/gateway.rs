@@ -3,6 +3,7 @@
 //! Always holds: an answer is computed from one load of the model's slot; what is recorded is offered before the reply
 //! leaves, and never waited for. Leaves to others: bytes (`http`, `decode`), roles (`control`), disk (`recorder`).
 
+mod followed;
 mod history;
 mod inherited;
 mod keys;

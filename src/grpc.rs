@@ -14,6 +14,7 @@ mod answer;
 mod contents;
 mod edge;
 mod frame;
+mod gate;
 mod health;
 mod infer;
 pub mod pb;

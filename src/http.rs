@@ -17,6 +17,7 @@ mod edge;
 mod encode;
 mod feedback;
 pub(crate) mod framing;
+mod gate;
 mod health;
 pub(crate) mod infer;
 pub(crate) mod listener;
@@ -65,6 +66,7 @@ pub use backend::Backend;
 pub use listener::{Listener, Servers, bind};
 pub use route::Face;
 
+use crate::auth::Auth;
 use crate::config::ServerConfig;
 use crate::metrics::HttpMetrics;
 use places::Places;
@@ -156,6 +158,8 @@ impl From<&ServerConfig> for Limits {
 #[derive(Debug)]
 pub struct App<B> {
     pub(crate) backend: Arc<B>,
+    /// The keys; `None`: nobody is asked for one.
+    pub(crate) auth: Option<Arc<Auth>>,
     pub(crate) limits: Limits,
     pub(crate) metrics: HttpMetrics,
     pub(crate) buffered: Arc<Semaphore>,
@@ -169,6 +173,7 @@ impl<B: Backend> App<B> {
     pub(crate) fn with_limits(&self, limits: &Limits) -> Self {
         Self {
             backend: Arc::clone(&self.backend),
+            auth: self.auth.clone(),
             limits: Limits {
                 max_buffered_bytes: self.limits.max_buffered_bytes,
                 max_labels: self.limits.max_labels,
@@ -191,11 +196,12 @@ impl<B: Backend> App<B> {
         &self.backend
     }
 
-    /// Joins the gateway with its limits and metrics.
+    /// Joins the gateway with its keys, limits and metrics.
     #[must_use]
-    pub fn new(backend: Arc<B>, limits: Limits, metrics: HttpMetrics) -> Self {
+    pub fn new(backend: Arc<B>, auth: Option<Arc<Auth>>, limits: Limits, metrics: HttpMetrics) -> Self {
         Self {
             backend,
+            auth,
             buffered: body::budget(&limits),
             places: Arc::new(Places::new(limits.max_in_flight)),
             labelling: Arc::new(Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS))),

@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | [`cli`] | the command line: one module per command | the work itself |
 //! | [`config`] | settings, all faults of a file reported together | using them |
+//! | [`auth`] | API keys: who may do what, and how often | which route needs what |
 //! | [`gateway`] | the parts joined; what the routes ask of them | bytes, roles, disk |
 //! | [`http`], [`protocol`] | listeners, limits, routes, wire forms | models, statistics, disk |
 //! | [`oip`] | the Open Inference Protocol without its transport: tensors in, what a model takes and gives, tensors out | bodies, sockets |
@@ -77,6 +78,7 @@
 
 pub mod admission;
 pub mod arena;
+pub mod auth;
 pub mod backtest;
 pub mod batch;
 pub mod champion;

@@ -130,17 +130,30 @@ impl Order {
     ///
     /// # Errors
     /// Not JSON, or no author or reason.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
-        let order: Self = serde_json::from_slice(body).map_err(|e| {
+    pub fn parse(body: &[u8], key: Option<&str>) -> Result<Self, Error> {
+        let mut order: Self = serde_json::from_slice(body).map_err(|e| {
             let text = format!("the order is not JSON as expected ({e}): send {{\"author\":…,\"reason\":…}}");
             Error::new(Kind::MalformedJson, text)
         })?;
-        signed(&order.author, &order.reason)?;
+        sign(&mut order.author, &mut order.reason, key)?;
         Ok(order)
     }
 }
 
-/// Whether an order says who gives it, and why.
+/// Whether an order says who gives it, and why. Its author is whoever has the key; another name that the body gives is
+/// kept beside the reason.
+fn sign(author: &mut String, reason: &mut String, key: Option<&str>) -> Result<(), Error> {
+    if let Some(key) = key {
+        let note = std::mem::replace(author, key.to_owned());
+        signed(author, reason)?;
+        if !note.trim().is_empty() && note != *author {
+            signed(&note, reason)?;
+            reason.push_str(&format!(" (signed: {note})"));
+        }
+    }
+    signed(author, reason)
+}
+
 fn signed(author: &str, reason: &str) -> Result<(), Error> {
     for (key, words) in [("author", author), ("reason", reason)] {
         if words.trim().is_empty() {
@@ -201,14 +214,14 @@ impl Erasure {
     ///
     /// # Errors
     /// Not JSON, nothing or too much to erase, or no author or reason.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
-        let order: Self = serde_json::from_slice(body).map_err(|e| {
+    pub fn parse(body: &[u8], key: Option<&str>) -> Result<Self, Error> {
+        let mut order: Self = serde_json::from_slice(body).map_err(|e| {
             let text = format!(
                 "the order is not JSON as expected ({e}): send {{\"ids\":[…],\"entities\":[…],\"author\":…,\"reason\":…}}"
             );
             Error::new(Kind::MalformedJson, text)
         })?;
-        signed(&order.author, &order.reason)?;
+        sign(&mut order.author, &mut order.reason, key)?;
         let names = order.ids.len() + order.entities.len();
         if !(1..=MAX_LISTED).contains(&names) {
             let text = format!("name between 1 and {MAX_LISTED} 'ids' and 'entities' whose rows are to be erased");
@@ -238,13 +251,13 @@ impl Rotation {
     ///
     /// # Errors
     /// Not JSON, or no author or reason.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
-        let order: Self = serde_json::from_slice(body).map_err(|e| {
+    pub fn parse(body: &[u8], key: Option<&str>) -> Result<Self, Error> {
+        let mut order: Self = serde_json::from_slice(body).map_err(|e| {
             let text =
                 format!("the order is not JSON as expected ({e}): send {{\"author\":…,\"reason\":…,\"force\":false}}");
             Error::new(Kind::MalformedJson, text)
         })?;
-        signed(&order.author, &order.reason)?;
+        sign(&mut order.author, &mut order.reason, key)?;
         Ok(order)
     }
 }
@@ -255,7 +268,7 @@ mod tests {
 
     #[test]
     fn an_order_names_its_author_and_its_reason() {
-        let order = Order::parse(br#"{"version":"e02","author":"ada","reason":"drift","more":1}"#).unwrap();
+        let order = Order::parse(br#"{"version":"e02","author":"ada","reason":"drift","more":1}"#, None).unwrap();
         assert_eq!(order.version.as_deref(), Some("e02"));
         let long = format!(r#"{{"author":"a","reason":"{}"}}"#, "x".repeat(1025));
         for (body, says) in [
@@ -265,10 +278,20 @@ mod tests {
             (&long, "longer"),
         ] {
             assert!(
-                Order::parse(body.as_bytes()).unwrap_err().message.contains(says),
+                Order::parse(body.as_bytes(), None).unwrap_err().message.contains(says),
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn the_author_of_an_order_is_whoever_has_the_key_and_the_bodys_name_is_a_note() {
+        let of = |body: &str| Order::parse(body.as_bytes(), Some("ops")).map(|order| (order.author, order.reason));
+        let said = |author: &str, reason: &str| Ok((author.to_owned(), reason.to_owned()));
+        assert_eq!(of(r#"{"reason":"drift"}"#), said("ops", "drift"));
+        assert_eq!(of(r#"{"author":"ops","reason":"drift"}"#), said("ops", "drift"));
+        assert_eq!(of(r#"{"author":"ada","reason":"drift"}"#), said("ops", "drift (signed: ada)"));
+        assert!(of(r#"{"author":"ada"}"#).is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Target, answer_of, block_on};
-use crate::client::Client;
 use crate::protocol::Action;
 
 /// Who wants what, and why: both are written into the ledger.
@@ -43,7 +42,7 @@ pub fn run(action: Action, args: &ActArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("{} needs --version", action.name())));
     }
     block_on(async {
-        let mut client = Client::new(args.target.admin.clone());
+        let mut client = args.target.door.client()?;
         let model = args.target.model(&mut client).await?;
         let order = Order {
             version: args.version.as_deref(),

@@ -85,7 +85,7 @@ pub fn reference() -> String {
         let key = match argument.get_id().as_str() {
             "config" => "",
             "runner_path" => "runner_path",
-            id => &match ["runner", "retention", "shadow"].iter().find_map(|table| {
+            id => &match ["auth", "runner", "retention", "shadow"].iter().find_map(|table| {
                 let key = id.strip_prefix(table)?.strip_prefix('_')?;
                 Some(format!("{table}.{key}"))
             }) {

@@ -9,7 +9,6 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Failure, Target, answer_of, block_on, parse};
-use crate::client::Client;
 
 /// `dethrone explain-decision`.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +28,7 @@ pub struct ExplainArgs {
 /// The gateway does not answer, or no model has such a decision.
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     block_on(async {
-        let mut client = Client::new(args.target.admin.clone());
+        let mut client = args.target.door.client()?;
         let models = match &args.target.model {
             Some(model) => vec![model.clone()],
             None => args.target.models(&mut client).await?,

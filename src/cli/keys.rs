@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Failure, answer_of, block_on, parse};
-use crate::client::Client;
 use crate::config::ModelConfig;
 use crate::id::{IdKey, time_of};
 use crate::ledger::{Ledger, LedgerError, StateLock};
@@ -17,9 +16,8 @@ use crate::time::{now_ms, rfc3339};
 /// `dethrone rotate-key`.
 #[derive(Debug, Clone, Args)]
 pub struct RotateKeyArgs {
-    /// Admin listener of the gateway: host:port or http://host:port
-    #[arg(long, env = "DETHRONE_ADMIN", default_value = "127.0.0.1:8082", value_parser = super::address)]
-    pub admin: String,
+    #[command(flatten)]
+    pub(crate) door: super::Door,
     /// State directory of a gateway that is not running, instead of --admin
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -59,7 +57,7 @@ pub fn rotate(args: &RotateKeyArgs) -> Result<(), Failure> {
 
 fn running(args: &RotateKeyArgs) -> Result<(u64, Option<String>), Failure> {
     block_on(async {
-        let mut client = Client::new(args.admin.clone());
+        let mut client = args.door.client()?;
         let order = Order {
             author: &args.author,
             reason: &args.reason,

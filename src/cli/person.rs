@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::shown::{as_json, plain};
 use super::{Failure, Target, answer_of, block_on, parse};
-use crate::client::Client;
 
 /// `dethrone show`.
 #[derive(Debug, Clone, Args)]
@@ -60,7 +59,7 @@ struct Order<'a> {
 /// The gateway does not answer, or holds nothing.
 pub fn show(args: &ShowArgs) -> Result<(), Failure> {
     block_on(async {
-        let mut client = Client::new(args.target.admin.clone());
+        let mut client = args.target.door.client()?;
         let model = args.target.model(&mut client).await?;
         let path = match (&args.id, &args.entity) {
             (_, Some(entity)) => format!("/api/models/{model}/entities/{}", encoded(entity)),
@@ -93,7 +92,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
 /// The gateway refused.
 pub fn erase(args: &EraseArgs) -> Result<(), Failure> {
     block_on(async {
-        let mut client = Client::new(args.target.admin.clone());
+        let mut client = args.target.door.client()?;
         let model = args.target.model(&mut client).await?;
         let order = Order {
             ids: &args.ids,

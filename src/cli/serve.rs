@@ -35,6 +35,7 @@ async fn serve(config: ServerConfig, mut reloader: Reloader<'_>) -> Result<(), F
     let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
     let mut running = gateway::start(config).await.map_err(|error| match error {
         gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
+        gateway::StartError::Settings(faults) => Failure::Config(faults.to_string()),
         gateway::StartError::Sandbox(text) | gateway::StartError::Inherited(text) => Failure::Config(text),
         error => Failure::failed(error),
     })?;

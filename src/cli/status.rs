@@ -9,7 +9,6 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{Failure, Target, answer_of, block_on, parse};
-use crate::client::Client;
 
 /// `dethrone status`.
 #[derive(Debug, Clone, Args)]
@@ -197,7 +196,7 @@ pub struct Coverage {
 /// The gateway does not answer, or knows no such model.
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     block_on(async {
-        let mut client = Client::new(args.target.admin.clone());
+        let mut client = args.target.door.client()?;
         let models = match &args.target.model {
             Some(model) => vec![model.clone()],
             None => args.target.models(&mut client).await?,

@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::person::encoded;
 use super::shown::{as_json, plain as shown};
 use super::{Failure, Target, answer_of, block_on, parse};
-use crate::client::Client;
 use crate::history::{self, History, HistoryError};
 use crate::ledger::Ledger;
 
@@ -112,7 +111,7 @@ fn read(
 
 fn ask(target: &Target, path: impl FnOnce(&str) -> String) -> Result<Value, Failure> {
     block_on(async {
-        let mut client = Client::new(target.admin.clone());
+        let mut client = target.door.client()?;
         let model = target.model(&mut client).await?;
         parse(&answer_of(client.get(&path(&encoded(&model))).await?)?)
     })

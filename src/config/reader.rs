@@ -23,6 +23,8 @@ struct Source<'a> {
     faults: RefCell<Vec<Fault>>,
     /// Values in force, as far as they were noted.
     noted: RefCell<Vec<Effective>>,
+    /// No value is shown: it may be a secret in the wrong place.
+    is_quiet: bool,
 }
 
 impl Source<'_> {
@@ -47,11 +49,24 @@ pub(super) struct Section<'a> {
     prefix: String,
     table: Option<&'a DeTable<'a>>,
     asked: Vec<&'static str>,
+    /// So has been every key that is in it.
+    is_all_asked: bool,
+    /// Where its name stands.
+    at: Option<usize>,
 }
 
 /// Reads `text` with `build`, which asks for every known key.
 pub(super) fn read<T>(file: &str, text: &str, build: impl FnOnce(&mut Section<'_>) -> T) -> Result<T, ConfigError> {
     read_noting(file, text, build).map(|(built, _)| built)
+}
+
+/// The same of a file whose values are not to be shown.
+pub(super) fn read_quietly<T>(
+    file: &str,
+    text: &str,
+    build: impl FnOnce(&mut Section<'_>) -> T,
+) -> Result<T, ConfigError> {
+    read_as(file, text, true, build).map(|(built, _)| built)
 }
 
 /// The same, with the values that were noted on the way.
@@ -60,16 +75,30 @@ pub(super) fn read_noting<T>(
     text: &str,
     build: impl FnOnce(&mut Section<'_>) -> T,
 ) -> Result<(T, Vec<Effective>), ConfigError> {
+    read_as(file, text, false, build)
+}
+
+fn read_as<T>(
+    file: &str,
+    text: &str,
+    is_quiet: bool,
+    build: impl FnOnce(&mut Section<'_>) -> T,
+) -> Result<(T, Vec<Effective>), ConfigError> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let source = Source {
         file,
         text,
         faults: RefCell::new(Vec::new()),
         noted: RefCell::new(Vec::new()),
+        is_quiet,
     };
     for error in &errors {
         let at = error.span().map(|span| span.start);
-        source.fault(String::new(), at, format!("not TOML: {}", error.message().trim_end()));
+        let message = match is_quiet {
+            true => "not TOML: mend this line".into(),
+            false => format!("not TOML: {}", error.message().trim_end()),
+        };
+        source.fault(String::new(), at, message);
     }
     if errors.is_empty() {
         let mut root = Section {
@@ -77,6 +106,8 @@ pub(super) fn read_noting<T>(
             prefix: String::new(),
             table: Some(document.get_ref()),
             asked: Vec::new(),
+            is_all_asked: false,
+            at: None,
         };
         let built = build(&mut root);
         root.finish();
@@ -133,7 +164,12 @@ impl<'a> Section<'a> {
             .table
             .and_then(|t| t.iter().find(|(name, _)| name.get_ref() == key))
             .map(|(name, _)| name.span().start);
-        self.source.fault(self.path(key), at, message.into());
+        let path = match key {
+            // Of the table itself.
+            "" => self.prefix.trim_end_matches('.').to_owned(),
+            key => self.path(key),
+        };
+        self.source.fault(path, at.or(self.at), message.into());
     }
 
     /// The value of a key, when it is there and sound.
@@ -192,6 +228,8 @@ impl<'a> Section<'a> {
             prefix: format!("{}{key}.", self.prefix),
             table,
             asked: Vec::new(),
+            is_all_asked: false,
+            at: None,
         };
         let built = build(&mut section);
         section.finish();
@@ -208,6 +246,36 @@ impl<'a> Section<'a> {
             }
             None => None,
         }
+    }
+
+    /// Reads each table that nobody asked for, under its name, in the order of the file.
+    pub(super) fn tables<T>(&mut self, mut build: impl FnMut(&str, &mut Section<'a>) -> T) -> Vec<T> {
+        let Some(table) = self.table else {
+            return Vec::new();
+        };
+        self.is_all_asked = true;
+        let is_left = |(name, _): &(&Spanned<_>, _)| !self.asked.contains(&AsRef::<str>::as_ref(name.get_ref()));
+        let mut left: Vec<_> = table.iter().filter(is_left).collect();
+        left.sort_by_key(|(name, _)| name.span().start);
+        let mut built = Vec::new();
+        for (name, value) in left {
+            let (at, name) = (name.span().start, name.get_ref());
+            let DeValue::Table(table) = value.get_ref() else {
+                self.source.fault(self.path(name), Some(at), expected("a table", value.get_ref()));
+                continue;
+            };
+            let mut section = Section {
+                source: self.source,
+                prefix: format!("{}{name}.", self.prefix),
+                table: Some(table),
+                asked: Vec::new(),
+            is_all_asked: false,
+                at: Some(at),
+            };
+            built.push(build(name, &mut section));
+            section.finish();
+        }
+        built
     }
 
     /// The keys that nobody asked for, as free keys; they are faults no more.
@@ -237,6 +305,9 @@ impl<'a> Section<'a> {
     }
 
     fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+        if self.source.is_quiet {
+            return "its value".into();
+        }
         let raw = self.source.text.get(value.span()).unwrap_or_default();
         let line = raw.lines().next().unwrap_or_default();
         let mut shown: String = line.chars().take(SHOWN_CHARS).collect();
@@ -248,6 +319,9 @@ impl<'a> Section<'a> {
 
     /// Reports the keys that nobody asked for.
     fn finish(self) {
+        if self.is_all_asked {
+            return;
+        }
         for (name, value) in self.table.into_iter().flatten() {
             let key = name.get_ref().as_ref();
             if self.asked.contains(&key) {

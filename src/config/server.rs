@@ -54,7 +54,7 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// gRPC data listener.
     pub grpc_listen: SocketAddr,
-    /// Admin listener; always on loopback.
+    /// Admin listener; on loopback, unless there are keys.
     pub admin_listen: SocketAddr,
     /// Listener for metrics alone.
     pub metrics_listen: Option<SocketAddr>,
@@ -114,6 +114,8 @@ pub struct ServerConfig {
     pub sandbox: SandboxPolicy,
     /// SHA-256 of a library of ONNX Runtime that is none of the pinned ones.
     pub onnxruntime_sha256: Option<String>,
+    /// File of API keys; `None`: nobody is asked for one.
+    pub auth_keys: Option<PathBuf>,
     /// `[runner]`.
     pub runner: RunnerConfig,
     /// `[webhook]`; `None`: nobody is told.
@@ -256,6 +258,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         runner_path: optional(s, args.runner_path.clone(), "runner_path"),
         sandbox: plain(s, args.sandbox, "sandbox", SandboxPolicy::Prefer),
         onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
+        auth_keys: s.table("auth", |s| optional(s, args.auth_keys.clone(), "keys")),
         runner: s.table("runner", |s| runner(s, args)),
         webhook: s.has_table("webhook", webhook::read),
         retention: s.table("retention", |s| retention::retention(s, args)),
@@ -331,12 +334,12 @@ fn total_memory(s: &mut Section<'_>, args: &ServeArgs) -> Option<u64> {
 
 /// What no single key can get wrong.
 fn cross_check(s: &Section<'_>, config: &ServerConfig) {
-    if !config.admin_listen.ip().to_canonical().is_loopback() {
+    if config.auth_keys.is_none() && !config.admin_listen.ip().to_canonical().is_loopback() {
         s.fault(
             "admin_listen",
             format!(
-                "{} is open to the network and the admin API has no authentication: set admin_listen to a loopback \
-                 address, such as 127.0.0.1:{}",
+                "{} is open to the network, and without keys anybody could give orders there: set admin_listen to a \
+                 loopback address, such as 127.0.0.1:{}, or auth.keys to a file of keys",
                 config.admin_listen,
                 config.admin_listen.port()
             ),

@@ -12,10 +12,12 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
 
 use super::Gateway;
+use super::followed::{Followed, Follower};
 use super::inherited::Inherited;
 use crate::arena::confine::Sandbox;
 use crate::arena::{SandboxPolicy, Spawner};
-use crate::config::ServerConfig;
+use crate::auth::Auth;
+use crate::config::{ConfigError, ServerConfig};
 use crate::container::{Container, Pressure};
 use crate::control::{self, Control, Parts};
 use crate::grpc;
@@ -45,6 +47,9 @@ pub enum StartError {
     /// What keeps runners in is lacking, and required.
     #[error("{0}")]
     Sandbox(String),
+    /// A file that the settings name.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
     /// Control.
     #[error(transparent)]
     Control(#[from] control::StartError),
@@ -85,6 +90,7 @@ pub struct Running {
     recorder_thread: JoinHandle<()>,
     webhook: Option<Webhook>,
     interference: Interference,
+    followed: Follower,
     grace: Duration,
     delay: Duration,
     _lock: StateLock,
@@ -96,6 +102,7 @@ pub struct Running {
 /// The first thing that stood in the way.
 pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let config = Arc::new(config);
+    let auth = config.auth_keys.as_deref().map(Auth::load).transpose()?.map(Arc::new);
     let lock = StateLock::take(&config.state)?;
     if let Some(sha256) = &config.onnxruntime_sha256 {
         runtime::allow(sha256);
@@ -161,9 +168,18 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         reading: tokio::sync::Semaphore::new(1),
         started: Instant::now(),
     });
-    let app = Arc::new(App::new(Arc::clone(&gateway), Limits::from(&*config), metrics.http()));
+    let app = Arc::new(App::new(
+        Arc::clone(&gateway),
+        auth.clone(),
+        Limits::from(&*config),
+        metrics.http(),
+    ));
     let servers = Servers::new();
     let listeners = listen(&config, &servers, &app, &metrics).await?;
+    let followed = follow(auth).map_err(|source| StartError::Io {
+        what: "the thread that follows files".into(),
+        source,
+    })?;
     let (grace, delay) = (config.shutdown_grace, config.shutdown_delay);
     Ok(Running {
         listeners,
@@ -175,6 +191,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         recorder_thread,
         webhook,
         interference,
+        followed,
         grace,
         delay,
         _lock: lock,
@@ -194,6 +211,19 @@ fn watch_interference(
         what: "the thread that watches interference".into(),
         source,
     })
+}
+
+/// What of files is read again when they change.
+fn follow(auth: Option<Arc<Auth>>) -> std::io::Result<Follower> {
+    let mut all = Vec::new();
+    if let Some(auth) = auth {
+        let files = vec![auth.path().to_owned()];
+        all.push(Followed::new("keys", files, move || match auth.reload() {
+            Ok(count) => Ok(format!("{count} keys")),
+            Err(faults) => Err(faults.to_string()),
+        }));
+    }
+    Follower::start(all)
 }
 
 /// Whoever is to be told what happens.
@@ -327,9 +357,9 @@ async fn listen(
             .ip()
             .to_canonical()
             .is_loopback();
-        if is_open && matches!(purpose, Purpose::Http(Face::Admin)) {
-            let text = "the admin listener that was handed over is open to the network, and the admin API has no \
-                        authentication: hand over one on a loopback address";
+        if is_open && matches!(purpose, Purpose::Http(Face::Admin)) && app.auth.is_none() {
+            let text = "the admin listener that was handed over is open to the network, and without keys anybody could \
+                        give orders there: hand over one on a loopback address, or set auth.keys";
             return Err(StartError::Inherited(text.into()));
         }
         let started = match purpose {
@@ -368,6 +398,7 @@ impl Running {
     /// Lets other settings take effect, as far as that needs no restart ([`is_reloaded`]).
     pub fn reload(&mut self, config: &ServerConfig) {
         self.servers.reload(&Limits::from(config));
+        self.followed.look();
         (self.grace, self.delay) = (config.shutdown_grace, config.shutdown_delay);
     }
 

@@ -15,7 +15,8 @@ use super::frame::{self, Codings};
 use super::pb::{health as pb_health, inference as pb};
 use super::reflection::Index;
 use super::reply::{self, Answer, Outgoing};
-use super::{Code, Rpc, about, health, infer};
+use super::{Code, Rpc, about, gate, health, infer};
+use crate::auth::Who;
 use crate::decode::clip;
 use crate::error::{Error, Kind};
 use crate::http::body;
@@ -113,12 +114,16 @@ impl<B: Backend> Entry for Edge<B> {
             Ok(head) => head,
             Err(error) => return self.ended(rpc, start, Err(error)),
         };
+        let who = match gate::let_in(self.app.auth.as_deref(), rpc, &parts.headers) {
+            Ok(who) => who,
+            Err(error) => return self.ended(rpc, start, Err(error)),
+        };
         let open = match rpc {
-            Rpc::ModelStreamInfer => self.stream_infer(head, incoming, guard),
+            Rpc::ModelStreamInfer => self.stream_infer(head, who, incoming, guard),
             Rpc::HealthWatch => self.watch(head, incoming, guard).await,
             Rpc::Reflection => self.reflect(head, incoming, guard),
             _ => {
-                let answer = self.unary(rpc, &parts, head, incoming).await;
+                let answer = self.unary(rpc, &parts, head, &who, incoming).await;
                 return self.ended(rpc, start, answer);
             }
         };
@@ -138,12 +143,19 @@ impl<B: Backend> Edge<B> {
         answer
     }
 
-    async fn unary(&self, rpc: Rpc, parts: &Parts, head: Head, incoming: Incoming) -> Result<(Answer, Role), Error> {
+    async fn unary(
+        &self,
+        rpc: Rpc,
+        parts: &Parts,
+        head: Head,
+        who: &Who,
+        incoming: Incoming,
+    ) -> Result<(Answer, Role), Error> {
         offered(rpc, parts)?;
         let message = self.message(head, incoming).await?;
         let (frame, role) = match rpc {
-            Rpc::ModelInfer => infer::answer(&self.app, message, head.asker).await?,
-            _ => (self.other(rpc, &message.bytes, head).await?, Role::default()),
+            Rpc::ModelInfer => infer::answer(&self.app, message, head.asker, who).await?,
+            _ => (self.other(rpc, &message.bytes, head, who).await?, Role::default()),
         };
         let packed = head.codings.wanted;
         Ok((reply::message(frame::close(frame, packed).await?, packed), role))
@@ -157,7 +169,7 @@ impl<B: Backend> Edge<B> {
     }
 
     /// What is asked seldom: the messages are generated ones.
-    async fn other(&self, rpc: Rpc, message: &[u8], head: Head) -> Result<Vec<u8>, Error> {
+    async fn other(&self, rpc: Rpc, message: &[u8], head: Head, who: &Who) -> Result<Vec<u8>, Error> {
         let backend = &*self.app.backend;
         Ok(match rpc {
             Rpc::ServerLive => frame::of(&pb::ServerLiveResponse { live: true }),
@@ -166,10 +178,28 @@ impl<B: Backend> Edge<B> {
             }),
             Rpc::ModelReady => frame::of(&about::model_ready(backend, &read(message)?)?),
             Rpc::ServerMetadata => frame::of(&about::server()),
-            Rpc::ModelMetadata => frame::of(&about::metadata(backend, &read(message)?)?),
-            Rpc::ModelConfig => frame::of(&about::config(backend, &read(message)?)?),
-            Rpc::ModelStatistics => frame::of(&about::statistics(backend, &read(message)?)?),
-            Rpc::RepositoryIndex => frame::of(&about::index(backend, &read(message)?)?),
+            Rpc::ModelMetadata => {
+                let asked: pb::ModelMetadataRequest = read(message)?;
+                who.may_model(&asked.name)?;
+                frame::of(&about::metadata(backend, &asked)?)
+            }
+            Rpc::ModelConfig => {
+                let asked: pb::ModelConfigRequest = read(message)?;
+                who.may_model(&asked.name)?;
+                frame::of(&about::config(backend, &asked)?)
+            }
+            Rpc::ModelStatistics => {
+                let asked: pb::ModelStatisticsRequest = read(message)?;
+                match asked.name.as_str() {
+                    "" => who.may_all_models()?,
+                    name => who.may_model(name)?,
+                }
+                frame::of(&about::statistics(backend, &asked)?)
+            }
+            Rpc::RepositoryIndex => {
+                who.may_all_models()?;
+                frame::of(&about::index(backend, &read(message)?)?)
+            }
             Rpc::RepositoryModelLoad => {
                 let asked: pb::RepositoryModelLoadRequest = read(message)?;
                 self.control(
@@ -177,7 +207,7 @@ impl<B: Backend> Edge<B> {
                     &asked.model_name,
                     asked.parameters.keys(),
                     true,
-                    head,
+                    (head, who),
                 )
                 .await?;
                 frame::of(&pb::RepositoryModelLoadResponse {})
@@ -189,7 +219,7 @@ impl<B: Backend> Edge<B> {
                     &asked.model_name,
                     asked.parameters.keys(),
                     false,
-                    head,
+                    (head, who),
                 )
                 .await?;
                 frame::of(&pb::RepositoryModelUnloadResponse {})
@@ -214,11 +244,12 @@ impl<B: Backend> Edge<B> {
         model: &str,
         parameters: impl Iterator<Item = &String>,
         load: bool,
-        head: Head,
+        (head, who): (Head, &Who),
     ) -> Result<(), Error> {
         models::may_control(&self.app, self.bound)?;
         models::refuse_overrides(parameters.map(String::as_str))?;
         let model = if model.is_empty() { repository } else { model };
+        who.may_model(model)?;
         models::control(&*self.app.backend, model, load, head.asker.deadline).await
     }
 }

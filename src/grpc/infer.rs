@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{answer, request};
+use crate::auth::Who;
 use crate::error::Error;
 use crate::http::backend::Model;
 use crate::http::body::Body;
@@ -17,15 +18,20 @@ use crate::oip::Reply;
 ///
 /// # Errors
 /// No place, a request that does not fit, or nobody who answers it in time.
-pub(super) async fn answer<B: Backend>(app: &App<B>, message: Body, asker: Asker) -> Result<(Vec<u8>, Role), Error> {
+pub(super) async fn answer<B: Backend>(
+    app: &App<B>,
+    message: Body,
+    asker: Asker,
+    who: &Who,
+) -> Result<(Vec<u8>, Role), Error> {
     let read = asking::has_read(app, asker.start);
     // The limit of all listeners; held until the answer is written.
     let _place = app.places.take().ok_or_else(stack::no_place)?;
     let sent = request::read(&message.bytes);
     drop(message);
     let sent = sent?;
-    let model = app.backend.resolve(Some(&sent.model))?;
-    let answered = written(app, &model, sent, asker, read).await;
+    let model = asking::model(app, Some(&sent.model), who)?;
+    let answered = written(app, &model, sent, (asker, who), read).await;
     answered.inspect_err(|_| model.failed(asker.start.elapsed()))
 }
 
@@ -33,7 +39,7 @@ async fn written<B: Backend>(
     app: &App<B>,
     model: &Arc<B::Model>,
     sent: request::Sent,
-    asker: Asker,
+    (asker, who): (Asker, &Who),
     read: Instant,
 ) -> Result<(Vec<u8>, Role), Error> {
     let pinned = sent
@@ -45,7 +51,7 @@ async fn written<B: Backend>(
     let mut request = sent.request;
     let id = std::mem::take(&mut request.id);
     let prepared = infer::prepare(&**model, request, pinned, asker)?;
-    let Answered { reply, outputs, marks } = infer::ask(app, model, prepared, (asker.start, read)).await?;
+    let Answered { reply, outputs, marks } = infer::ask(app, model, prepared, who, (asker.start, read)).await?;
     let frame = answer::frame(&Reply {
         model: model.name(),
         version: &reply.version.name,

@@ -15,7 +15,7 @@ pub enum Code {
     DeadlineExceeded,
     /// No such model or version.
     NotFound,
-    /// Not allowed, whoever asks.
+    /// Not allowed, at all or to this key.
     PermissionDenied,
     /// Too large, or too much at once.
     ResourceExhausted,
@@ -27,11 +27,13 @@ pub enum Code {
     Internal,
     /// Not yet, or not any more.
     Unavailable,
+    /// No key, or a wrong one.
+    Unauthenticated,
 }
 
 impl Code {
     /// All of them, for metrics that exist from the start: name and number.
-    pub const ALL: [(Self, &'static str, i32); 10] = [
+    pub const ALL: [(Self, &'static str, i32); 11] = [
         (Self::Ok, "OK", 0),
         (Self::InvalidArgument, "INVALID_ARGUMENT", 3),
         (Self::DeadlineExceeded, "DEADLINE_EXCEEDED", 4),
@@ -42,6 +44,7 @@ impl Code {
         (Self::Unimplemented, "UNIMPLEMENTED", 12),
         (Self::Internal, "INTERNAL", 13),
         (Self::Unavailable, "UNAVAILABLE", 14),
+        (Self::Unauthenticated, "UNAUTHENTICATED", 16),
     ];
 
     /// The code of an error.
@@ -53,6 +56,7 @@ impl Code {
         match kind {
             Kind::UnsupportedMediaType | Kind::MethodNotAllowed => Self::Unimplemented,
             _ => match kind.status() {
+                401 => Self::Unauthenticated,
                 403 => Self::PermissionDenied,
                 404 => Self::NotFound,
                 408 | 504 => Self::DeadlineExceeded,
@@ -140,6 +144,8 @@ mod tests {
             (Kind::Overloaded, Code::ResourceExhausted),
             (Kind::NotReady, Code::Unavailable),
             (Kind::Deadline, Code::DeadlineExceeded),
+            (Kind::Unauthenticated, Code::Unauthenticated),
+            (Kind::RateLimited, Code::ResourceExhausted),
         ] {
             assert_eq!(Code::of(kind), code, "{kind:?}");
         }

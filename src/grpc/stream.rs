@@ -18,6 +18,7 @@ use super::frame::{self, PREFIX};
 use super::pb::inference::ModelStreamInferResponse;
 use super::reply::{self, Answer};
 use super::{Code, Rpc, answer, infer, reflection, status};
+use crate::auth::Who;
 use crate::error::{Error, Kind};
 use crate::http::body::{self, Body};
 use crate::http::connection::InFlight;
@@ -138,11 +139,18 @@ pub(super) async fn until_ended(
 
 impl<B: Backend> Edge<B> {
     /// `ModelStreamInfer`.
-    pub(super) fn stream_infer(&self, head: Head, incoming: Incoming, guard: InFlight) -> Result<Answer, Error> {
+    pub(super) fn stream_infer(
+        &self,
+        head: Head,
+        who: Who,
+        incoming: Incoming,
+        guard: InFlight,
+    ) -> Result<Answer, Error> {
         let each = InferEach {
             app: Arc::clone(&self.app),
             metrics: self.metrics.clone(),
             asker: head.asker,
+            who,
         };
         self.stream(Rpc::ModelStreamInfer, head, incoming, guard, each)
     }
@@ -203,6 +211,7 @@ struct InferEach<B> {
     app: Arc<App<B>>,
     metrics: GrpcMetrics,
     asker: Asker,
+    who: Who,
 }
 
 impl<B: Backend> Each for InferEach<B> {
@@ -211,7 +220,12 @@ impl<B: Backend> Each for InferEach<B> {
             start: Instant::now(),
             ..self.asker
         };
-        let answer = infer::answer(&self.app, message, asker).await;
+        // A key that is taken back ends its streams.
+        self.who.in_force()?;
+        let answer = match self.who.spend_request() {
+            Ok(()) => infer::answer(&self.app, message, asker, &self.who).await,
+            Err(error) => Err(error),
+        };
         let (code, role) = match &answer {
             Ok((_, role)) => (Code::Ok, *role),
             Err(error) => (Code::of(error.kind), Role::default()),

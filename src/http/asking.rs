@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::backend::{Ask, Backend, Interface, Model, Reply};
+use crate::auth::{Scope, Who};
 use crate::error::{Error, Kind};
 use crate::metrics::Role;
 use crate::oip::statistics::Times;
@@ -36,6 +37,19 @@ pub(crate) fn interface<M: Model>(model: &M) -> Result<Arc<Interface>, Error> {
     })
 }
 
+/// The model that is asked, where whoever asks may. One who may not does not learn which there are.
+///
+/// # Errors
+/// That, or there is no such model.
+pub(crate) fn model<B: Backend>(app: &App<B>, name: Option<&str>, who: &Who) -> Result<Arc<B::Model>, Error> {
+    if let Some(name) = name {
+        who.may_model(name)?;
+    }
+    let model = app.backend.resolve(name)?;
+    who.may_model(model.name())?;
+    Ok(model)
+}
+
 /// A body is there; gives when. What comes of it is not known yet.
 pub(crate) fn has_read<B: Backend>(app: &App<B>, start: Instant) -> Instant {
     let read = Instant::now();
@@ -48,12 +62,17 @@ pub(crate) async fn ask<B: Backend>(
     app: &App<B>,
     model: &Arc<B::Model>,
     mut ask: Ask,
+    who: &Who,
     decoded: Instant,
 ) -> Result<Reply, Error> {
     let deadline = ask.deadline.unwrap_or(decoded + app.limits.default_timeout);
     if deadline <= decoded {
         return Err(late());
     }
+    if ask.version.is_some() {
+        who.may(&[Scope::Pin])?;
+    }
+    who.spend_rows(ask.batch.rows())?;
     ask.deadline = Some(deadline);
     let mut answering = std::pin::pin!(app.backend.answer(model, ask));
     // Most answers are there at once: then no timer is made.

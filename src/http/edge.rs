@@ -20,7 +20,8 @@ use super::listener::Entry;
 use super::reply::{self, Answer};
 use super::route::{self, Face, Route};
 use super::stack::{self, Call, Work};
-use super::{App, Backend, Limits, admin, body, coding, feedback, health, infer, models, predict, strict};
+use super::{App, Backend, Limits, admin, body, coding, feedback, gate, health, infer, models, predict, strict};
+use crate::auth::Who;
 use crate::error::Error;
 use crate::metrics::{Role, RouteName, Seconds};
 
@@ -67,7 +68,10 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         let (name, answer) = match self.route(&parts) {
             Ok(route) => {
                 let name = name_of(&route);
-                let answer = self.answer(route, &parts, &mut incoming, start).await;
+                let answer = match gate::let_in(self.app.auth.as_deref(), self.face, &route, &parts.headers) {
+                    Ok(who) => self.answer(route, who, &parts, &mut incoming, start).await,
+                    Err(error) => Err(error),
+                };
                 (name, answer.unwrap_or_else(|e| reply::error(&e)))
             }
             Err(answer) => (RouteName::None, *answer),
@@ -105,7 +109,9 @@ impl<B: Backend, W: Work> Edge<B, W> {
         let refused = |e: Error| Box::new(reply::error(&e));
         strict::head(parts).map_err(refused)?;
         if self.face == Face::Admin {
-            strict::own_host(parts, self.bound).map_err(refused)?;
+            // Where each request bears a key, which no web page has, the listener may be known by any name.
+            let bound = self.app.auth.is_none().then_some(self.bound);
+            strict::own_host(parts, bound).map_err(refused)?;
         }
         route::find(self.face, &parts.method, parts.uri.path()).map_err(|e| Box::new(reply::no_route(&e)))
     }
@@ -113,6 +119,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
     async fn answer(
         &self,
         route: Route,
+        who: Who,
         parts: &Parts,
         incoming: &mut Incoming,
         start: Instant,
@@ -121,21 +128,21 @@ impl<B: Backend, W: Work> Edge<B, W> {
         let backend = &*app.backend;
         Ok(match route {
             Route::Predict(model) => {
-                let mut call = predict::Call::from_head(&parts.headers, model, start)?;
+                let mut call = predict::Call::from_head(&parts.headers, model, who, start)?;
                 call.body = Some(body::read(incoming, &app.limits, &app.buffered).await?);
                 stack::predict(app, Call::Predict(call)).await
             }
             Route::Feedback => {
                 strict::encoding(&parts.headers)?;
                 if feedback::is_stream(&parts.headers) {
-                    return feedback::stream(app, incoming).await;
+                    return feedback::stream(app, &who, incoming).await;
                 }
                 strict::not_foreign_type(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
-                self.label(feedback::Call { body }).await
+                self.label(feedback::Call { body, who }).await
             }
             Route::Infer(of) => {
-                let mut call = infer::Call::from_head(&parts.headers, of, start)?;
+                let mut call = infer::Call::from_head(&parts.headers, of, who, start)?;
                 let mut body = body::read(incoming, &app.limits, &app.buffered).await?;
                 if let Some(coding) = call.packed {
                     body = coding::unpack(coding, body, &app.limits, &app.buffered).await?;
@@ -188,19 +195,19 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 strict::json_type(&parts.headers)?;
                 strict::encoding(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
-                admin::erase(backend, &model, &body.bytes).await?
+                admin::erase(backend, &model, &body.bytes, &who).await?
             }
             Route::RotateKey => {
                 strict::json_type(&parts.headers)?;
                 strict::encoding(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
-                admin::rotate_key(backend, &body.bytes).await?
+                admin::rotate_key(backend, &body.bytes, &who).await?
             }
             Route::Act(model, action) => {
                 strict::json_type(&parts.headers)?;
                 strict::encoding(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
-                admin::act(backend, &model, action, &body.bytes).await?
+                admin::act(backend, &model, action, &body.bytes, &who).await?
             }
         })
     }

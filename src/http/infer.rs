@@ -15,6 +15,7 @@ use super::body::Body;
 use super::coding::{self, Coding};
 use super::reply::{self, Answer};
 use super::{App, strict};
+use crate::auth::Who;
 use crate::champion::VersionInfo;
 use crate::decode::{Keys, clip};
 use crate::error::{Error, Kind};
@@ -36,6 +37,7 @@ pub(crate) struct Call {
     json_length: Option<usize>,
     wanted: Option<Coding>,
     asker: Asker,
+    who: Who,
 }
 
 /// What any transport says of whoever asks.
@@ -52,6 +54,7 @@ impl Call {
     pub(crate) fn from_head(
         headers: &HeaderMap,
         (model, version): (String, Option<String>),
+        who: Who,
         start: Instant,
     ) -> Result<Self, Error> {
         Ok(Self {
@@ -66,6 +69,7 @@ impl Call {
                 deadline: strict::deadline(headers, start)?,
                 start,
             },
+            who,
         })
     }
 }
@@ -91,7 +95,7 @@ pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
 
 async fn infer<B: Backend>(app: &App<B>, call: Call) -> Result<Answer, Error> {
     let read = asking::has_read(app, call.asker.start);
-    let (model, wanted) = (app.backend.resolve(Some(&call.model))?, call.wanted);
+    let (model, wanted) = (asking::model(app, Some(&call.model), &call.who)?, call.wanted);
     let start = call.asker.start;
     let answered = written(app, &model, call, read).await;
     let (body, json_length, role) = answered.inspect_err(|_| model.failed(start.elapsed()))?;
@@ -140,7 +144,7 @@ async fn written<B: Backend>(
     let prepared = prepare(&**model, request, pinned, call.asker)?;
     has_json_form(&prepared.plan, &binary)?;
     drop(call.body);
-    let Answered { reply, outputs, marks } = ask(app, model, prepared, (call.asker.start, read)).await?;
+    let Answered { reply, outputs, marks } = ask(app, model, prepared, &call.who, (call.asker.start, read)).await?;
     let explored = reply.explored();
     let parts = oip::Reply {
         model: model.name(),
@@ -233,11 +237,12 @@ pub(crate) async fn ask<B: Backend>(
     app: &App<B>,
     model: &Arc<B::Model>,
     prepared: Prepared,
+    who: &Who,
     from: (Instant, Instant),
 ) -> Result<Answered, Error> {
     let Prepared { ask, plan } = prepared;
     let decoded = Instant::now();
-    let mut reply = asking::ask(app, model, ask, decoded).await?;
+    let mut reply = asking::ask(app, model, ask, who, decoded).await?;
     let marks = Marks {
         start: from.0,
         read: from.1,

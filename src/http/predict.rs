@@ -10,6 +10,7 @@ use super::backend::{Ask, Backend, Model};
 use super::body::Body;
 use super::reply::{self, Answer};
 use super::{App, encode, strict};
+use crate::auth::Who;
 use crate::decode::{PredictBody, clip};
 use crate::error::{Error, Kind};
 use crate::metrics::Role;
@@ -21,12 +22,18 @@ pub(crate) struct Call {
     pub(crate) body: Option<Body>,
     opted_out: bool,
     deadline: Option<Instant>,
+    who: Who,
     start: Instant,
 }
 
 impl Call {
     /// What the head says.
-    pub(crate) fn from_head(headers: &HeaderMap, model: Option<String>, start: Instant) -> Result<Self, Error> {
+    pub(crate) fn from_head(
+        headers: &HeaderMap,
+        model: Option<String>,
+        who: Who,
+        start: Instant,
+    ) -> Result<Self, Error> {
         strict::encoding(headers)?;
         strict::not_foreign_type(headers)?;
         Ok(Self {
@@ -34,6 +41,7 @@ impl Call {
             body: None,
             opted_out: strict::opted_out(headers)?,
             deadline: strict::deadline(headers, start)?,
+            who,
             start,
         })
     }
@@ -58,7 +66,7 @@ async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Role)
     let read = asking::has_read(app, call.start);
     let bytes = call.body.as_ref().map_or(&[][..], |b| &b.bytes);
     let body = PredictBody::parse(bytes)?;
-    let model = app.backend.resolve(name(call.model.as_deref(), body.model())?)?;
+    let model = asking::model(app, name(call.model.as_deref(), body.model())?, &call.who)?;
     let answered = rows(app, &model, &call, body, read).await;
     if answered.is_err() {
         model.failed(call.start.elapsed());
@@ -78,7 +86,7 @@ async fn rows<B: Backend>(
         _ => error,
     })?;
     let (decoded, pinned) = (Instant::now(), ask.version.is_some());
-    let reply = asking::ask(app, model, ask, decoded).await?;
+    let reply = asking::ask(app, model, ask, &call.who, decoded).await?;
     let answered = Instant::now();
     let body = encode::reply(model.name(), &reply);
     let marks = Marks {

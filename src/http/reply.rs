@@ -1,13 +1,15 @@
 //! Responses: always a whole body with its length, so that head and body leave in one write.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::route::NoRoute;
-use crate::error::Error;
+use crate::error::{Error, Kind};
+
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"dethrone\"");
 
 /// What every route answers with.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -49,6 +51,9 @@ pub(crate) fn error(error: &Error) -> Answer {
     let mut answer = json(error.status(), error.to_json());
     if let Some(seconds) = error.retry_after {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.kind == Kind::Unauthenticated {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
     answer
 }

@@ -50,6 +50,8 @@ mod ids;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod judge_vectors;
 #[cfg(test)]
 mod judged_exports;

@@ -152,6 +152,13 @@ impl Site {
         self.launch(handed_over(listener, "data"), "127.0.0.1:1")
     }
 
+    /// As [`Site::start`], with an admin listener that was opened before, to whoever comes.
+    pub(crate) fn start_open(&self, admin: &std::net::TcpListener) -> Gateway {
+        let mut gateway = self.launch(handed_over(admin, "admin"), "127.0.0.1:0");
+        gateway.admin.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        gateway
+    }
+
     fn launch(&self, mut command: Command, listen: &str) -> Gateway {
         let config = self.dir.path().join("dethrone.toml");
         std::fs::write(&config, &self.settings).unwrap();

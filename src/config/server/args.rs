@@ -30,7 +30,7 @@ pub struct ServeArgs {
     /// gRPC data listener [default: 127.0.0.1:8081]
     #[arg(long, env = "DETHRONE_GRPC_LISTEN", value_name = "ADDR", value_parser = address)]
     pub grpc_listen: Option<SocketAddr>,
-    /// Admin listener, loopback only [default: 127.0.0.1:8082]
+    /// Admin listener; on loopback, unless there are keys [default: 127.0.0.1:8082]
     #[arg(long, env = "DETHRONE_ADMIN_LISTEN", value_name = "ADDR", value_parser = address)]
     pub admin_listen: Option<SocketAddr>,
     /// Listener for metrics alone [default: none]
@@ -120,6 +120,9 @@ pub struct ServeArgs {
     /// SHA-256 of the library of ONNX Runtime, where it is none of the pinned ones [default: none]
     #[arg(long, env = "DETHRONE_ONNXRUNTIME_SHA256", value_name = "HEX")]
     pub onnxruntime_sha256: Option<String>,
+    /// File of API keys, as `dethrone key new` makes its lines; without it nobody is asked for one [default: none]
+    #[arg(long, env = "DETHRONE_AUTH_KEYS", value_name = "FILE")]
+    pub auth_keys: Option<PathBuf>,
     /// Memory of one runner [default: 4GiB]
     #[arg(long, env = "DETHRONE_RUNNER_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub runner_memory_bytes: Option<u64>,
