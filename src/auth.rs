@@ -261,16 +261,15 @@ mod tests {
     #[test]
     fn what_a_key_may_is_said_by_scope_and_by_model() {
         let secret = Secret::new().unwrap();
-        let file = File::new(&line(
-            "ada",
-            &secret,
-            "scopes = [\"predict\"], models = [\"moons\"]",
-        ));
+        let file = File::new(&line("ada", &secret, "scopes = [\"predict\"], models = [\"moons\"]"));
         let who = Auth::load(&file.path()).unwrap().who(&bearing(&secret)).unwrap();
         assert!(who.may(&[Scope::Predict]).is_ok() && who.may(&[Scope::Read, Scope::Predict]).is_ok());
         let refused = who.may(&[Scope::Admin]).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden);
-        assert!(refused.message.contains("'admin'") && refused.message.contains("'ada'"), "{refused}");
+        assert!(
+            refused.message.contains("'admin'") && refused.message.contains("'ada'"),
+            "{refused}"
+        );
         assert!(who.may_model("moons").is_ok());
         assert_eq!(who.may_model("elec2").unwrap_err().kind, Kind::Forbidden);
         assert_eq!(who.may_all_models().unwrap_err().kind, Kind::Forbidden);

@@ -127,12 +127,18 @@ pub struct RunnerArgs {
 /// Where the admin listener of a running gateway is, and what it asks of whoever comes.
 #[derive(Debug, Clone, Args)]
 pub struct Door {
-    /// Admin listener of the gateway: host:port or http://host:port
+    /// Admin listener of the gateway: host:port, http://host:port or https://host:port
     #[arg(long, env = "DETHRONE_ADMIN", default_value = "127.0.0.1:8082", value_parser = address)]
     pub admin: String,
     /// File that holds an API key, where the gateway asks for one
     #[arg(long, env = "DETHRONE_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// PEM file with the authorities to trust, or with the gateway's own certificate, for https
+    #[arg(long, env = "DETHRONE_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with a certificate and its key, where the gateway asks clients for one
+    #[arg(long, env = "DETHRONE_CLIENT_PEM", value_name = "FILE")]
+    pub client_pem: Option<PathBuf>,
 }
 
 impl Door {
@@ -141,7 +147,10 @@ impl Door {
     /// # Errors
     /// The file of the key cannot be read, or holds none.
     pub fn client(&self) -> Result<Client, Failure> {
-        let client = Client::new(self.admin.clone());
+        let client = match self.admin.strip_prefix("https://") {
+            None => Client::new(self.admin.clone()),
+            Some(address) => self.over_tls(address)?,
+        };
         let Some(path) = &self.key_file else {
             return Ok(client);
         };
@@ -150,6 +159,16 @@ impl Door {
         let bytes = bytes.ok_or_else(|| wrong("does not exist"))?;
         let client = client.with_key(bytes.trim_ascii());
         client.ok_or_else(|| wrong("must hold a key and nothing else: one line, as 'dethrone key new' made it"))
+    }
+
+    fn over_tls(&self, address: &str) -> Result<Client, Failure> {
+        let Some(ca) = &self.ca_file else {
+            let text = "https needs --ca-file or DETHRONE_CA_FILE: the gateway's certificate, its authority, or the system's list";
+            return Err(Failure::Usage(text.into()));
+        };
+        let connector = crate::tls::connector(ca, self.client_pem.as_deref()).map_err(Failure::Config)?;
+        let client = Client::new(address).with_tls(connector);
+        client.ok_or_else(|| Failure::Usage(format!("'{address}' is no name that a certificate could have")))
     }
 }
 
@@ -282,15 +301,23 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
-/// `host:port`, also where a URL was given.
+/// `host:port`, also where a URL was given; before it `https://` where that was.
 fn address(text: &str) -> Result<String, String> {
-    if text.starts_with("https://") {
-        return Err("the admin listener speaks plain http: give host:port".into());
+    if let Some(rest) = text.strip_prefix("https://") {
+        let plain = address(&format!("http://{rest}"))?;
+        // A URL without a port means port 443.
+        let has_port = rest.trim_end_matches('/') == plain;
+        let plain = if has_port {
+            plain
+        } else {
+            format!("{}:443", plain.trim_end_matches(":80"))
+        };
+        return Ok(format!("https://{plain}"));
     }
     let rest = text.strip_prefix("http://").unwrap_or(text);
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.is_empty() || rest.contains('/') {
-        return Err("give host:port, or http://host:port".into());
+        return Err("give host:port, http://host:port or https://host:port".into());
     }
     // A URL without a port means port 80.
     let has_port = rest
@@ -388,7 +415,8 @@ mod tests {
             assert_eq!(address(given).as_deref(), Ok("127.0.0.1:9"));
         }
         assert_eq!(address("http://gateway").as_deref(), Ok("gateway:80"));
-        assert!(address("https://gateway:9").unwrap_err().contains("plain http"));
+        assert_eq!(address("https://gateway").as_deref(), Ok("https://gateway:443"));
+        assert_eq!(address("https://gateway:80/").as_deref(), Ok("https://gateway:80"));
         assert!(address("http://gateway:9/api").unwrap_err().contains("host:port"));
         assert!(Cli::try_parse_from(["dethrone", "status", "--admin", "ftp://x"]).is_err());
     }

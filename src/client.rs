@@ -12,8 +12,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// An answer: status code and body.
 pub type Answer = (u16, Bytes);
@@ -56,15 +59,23 @@ pub enum ClientError {
 }
 
 /// A keep-alive connection to one address.
-#[derive(Debug)]
 pub struct Client {
     address: String,
     timeout: Duration,
     /// Sent with each request; never shown.
     authorization: Option<HeaderValue>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     sender: Option<SendRequest<Full<Bytes>>>,
     /// Drives the connection; dropping the client closes it.
     driver: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What became of one attempt.
@@ -82,6 +93,7 @@ impl Client {
             address: address.into(),
             timeout: TIMEOUT,
             authorization: None,
+            tls: None,
             sender: None,
             driver: JoinSet::new(),
         }
@@ -114,6 +126,17 @@ impl Client {
         let mut value = HeaderValue::from_bytes(&[b"Bearer ", key].concat()).ok()?;
         value.set_sensitive(true);
         self.authorization = Some(value);
+        Some(self)
+    }
+
+    /// The same client over TLS; `None` where the address begins with no name that a certificate could have.
+    pub(crate) fn with_tls(mut self, connector: TlsConnector) -> Option<Self> {
+        let host = self
+            .address
+            .rsplit_once(':')
+            .map_or(self.address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        self.tls = Some((connector, ServerName::try_from(host).ok()?));
         Some(self)
     }
 
@@ -220,6 +243,20 @@ impl Client {
         })?;
         // Small requests must not wait for the acknowledgement of the ones before; failing to say so costs only time.
         let _ = stream.set_nodelay(true);
+        match self.tls.clone() {
+            None => self.begin(stream).await,
+            Some((connector, name)) => {
+                let stream = connector.connect(name, stream).await;
+                let stream = stream.map_err(|e| self.broken(format!("no TLS: {e}")))?;
+                self.begin(stream).await
+            }
+        }
+    }
+
+    async fn begin<S>(&mut self, stream: S) -> Result<SendRequest<Full<Bytes>>, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| self.broken(e.to_string()))?;

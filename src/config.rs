@@ -27,7 +27,7 @@ pub use model::{
     Bound, EvidenceFrom, ExecutionConfig, ExecutionMode, GroupConfig, Interface, Isolation, LabelConfig, MetricSetting,
     Missing, Mode, ModelConfig, MonitorConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
 };
-pub use server::{RetentionConfig, RunnerConfig, ServeArgs, ServerConfig, ShadowBudget};
+pub use server::{RetentionConfig, RunnerConfig, ServeArgs, ServerConfig, ShadowBudget, TlsConfig};
 pub use version::{Lineage, VersionConfig};
 
 /// No settings file of a person comes near this; a larger one is a mistake, or an attack on memory.

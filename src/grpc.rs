@@ -35,6 +35,7 @@ pub use status::Code;
 
 use crate::http::{App, Backend, Listener, Servers};
 use crate::metrics::GrpcMetrics;
+use crate::tls::Speaks;
 
 /// Serves gRPC on `listener`; returns the bound address.
 ///
@@ -47,5 +48,7 @@ pub fn start<B: Backend>(
     metrics: GrpcMetrics,
 ) -> io::Result<SocketAddr> {
     let bound = listener.socket.local_addr()?.ip();
-    servers.open(listener, |background| edge::Edge::new(app, metrics, bound, background))
+    servers.open(listener, Speaks::Grpc, |background| {
+        edge::Edge::new(app, metrics, bound, background)
+    })
 }

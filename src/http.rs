@@ -28,6 +28,7 @@ mod refusal;
 pub(crate) mod reply;
 mod route;
 pub(crate) mod stack;
+pub(crate) mod stream;
 pub(crate) mod strict;
 
 /// What is private here and measured alone (`benches/parts`).

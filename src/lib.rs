@@ -24,6 +24,7 @@
 //! | [`auth`] | API keys: who may do what, and how often | which route needs what |
 //! | [`gateway`] | the parts joined; what the routes ask of them | bytes, roles, disk |
 //! | [`http`], [`protocol`] | listeners, limits, routes, wire forms | models, statistics, disk |
+//! | [`tls`] | certificates and keys of the listeners, read again when they change | sockets |
 //! | [`oip`] | the Open Inference Protocol without its transport: tensors in, what a model takes and gives, tensors out | bodies, sockets |
 //! | [`grpc`] | the same protocol over gRPC, on the listeners of [`http`] | what a request means (`oip`) |
 //! | [`decode`] | bytes to typed rows, checked against the interface | sockets |
@@ -118,4 +119,5 @@ pub mod shared;
 pub mod simulate;
 pub mod span;
 pub mod time;
+pub mod tls;
 pub mod webhook;

@@ -290,7 +290,10 @@ mod tests {
         let said = |author: &str, reason: &str| Ok((author.to_owned(), reason.to_owned()));
         assert_eq!(of(r#"{"reason":"drift"}"#), said("ops", "drift"));
         assert_eq!(of(r#"{"author":"ops","reason":"drift"}"#), said("ops", "drift"));
-        assert_eq!(of(r#"{"author":"ada","reason":"drift"}"#), said("ops", "drift (signed: ada)"));
+        assert_eq!(
+            of(r#"{"author":"ada","reason":"drift"}"#),
+            said("ops", "drift (signed: ada)")
+        );
         assert!(of(r#"{"author":"ada"}"#).is_err());
     }
 

@@ -37,7 +37,10 @@ impl Scope {
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, scope)| *scope == self).map_or("", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, scope)| *scope == self)
+            .map_or("", |(name, _)| name)
     }
 }
 
@@ -121,7 +124,9 @@ impl Who {
     /// # Errors
     /// It is not.
     pub fn may_model(&self, model: &str) -> Result<(), Error> {
-        let Some((key, models)) = self.models() else { return Ok(()) };
+        let Some((key, models)) = self.models() else {
+            return Ok(());
+        };
         if models.iter().any(|own| own == model) {
             return Ok(());
         }
@@ -135,7 +140,10 @@ impl Who {
     /// It is for some.
     pub fn may_all_models(&self) -> Result<(), Error> {
         let Some((key, _)) = self.models() else { return Ok(()) };
-        let text = format!("the key '{}' is for some models only: ask for one by its name", key.name());
+        let text = format!(
+            "the key '{}' is for some models only: ask for one by its name",
+            key.name()
+        );
         Err(Error::new(Kind::Forbidden, text))
     }
 
@@ -163,7 +171,11 @@ impl Who {
     /// There is none left for now.
     pub fn spend_request(&self) -> Result<(), Error> {
         match &self.0 {
-            Some(key) => key.limits.requests.take(&key.usage.requests, 1).map_err(|over| over.error(key.name(), "requests")),
+            Some(key) => key
+                .limits
+                .requests
+                .take(&key.usage.requests, 1)
+                .map_err(|over| over.error(key.name(), "requests")),
             None => Ok(()),
         }
     }

@@ -3,8 +3,8 @@
 //! A rate is kept as the one moment at which all that was taken is paid back (the generic cell rate algorithm). Something
 //! larger than the burst is let through when nothing is owed, and is owed then: otherwise it never could be.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{Allowance, KeyConfig};
@@ -91,7 +91,9 @@ impl Rate {
             let cost = self.each_ns.saturating_mul(count);
             (owed <= self.owed_ns).then(|| now.saturating_add(owed).saturating_add(cost))
         });
-        taken.map(drop).map_err(|paid_at| Duration::from_nanos(paid_at.saturating_sub(now) - self.owed_ns))
+        taken
+            .map(drop)
+            .map_err(|paid_at| Duration::from_nanos(paid_at.saturating_sub(now) - self.owed_ns))
     }
 }
 
@@ -133,7 +135,11 @@ impl Limit {
 fn take_of_day(today: &AtomicU64, now_ms: u64, count: u64, per_day: u64) -> Result<(), Over> {
     let day = (now_ms / DAY_MS) & ((1 << DAY_BITS) - 1);
     let taken = today.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
-        let before = if packed >> COUNT_BITS == day { packed & MAX_COUNT } else { 0 };
+        let before = if packed >> COUNT_BITS == day {
+            packed & MAX_COUNT
+        } else {
+            0
+        };
         let after = before.saturating_add(count);
         (after <= per_day.min(MAX_COUNT)).then_some(day << COUNT_BITS | after)
     });

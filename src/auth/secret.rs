@@ -33,6 +33,9 @@ impl Secret {
     /// What the file of keys holds of it.
     #[must_use]
     pub fn sha256(&self) -> String {
-        Sha256::digest(self.0.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(self.0.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }

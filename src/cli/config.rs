@@ -85,10 +85,12 @@ pub fn reference() -> String {
         let key = match argument.get_id().as_str() {
             "config" => "",
             "runner_path" => "runner_path",
-            id => &match ["auth", "runner", "retention", "shadow"].iter().find_map(|table| {
-                let key = id.strip_prefix(table)?.strip_prefix('_')?;
-                Some(format!("{table}.{key}"))
-            }) {
+            id => &match ["auth", "tls", "runner", "retention", "shadow"]
+                .iter()
+                .find_map(|table| {
+                    let key = id.strip_prefix(table)?.strip_prefix('_')?;
+                    Some(format!("{table}.{key}"))
+                }) {
                 Some(key) => key,
                 None => id.to_owned(),
             },

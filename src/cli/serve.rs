@@ -36,6 +36,7 @@ async fn serve(config: ServerConfig, mut reloader: Reloader<'_>) -> Result<(), F
     let mut running = gateway::start(config).await.map_err(|error| match error {
         gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
         gateway::StartError::Settings(faults) => Failure::Config(faults.to_string()),
+        gateway::StartError::Tls(_) => Failure::Config(error.to_string()),
         gateway::StartError::Sandbox(text) | gateway::StartError::Inherited(text) => Failure::Config(text),
         error => Failure::failed(error),
     })?;

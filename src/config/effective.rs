@@ -91,6 +91,12 @@ impl Shown for SandboxPolicy {
     }
 }
 
+impl<T: Shown> Shown for Vec<T> {
+    fn shown(&self) -> Json {
+        self.iter().map(Shown::shown).collect()
+    }
+}
+
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> Json {
         self.as_ref().map_or(Json::Null, Shown::shown)

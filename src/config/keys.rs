@@ -55,7 +55,10 @@ impl Value for Hash {
         };
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+        let bytes: Option<Vec<u8>> = pairs
+            .iter()
+            .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+            .collect();
         bytes
             .filter(|_| rest.is_empty())
             .and_then(|bytes| bytes.try_into().ok())
@@ -108,7 +111,10 @@ fn parse(file: &str, text: &str) -> Result<Vec<KeyConfig>, ConfigError> {
                 && a.sha256 == b.sha256
                 && a.sha256 != [0; 32]
             {
-                s.fault(&b.name, format!("has the secret of '{}': give each key its own", a.name));
+                s.fault(
+                    &b.name,
+                    format!("has the secret of '{}': give each key its own", a.name),
+                );
             }
         }
         keys
@@ -124,7 +130,10 @@ fn key(name: &str, s: &mut Section<'_>) -> KeyConfig {
         );
     }
     if RESERVED.contains(&name) {
-        s.fault("", "is the author of what the gateway does by itself: choose another name");
+        s.fault(
+            "",
+            "is the author of what the gateway does by itself: choose another name",
+        );
     }
     for needed in ["sha256", "scopes"] {
         if !s.has(needed) {
@@ -132,8 +141,16 @@ fn key(name: &str, s: &mut Section<'_>) -> KeyConfig {
         }
     }
     let sha256 = s.opt::<Hash>("sha256").map_or([0; 32], |hash| hash.0);
-    let scopes = s.opt_if("scopes", |scopes: &Vec<One>| !scopes.is_empty(), "must name at least one scope");
-    let models = s.opt_if("models", |models: &Vec<String>| !models.is_empty(), "must name at least one model");
+    let scopes = s.opt_if(
+        "scopes",
+        |scopes: &Vec<One>| !scopes.is_empty(),
+        "must name at least one scope",
+    );
+    let models = s.opt_if(
+        "models",
+        |models: &Vec<String>| !models.is_empty(),
+        "must name at least one model",
+    );
     let rate = |rate: &f64| (0.001..=1e9).contains(rate);
     let rate_rule = "must be a number of them between 0.001 and 1000000000";
     let quota = |count: &u64| *count > 0;
@@ -174,9 +191,15 @@ mod tests {
         assert_eq!(keys[0].name, "shop");
         assert_eq!(keys[0].sha256[..2], [0x9f, 0x86]);
         assert_eq!(keys[0].scopes, [Scope::Predict, Scope::Feedback]);
-        assert_eq!((keys[0].requests.per_second, keys[0].burst), (None, Duration::from_secs(1)));
+        assert_eq!(
+            (keys[0].requests.per_second, keys[0].burst),
+            (None, Duration::from_secs(1))
+        );
         assert_eq!(keys[1].models.as_deref(), Some(&["moons".to_owned()][..]));
-        assert_eq!((keys[1].requests.per_second, keys[1].rows.per_day), (Some(2.5), Some(1_000)));
+        assert_eq!(
+            (keys[1].requests.per_second, keys[1].rows.per_day),
+            (Some(2.5), Some(1_000))
+        );
     }
 
     #[test]
@@ -207,8 +230,16 @@ mod tests {
             let is_it = |fault: &&super::super::fault::Fault| fault.line == Some(line) && fault.key == key;
             assert!(error.faults.iter().any(|fault| is_it(&fault)), "{key}: {said}");
         }
-        assert!(error.faults.iter().any(|fault| fault.message.contains("has the secret of")), "{said}");
-        let broken = parse("keys.toml", &format!("a = {{ sha256 = \"{secret}")).unwrap_err().to_string();
+        assert!(
+            error
+                .faults
+                .iter()
+                .any(|fault| fault.message.contains("has the secret of")),
+            "{said}"
+        );
+        let broken = parse("keys.toml", &format!("a = {{ sha256 = \"{secret}"))
+            .unwrap_err()
+            .to_string();
         assert!(!broken.contains("QmFz"), "{broken}");
     }
 }

@@ -261,7 +261,8 @@ impl<'a> Section<'a> {
         for (name, value) in left {
             let (at, name) = (name.span().start, name.get_ref());
             let DeValue::Table(table) = value.get_ref() else {
-                self.source.fault(self.path(name), Some(at), expected("a table", value.get_ref()));
+                self.source
+                    .fault(self.path(name), Some(at), expected("a table", value.get_ref()));
                 continue;
             };
             let mut section = Section {
@@ -269,7 +270,7 @@ impl<'a> Section<'a> {
                 prefix: format!("{}{name}.", self.prefix),
                 table: Some(table),
                 asked: Vec::new(),
-            is_all_asked: false,
+                is_all_asked: false,
                 at: Some(at),
             };
             built.push(build(name, &mut section));

@@ -20,11 +20,13 @@ use crate::webhook::Hook;
 mod args;
 mod retention;
 mod shadow;
+mod tls;
 mod webhook;
 
 pub use args::ServeArgs;
 pub use retention::RetentionConfig;
 pub use shadow::ShadowBudget;
+pub use tls::TlsConfig;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -116,6 +118,8 @@ pub struct ServerConfig {
     pub onnxruntime_sha256: Option<String>,
     /// File of API keys; `None`: nobody is asked for one.
     pub auth_keys: Option<PathBuf>,
+    /// `[tls]`; `None`: all listeners are bare.
+    pub tls: Option<TlsConfig>,
     /// `[runner]`.
     pub runner: RunnerConfig,
     /// `[webhook]`; `None`: nobody is told.
@@ -259,6 +263,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         sandbox: plain(s, args.sandbox, "sandbox", SandboxPolicy::Prefer),
         onnxruntime_sha256: sha256(s, args.onnxruntime_sha256.clone()),
         auth_keys: s.table("auth", |s| optional(s, args.auth_keys.clone(), "keys")),
+        tls: s.table("tls", |s| tls::read(s, args)),
         runner: s.table("runner", |s| runner(s, args)),
         webhook: s.has_table("webhook", webhook::read),
         retention: s.table("retention", |s| retention::retention(s, args)),

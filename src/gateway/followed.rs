@@ -60,7 +60,9 @@ impl Followed {
         let what = self.what;
         match (self.take)() {
             Ok(said) => tracing::info!("{what}: the files have changed and were taken on: {said}"),
-            Err(why) => tracing::error!("{what}: the files have changed and cannot be used, what is in force stays: {why}"),
+            Err(why) => {
+                tracing::error!("{what}: the files have changed and cannot be used, what is in force stays: {why}")
+            }
         }
         (self.seen, self.pending) = (Some(found), None);
     }
@@ -150,7 +152,11 @@ mod tests {
         std::fs::write(&a, "").unwrap();
         assert_eq!(look(false), 0, "it may be half written");
         std::fs::write(&a, "2").unwrap();
-        assert_eq!((look(false), look(false), look(false)), (0, 1, 1), "once, though it was refused");
+        assert_eq!(
+            (look(false), look(false), look(false)),
+            (0, 1, 1),
+            "once, though it was refused"
+        );
         std::fs::write(&b, "").unwrap();
         assert_eq!((look(true), look(true)), (2, 2));
         std::fs::remove_file(&b).unwrap();

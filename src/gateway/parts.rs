@@ -30,6 +30,7 @@ use crate::model::runtime::{self, RuntimeError};
 use crate::monitor::follow::{self, Board, Monitor};
 use crate::recorder::{Recorder, StorageError};
 use crate::time;
+use crate::tls::Tls;
 use crate::webhook::{Hook, Webhook};
 
 /// Why the gateway did not start.
@@ -50,6 +51,9 @@ pub enum StartError {
     /// A file that the settings name.
     #[error(transparent)]
     Settings(#[from] ConfigError),
+    /// Certificate and key.
+    #[error("tls: {0}")]
+    Tls(String),
     /// Control.
     #[error(transparent)]
     Control(#[from] control::StartError),
@@ -103,6 +107,8 @@ pub struct Running {
 pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let config = Arc::new(config);
     let auth = config.auth_keys.as_deref().map(Auth::load).transpose()?.map(Arc::new);
+    let tls = config.tls.as_ref().map(|tls| Tls::load(tls.files.clone()));
+    let tls = tls.transpose().map_err(StartError::Tls)?.map(Arc::new);
     let lock = StateLock::take(&config.state)?;
     if let Some(sha256) = &config.onnxruntime_sha256 {
         runtime::allow(sha256);
@@ -175,8 +181,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         metrics.http(),
     ));
     let servers = Servers::new();
-    let listeners = listen(&config, &servers, &app, &metrics).await?;
-    let followed = follow(auth).map_err(|source| StartError::Io {
+    let listeners = listen(&config, &servers, tls.as_ref(), &app, &metrics).await?;
+    let followed = follow(auth, tls).map_err(|source| StartError::Io {
         what: "the thread that follows files".into(),
         source,
     })?;
@@ -214,7 +220,7 @@ fn watch_interference(
 }
 
 /// What of files is read again when they change.
-fn follow(auth: Option<Arc<Auth>>) -> std::io::Result<Follower> {
+fn follow(auth: Option<Arc<Auth>>, tls: Option<Arc<Tls>>) -> std::io::Result<Follower> {
     let mut all = Vec::new();
     if let Some(auth) = auth {
         let files = vec![auth.path().to_owned()];
@@ -222,6 +228,11 @@ fn follow(auth: Option<Arc<Auth>>) -> std::io::Result<Follower> {
             Ok(count) => Ok(format!("{count} keys")),
             Err(faults) => Err(faults.to_string()),
         }));
+    }
+    if let Some(tls) = tls {
+        let files = tls.files().all();
+        let take = move || tls.reload().map(|()| "new connections have them".into());
+        all.push(Followed::new("certificates", files, take));
     }
     Follower::start(all)
 }
@@ -313,6 +324,7 @@ enum Purpose {
 async fn listen(
     config: &ServerConfig,
     servers: &Servers,
+    tls: Option<&Arc<Tls>>,
     app: &Arc<App<Gateway>>,
     metrics: &Metrics,
 ) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
@@ -343,10 +355,11 @@ async fn listen(
             address,
             source,
         };
-        let listener = match inherited.take(name).map_err(fail)? {
+        let mut listener = match inherited.take(name).map_err(fail)? {
             Some(socket) => Listener {
                 socket,
                 gate: (name != "admin").then(|| gate.clone()),
+                tls: None,
             },
             None => bind(address).await.map_err(fail)?,
         };
@@ -361,6 +374,15 @@ async fn listen(
             let text = "the admin listener that was handed over is open to the network, and without keys anybody could \
                         give orders there: hand over one on a loopback address, or set auth.keys";
             return Err(StartError::Inherited(text.into()));
+        }
+        listener.tls = tls
+            .filter(|_| config.tls.as_ref().is_some_and(|tls| tls.is_for(name)))
+            .cloned();
+        if is_open && app.auth.is_some() && listener.tls.is_none() && name != "metrics" {
+            tracing::warn!(
+                listener = name,
+                "keys cross the network in the clear: set tls.cert and tls.key, or let something before the gateway speak TLS"
+            );
         }
         let started = match purpose {
             Purpose::Http(face) => servers.start(face, listener, app),

@@ -42,8 +42,8 @@ pub(crate) struct Watch {
     left: Mutex<Option<Left>>,
 }
 
-/// So much must be taken in the time of the write limit, or all there is.
-const TAKEN: usize = 16 * 1024;
+/// So much must be taken in the time of the write limit, or all there is. No more waits inside TLS.
+pub(super) const TAKEN: usize = 16 * 1024;
 
 /// Why a connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,14 +151,18 @@ impl Watch {
         Some(took)
     }
 
+    fn is_stuck(&self) {
+        if self.stuck_since.load(Relaxed) == 0 {
+            self.taken.store(0, Relaxed);
+            self.stuck_since.store(self.now() + 1, Relaxed);
+        }
+    }
+
     /// Notes when a client does not take what is written. The clock is read when it stops doing so, not before.
     fn has_written(&self, poll: &Poll<io::Result<usize>>) {
         let is_stuck = self.stuck_since.load(Relaxed) != 0;
         match poll {
-            Poll::Pending if !is_stuck => {
-                self.taken.store(0, Relaxed);
-                self.stuck_since.store(self.now() + 1, Relaxed);
-            }
+            Poll::Pending => self.is_stuck(),
             Poll::Ready(Ok(taken)) if is_stuck => {
                 let taken = self.taken.load(Relaxed) + taken;
                 self.taken.store(taken, Relaxed);

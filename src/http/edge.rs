@@ -30,6 +30,7 @@ use crate::metrics::{Role, RouteName, Seconds};
 pub(crate) struct Edge<B, W> {
     pub(crate) face: Face,
     pub(crate) bound: IpAddr,
+    pub(crate) is_tls: bool,
     pub(crate) app: Arc<App<B>>,
     pub(crate) work: W,
     pub(crate) tracker: TaskTracker,
@@ -51,6 +52,7 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         Self {
             face: self.face,
             bound: self.bound,
+            is_tls: self.is_tls,
             app: Arc::new(self.app.with_limits(limits)),
             work: self.work.clone(),
             tracker: self.tracker.clone(),
@@ -111,7 +113,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
         if self.face == Face::Admin {
             // Where each request bears a key, which no web page has, the listener may be known by any name.
             let bound = self.app.auth.is_none().then_some(self.bound);
-            strict::own_host(parts, bound).map_err(refused)?;
+            strict::own_host(parts, bound, self.is_tls).map_err(refused)?;
         }
         route::find(self.face, &parts.method, parts.uri.path()).map_err(|e| Box::new(reply::no_route(&e)))
     }

@@ -1,5 +1,6 @@
 //! Sockets: bind, accept, serve (`serve`), stop.
 
+mod handshake;
 mod serve;
 
 use std::collections::HashMap;
@@ -21,8 +22,10 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{InFlight, Watch};
 use super::edge::Edge;
+use super::stream::Stream;
 use super::{App, Backend, Face, Limits, stack};
 use crate::metrics::Seconds;
+use crate::tls::{Speaks, Tls};
 use serve::Orders;
 
 /// A connection that was busy more recently may still be sending its answer.
@@ -40,6 +43,8 @@ pub struct Listener {
     pub socket: TcpListener,
     /// Who connects waits in the system's queue until this says true; `None`: nobody waits.
     pub gate: Option<watch::Receiver<bool>>,
+    /// What connections begin with; `None`: they are bare.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// A listening socket on `address`; port 0 takes a free one.
@@ -48,7 +53,11 @@ pub struct Listener {
 /// The system's own.
 pub async fn bind(address: SocketAddr) -> io::Result<Listener> {
     let socket = TcpListener::bind(address).await?;
-    Ok(Listener { socket, gate: None })
+    Ok(Listener {
+        socket,
+        gate: None,
+        tls: None,
+    })
 }
 
 /// Running listeners, with one way to stop them all.
@@ -102,9 +111,11 @@ impl Servers {
         let bound = listener.socket.local_addr()?.ip();
         let work = stack::work(Arc::clone(app));
         let app = Arc::clone(app);
-        self.open(listener, |Background { tracker, stop }| Edge {
+        let is_tls = listener.tls.is_some();
+        self.open(listener, Speaks::Http, |Background { tracker, stop }| Edge {
             face,
             bound,
+            is_tls,
             app,
             work,
             tracker,
@@ -119,6 +130,7 @@ impl Servers {
     pub(crate) fn open<E: Entry>(
         &self,
         listener: Listener,
+        speaks: Speaks,
         entry: impl FnOnce(Background) -> E,
     ) -> io::Result<SocketAddr> {
         let address = listener.socket.local_addr()?;
@@ -135,6 +147,7 @@ impl Servers {
         let door = Door {
             entry,
             open: Arc::default(),
+            tls: listener.tls.clone().map(|tls| (tls, speaks)),
             tracker: self.tracker.clone(),
             orders: Orders {
                 is_stopping: Arc::clone(&self.is_stopping),
@@ -234,6 +247,7 @@ type Open = Mutex<HashMap<u64, Arc<Watch>>>;
 struct Door<E> {
     entry: Arc<ArcSwap<E>>,
     open: Arc<Open>,
+    tls: Option<(Arc<Tls>, Speaks)>,
     tracker: TaskTracker,
     orders: Orders,
     shut: CancellationToken,
@@ -241,7 +255,9 @@ struct Door<E> {
 
 impl<E: Entry> Door<E> {
     async fn accept(self, listener: Listener) {
-        let Listener { socket: listener, gate } = listener;
+        let Listener {
+            socket: listener, gate, ..
+        } = listener;
         if let Some(mut gate) = gate {
             tokio::select! {
                 () = self.shut.cancelled() => return,
@@ -310,8 +326,17 @@ impl<E: Entry> Door<E> {
             number,
         };
         let (entry, orders, tracker) = (self.entry.load_full(), self.orders.clone(), self.tracker.clone());
+        let acceptor = self.tls.as_ref().map(|(tls, speaks)| tls.acceptor(*speaks));
         self.tracker.spawn(async move {
-            serve::serve(entry, stream, watch, orders, tracker).await;
+            // Without it an answer may wait 40 ms for the acknowledgement of the one before.
+            let _ = stream.set_nodelay(true);
+            let stream = match acceptor {
+                None => Some(Stream::Bare(stream)),
+                Some(acceptor) => handshake::shake(acceptor, stream, &watch, &orders, entry.limits()).await,
+            };
+            if let Some(stream) = stream {
+                serve::serve(entry, stream, watch, orders, tracker).await;
+            }
             drop(registered);
             drop(place);
         });

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::framing::Fault;
+use super::stream::Stream;
 use crate::error::Error;
 
 /// How long the client has to read its answer.
@@ -20,7 +20,7 @@ const MAX_IGNORED: usize = 1 << 20;
 /// A socket that hyper has let go.
 #[derive(Debug)]
 pub(crate) struct Left {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// What is still to be said.
     pub(crate) unsaid: Option<Fault>,
 }

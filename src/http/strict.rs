@@ -83,7 +83,12 @@ pub(crate) fn json_type(headers: &HeaderMap) -> Result<(), Error> {
 
 /// The admin listener answers to its own names only, so that no web page can reach it by rebinding a name; to any where
 /// it need not know where it is bound.
-pub(crate) fn own_host(parts: &Parts, bound: Option<std::net::IpAddr>) -> Result<(), Error> {
+pub(crate) fn own_host(parts: &Parts, bound: Option<std::net::IpAddr>, is_tls: bool) -> Result<(), Error> {
+    let (scheme, port) = if is_tls {
+        ("https://", ":443")
+    } else {
+        ("http://", ":80")
+    };
     let host = parts.headers.get(HOST).map(|v| v.to_str().unwrap_or(""));
     let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
     if bound.is_some_and(|bound| !host.is_some_and(|h| is_own(h, bound))) {
@@ -96,8 +101,9 @@ pub(crate) fn own_host(parts: &Parts, bound: Option<std::net::IpAddr>) -> Result
     for origin in parts.headers.get_all(ORIGIN) {
         let origin = origin.to_str().unwrap_or("");
         // A page of another port of this machine, or of another scheme, is somebody else's.
-        let named = origin.strip_prefix("http://").map(without_port_80);
-        if !named.is_some_and(|named| host.is_some_and(|host| named.eq_ignore_ascii_case(without_port_80(host)))) {
+        let bare = |host: &'_ str| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
+        let named = origin.strip_prefix(scheme).map(bare);
+        if named.is_none() || named != host.map(bare) {
             let origin = clip(origin);
             return Err(Error::new(
                 Kind::Forbidden,
@@ -111,10 +117,6 @@ pub(crate) fn own_host(parts: &Parts, bound: Option<std::net::IpAddr>) -> Result
         return Err(Error::new(Kind::Forbidden, text));
     }
     Ok(())
-}
-
-fn without_port_80(host: &str) -> &str {
-    host.strip_suffix(":80").unwrap_or(host)
 }
 
 fn is_own(host: &str, bound: std::net::IpAddr) -> bool {
@@ -257,7 +259,7 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let (parts, ()) = request.body(()).unwrap().into_parts();
-            own_host(&parts, "127.0.0.1".parse().ok()).is_ok()
+            own_host(&parts, "127.0.0.1".parse().ok(), false).is_ok()
         };
         let host = ("host", "127.0.0.1:8082");
         assert!(let_in("POST", &[host]));
@@ -296,6 +298,19 @@ mod tests {
                 "a link from elsewhere: {site}"
             );
         }
+    }
+
+    #[test]
+    fn under_tls_a_page_of_this_listener_is_one_of_https() {
+        let let_in = |origin: &str, is_tls| {
+            let request = http::Request::get("/api/models")
+                .header("host", "localhost:443")
+                .header("origin", origin);
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            own_host(&parts, None, is_tls).is_ok()
+        };
+        assert!(let_in("https://localhost", true) && let_in("http://localhost:443", false));
+        assert!(!let_in("http://localhost:443", true) && !let_in("https://localhost:443", false));
     }
 
     #[test]

@@ -50,11 +50,11 @@ mod ids;
 #[cfg(test)]
 mod intake;
 #[cfg(test)]
-mod keys;
-#[cfg(test)]
 mod judge_vectors;
 #[cfg(test)]
 mod judged_exports;
+#[cfg(test)]
+mod keys;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod label_stream;
@@ -111,6 +111,8 @@ mod signals;
 mod support;
 #[cfg(test)]
 mod timeouts;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod webhook;
 #[cfg(test)]

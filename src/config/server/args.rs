@@ -123,6 +123,18 @@ pub struct ServeArgs {
     /// File of API keys, as `dethrone key new` makes its lines; without it nobody is asked for one [default: none]
     #[arg(long, env = "DETHRONE_AUTH_KEYS", value_name = "FILE")]
     pub auth_keys: Option<PathBuf>,
+    /// PEM file with the certificate of the listeners and what leads from it to an authority [default: none]
+    #[arg(long, env = "DETHRONE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with its private key [default: none]
+    #[arg(long, env = "DETHRONE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file of authorities: only clients with a certificate by one of them may connect [default: none]
+    #[arg(long, env = "DETHRONE_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Listeners that speak TLS, where there is a certificate: of data, grpc, admin, metrics [default: all]
+    #[arg(long, env = "DETHRONE_TLS_LISTENERS", value_name = "LIST", value_delimiter = ',')]
+    pub tls_listeners: Option<Vec<String>>,
     /// Memory of one runner [default: 4GiB]
     #[arg(long, env = "DETHRONE_RUNNER_MEMORY_BYTES", value_name = "SIZE", value_parser = bytes)]
     pub runner_memory_bytes: Option<u64>,

@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::super::Limits;
 use super::super::framing::{Fault, Framing, Halt, Place};
 use super::super::refusal::Left;
+use super::super::stream::Stream;
 use super::Watch;
 use crate::metrics::Seconds;
 
@@ -18,7 +18,7 @@ use crate::metrics::Seconds;
 #[derive(Debug)]
 pub(crate) struct Watched {
     /// Given on when this goes, where the connection is not over yet.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     watch: Arc<Watch>,
     /// Time from a prediction's answer to its last byte in the socket's buffer.
     write: Seconds,
@@ -40,7 +40,7 @@ enum Halted {
 }
 
 impl Watched {
-    pub(crate) fn new(stream: TcpStream, watch: &Arc<Watch>, write: Seconds, limits: &Limits) -> Self {
+    pub(crate) fn new(stream: Stream, watch: &Arc<Watch>, write: Seconds, limits: &Limits) -> Self {
         Self {
             stream: Some(stream),
             watch: Arc::clone(watch),
@@ -89,7 +89,7 @@ impl Watched {
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         self.stream
             .as_mut()
             .map(Pin::new)
@@ -139,6 +139,10 @@ impl AsyncWrite for Watched {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = self.stream()?.poll_flush(cx);
         self.is_flushed = poll.is_ready();
+        if poll.is_pending() {
+            // Under TLS something may have been taken from hyper that the client has not taken yet.
+            self.watch.is_stuck();
+        }
         if self.is_flushed
             && let Some(took) = self.watch.has_flushed()
         {

@@ -16,7 +16,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::super::Limits;
 use super::super::aside::unless;
 use super::super::connection::{InFlight, Over, Watch, Watched, period};
+use super::super::stream::Stream;
 use super::Entry;
 
 /// hyper's buffer for what arrives, where heads may not be larger than that: `framing` counts them.
@@ -71,13 +71,11 @@ impl<E: Entry> Own<E> {
 /// Serves a connection to its end.
 pub(super) async fn serve<E: Entry>(
     entry: Arc<E>,
-    stream: TcpStream,
+    stream: Stream,
     watch: Arc<Watch>,
     orders: Orders,
     tracker: TaskTracker,
 ) {
-    // Without it an answer may wait 40 ms for the acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
     let limits = entry.limits().clone();
     let io = TokioIo::new(Watched::new(stream, &watch, entry.write_time().clone(), &limits));
     let own = Arc::new(Own {
