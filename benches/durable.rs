@@ -129,6 +129,8 @@ struct Rig {
     recorder: Recorder,
     model: ModelNo,
     batch: Arc<Batch>,
+    /// Rows of today: old ones would be pruned beside what is measured.
+    began_ms: i64,
     next: i64,
 }
 
@@ -175,6 +177,7 @@ impl Rig {
             recorder,
             model: model.unwrap(),
             batch: Arc::new(Batch::Features(rows)),
+            began_ms: dethrone::time::now_ms(),
             next: 0,
         }
     }
@@ -189,7 +192,7 @@ impl Rig {
             let seen = Observation {
                 model: self.model,
                 first_id: next,
-                time_ms: next,
+                time_ms: self.began_ms + next / 100,
                 epoch: 1,
                 version: CHAMPION,
                 batch: Arc::clone(&self.batch),
@@ -223,7 +226,10 @@ impl Rig {
     fn label(&self, id: i64) -> LabelItem {
         LabelItem {
             model: self.model,
-            key: LabelKey::Ours { id, time_ms: id },
+            key: LabelKey::Ours {
+                id,
+                time_ms: self.began_ms + id / 100,
+            },
             label: "1".into(),
             truth: Ok(Some(Truth::Class(u32::from(id % 2 == 0)))),
             weight: 1.0,

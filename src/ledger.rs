@@ -11,6 +11,7 @@
 mod audit;
 mod book;
 mod check;
+mod checkpoint;
 mod exports;
 #[cfg(test)]
 mod faults;
@@ -47,6 +48,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+use checkpoint::{CHECKPOINT_PAGES, Moving};
 use mark::{Mark, Reached};
 
 pub use audit::Audit;
@@ -67,9 +69,6 @@ pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 pub use seal::Damage;
 pub use tenure::{Both, Tenure};
-
-/// Pages in the log before they are moved into the file: 16 MiB.
-const CHECKPOINT_PAGES: u64 = 4_000;
 
 /// What went wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +137,8 @@ pub enum LedgerError {
 /// An open ledger.
 #[derive(Debug)]
 pub struct Ledger {
+    /// The checkpoint that is under way. Dropped first: the last connection to close is this ledger's own.
+    moving: Moving,
     connection: Connection,
     state: PathBuf,
     damage: Damage,
@@ -208,6 +209,7 @@ impl Ledger {
             durable: None,
             log_pages,
             checkpoint_at: CHECKPOINT_PAGES,
+            moving: Moving::default(),
         };
         ledger.hold_against_mark()?;
         Ok(ledger)
@@ -257,26 +259,6 @@ impl Ledger {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         done
-    }
-
-    /// Moves the log into the file when enough of it has come together. Call it when nobody waits for a commit.
-    ///
-    /// # Errors
-    /// What SQLite says; the log stays as it is, and is whole.
-    pub fn checkpoint(&mut self) -> Result<(), LedgerError> {
-        let pages = self.log_pages.load(Ordering::Relaxed);
-        if pages < CHECKPOINT_PAGES {
-            // The log began anew.
-            self.checkpoint_at = CHECKPOINT_PAGES;
-        }
-        if pages < self.checkpoint_at {
-            return Ok(());
-        }
-        // While somebody reads an old state the log cannot begin anew: then it is tried again when it has grown.
-        self.checkpoint_at = pages + CHECKPOINT_PAGES;
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        Ok(())
     }
 
     /// Moves all of the log into the file and empties it, so that nothing of what was erased is left there. False while

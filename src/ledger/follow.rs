@@ -75,6 +75,7 @@ impl Ledger {
             durable: None,
             log_pages: std::sync::Arc::default(),
             checkpoint_at: CHECKPOINT_PAGES,
+            moving: super::checkpoint::Moving::default(),
         })
     }
 }

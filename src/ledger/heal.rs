@@ -62,7 +62,7 @@ impl LedgerError {
     }
 
     /// True when the system failed to read, write or sync: what the log holds may not be on the disk.
-    fn doubts_the_log(&self) -> bool {
+    pub(crate) fn doubts_the_log(&self) -> bool {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure))
     }
 }
@@ -75,6 +75,8 @@ impl Ledger {
     /// # Errors
     /// What still stands in the way.
     pub fn heal(&mut self, cause: &LedgerError, began_ms: i64, ended_ms: i64, rows: u64) -> Result<(), LedgerError> {
+        // What it says has been said, or is the same.
+        let _ = self.moving.end();
         if cause.is_damage() {
             self.rescue(cause)?;
         }

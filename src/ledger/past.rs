@@ -110,6 +110,7 @@ impl Ledger {
             durable: None,
             log_pages: Arc::default(),
             checkpoint_at: CHECKPOINT_PAGES,
+            moving: super::checkpoint::Moving::default(),
         })
     }
 }

@@ -152,7 +152,9 @@ impl Thread {
         let mut backlog = false;
         while !self.is_stopping() {
             let mut drained = Drained::default();
-            if !backlog {
+            // As many as a transaction takes are there: waiting would gather nothing, and cap what can be recorded.
+            let is_full = self.queues.observations.len() >= DRAIN && self.pace.may_record();
+            if !backlog && !is_full {
                 let now = Instant::now();
                 // Decisions that found no room are offered again soon.
                 let retry = (!self.core.outbox.is_empty()).then(|| now + RETRY);
@@ -189,8 +191,13 @@ impl Thread {
     }
 
     fn checkpoint(&mut self) {
-        if let Err(error) = self.ledger.checkpoint() {
-            tracing::warn!(%error, "the ledger's log could not be moved into its file; it grows until it can");
+        match self.ledger.checkpoint() {
+            Ok(()) => {}
+            // A sync that has failed once may be reported as done the next time: the log has to begin anew.
+            Err(error) if error.doubts_the_log() => self.outage(&error, Drained::default()),
+            Err(error) => {
+                tracing::warn!(%error, "the ledger's log could not be moved into its file; it grows until it can");
+            }
         }
     }
 
