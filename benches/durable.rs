@@ -138,7 +138,7 @@ impl Rig {
     fn new(limits: &RetentionConfig) -> Self {
         let dir = tempfile::TempDir::new().unwrap();
         let (recorder, _) = Recorder::start(dir.path(), bounded(16).0, 1.0, limits).unwrap();
-        let served = Served::new("m".into(), ModelNo(1), Metrics::new().model("m"));
+        let served = Served::new("m".into(), ModelNo(1), Metrics::default().model("m"));
         let model = recorder.call_blocking(move |core, writer| {
             let row = writer.model("m")?;
             let no = row.no;

@@ -72,7 +72,7 @@ impl Rig {
         let dir = tempfile::TempDir::new().unwrap();
         let (decisions, _) = bounded(16);
         let (recorder, _) = Recorder::start(dir.path(), decisions, 1.0, &RetentionConfig::default()).unwrap();
-        let served = Served::new("m".into(), ModelNo(1), Metrics::new().model("m"));
+        let served = Served::new("m".into(), ModelNo(1), Metrics::default().model("m"));
         let reports = recorder.reports();
         let lineup: Vec<(VersionNo, Arc<Quick>)> = (2..2 + challengers)
             .map(|no| {

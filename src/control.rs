@@ -420,6 +420,7 @@ impl Thread {
             reason,
             "quarantined"
         );
+        keeper.served.metrics.quarantines.increment(1);
         let model = keeper.served.name.clone();
         let done = self.leave(&model, no, ("quarantined", &reason), None);
         self.report(done);

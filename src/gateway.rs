@@ -33,7 +33,9 @@ use crate::error::{Error, Kind};
 use crate::http::backend::{Ask, Backend, Ids, Model as _, Reply, RowReply};
 use crate::id::{IdGenerator, PredictionId};
 use crate::interference::Board as InterferenceBoard;
-use crate::metrics::{Metrics, RecorderDrop, write_interference, write_ledger, write_monitor};
+use crate::metrics::{
+    Metrics, Page, RecorderDrop, write_interference, write_ledger, write_models, write_monitor, write_triton,
+};
 use crate::mirror::{Observation, Observed, Offered};
 use crate::monitor::follow::Board;
 use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
@@ -73,6 +75,10 @@ pub struct Gateway {
     restored: Arc<AtomicBool>,
     /// Where the ledger lies, for what is read beside the recorder.
     state: PathBuf,
+    /// It knew no model at the start, and there were some.
+    is_empty: bool,
+    /// Scrapes have the names of NVIDIA Triton too.
+    triton: bool,
     /// One long reading of it at a time.
     reading: tokio::sync::Semaphore,
     started: Instant,
@@ -554,14 +560,20 @@ impl Backend for Gateway {
             .map_err(|_| Error::new(Kind::NotReady, "the gateway is stopping: nothing was changed"))?
     }
 
-    fn metrics_text(&self) -> String {
-        let mut text = self.metrics.render(&self.series());
-        write_monitor(&mut text, &self.watched());
+    fn metrics(&self) -> Page {
+        let mut page = self.metrics.page();
+        let (models, versions) = self.series();
+        write_models(&mut page, self.ready().is_ok(), self.is_empty, &models, &versions);
+        write_monitor(&mut page, &self.watched());
         let (recorder, (damaged, _)) = (&self.recorder, self.recorder.damaged());
-        write_ledger(&mut text, recorder.is_healthy(), damaged, recorder.backlog());
-        self.recorder.keeping().write(&mut text);
-        write_interference(&mut text, &self.interfering.load());
-        text
+        write_ledger(&mut page, recorder.is_healthy(), damaged, recorder.backlog());
+        self.recorder.keeping().write(&mut page);
+        write_interference(&mut page, &self.interfering.load());
+        if self.triton {
+            let (counted, pending) = self.counted();
+            write_triton(&mut page, &counted, &pending);
+        }
+        page
     }
 }
 

@@ -48,7 +48,7 @@
 //! | [`shared`] | what several gateways will share, as contracts: register, log, blobs; the embedded ones are `ledger` and `intake` | the network, yet |
 //! | [`shard`] | counters without contention | what is counted |
 //! | [`monitor`] | what comes in, against what came before: quality, drift, alarms; one thread that reads the ledger | the request's path, the judge's evidence |
-//! | [`metrics`] | every metric's name, labels and edges | when to count |
+//! | [`metrics`] | every metric's name, labels and edges; a scrape in three formats | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
 //!
 //! # What always holds

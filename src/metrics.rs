@@ -6,60 +6,74 @@
 //! memory is flat when nobody scrapes.
 //! Leaves to others: when to count.
 
+mod allocator;
 mod families;
+mod format;
 mod grpc;
-mod histogram;
 mod http;
 mod model;
+mod page;
+mod process;
+pub mod protobuf;
+mod registered;
+mod scale;
+mod text;
+mod triton;
+mod versions;
 mod webhook;
 
 use std::sync::Arc;
-
-use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::time::Duration;
 
 use crate::interference::Tail;
-use histogram::Histograms;
 use http::ROLES;
+use page::Labels;
+use registered::Registered;
+use scale::Scale;
 
+pub use format::Format;
 pub use grpc::GrpcMetrics;
-pub use histogram::Seconds;
-pub use http::{HttpMetrics, Phases, Role, RouteName};
-pub use model::{ModelMetrics, RecorderDrop, SwapKind, VersionSeries, write_interference, write_ledger, write_monitor};
+pub use http::{HttpMetrics, Phases, Role, RouteName, write_listeners};
+pub use model::{ModelMetrics, RecorderDrop, SwapKind, write_interference, write_ledger, write_monitor};
+pub use page::{Page, number};
+pub use registered::{Count, Seconds};
+pub use scale::MOST_EDGES;
+pub use triton::write_triton;
+pub use versions::{ModelSeries, Standing, VersionSeries, write_models};
 pub use webhook::{Delivery, WebhookMetrics};
-
-const METADATA: Metadata<'static> = Metadata::new("dethrone", Level::INFO, None);
 
 /// One gateway's metrics; several may live in one process.
 #[derive(Debug)]
 pub struct Metrics {
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
-    histograms: Histograms,
+    counts: Registered<Count>,
+    seconds: Registered<Seconds>,
+    requests: Arc<Scale>,
+    delays: Arc<Scale>,
     tail: Arc<Tail>,
+    /// Unix milliseconds.
+    started_ms: i64,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(&[])
     }
 }
 
 impl Metrics {
-    /// All families, at 0.
+    /// All families, at 0; times of requests are counted at these edges besides the built-in ones.
     #[must_use]
-    pub fn new() -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        families::describe(&recorder);
-        let handle = recorder.handle();
+    pub fn new(edges: &[Duration]) -> Self {
         let metrics = Self {
-            recorder,
-            handle,
-            histograms: Histograms::default(),
+            counts: Registered::default(),
+            seconds: Registered::default(),
+            requests: Arc::new(Scale::of_requests(edges)),
+            delays: Arc::new(Scale::of_delays()),
             tail: Arc::default(),
+            started_ms: crate::time::now_ms(),
         };
         // Not a model's: it must be there, at 0, before the first model is.
-        let _ = metrics.counter(families::DROPPED_BY_SWAP, Vec::new());
+        let _ = metrics.count(families::DROPPED_BY_SWAP, Vec::new());
         metrics
     }
 
@@ -93,35 +107,41 @@ impl Metrics {
         ModelMetrics::new(self, model)
     }
 
-    /// The text of a scrape, with the series of the versions that are loaded now.
+    /// What was counted so far, and the process; the rest of a scrape is appended by whoever knows it.
     #[must_use]
-    pub fn render(&self, versions: &[VersionSeries]) -> String {
-        let mut text = self.handle.render();
-        for (family, help) in families::HISTOGRAMS {
-            self.histograms.write(&mut text, family, help);
+    pub fn page(&self) -> Page {
+        let mut page = Page::default();
+        for family in families::HISTOGRAMS {
+            page.push(self.seconds.family(family));
         }
-        model::write_versions(&mut text, versions);
-        text
+        for family in families::COUNTERS {
+            page.push(self.counts.family(family));
+        }
+        process::write(&mut page, self.started_ms);
+        allocator::write(&mut page);
+        page
     }
 
-    pub(crate) fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
-        let counter = self
-            .recorder
-            .register_counter(&Key::from_parts(name, labels), &METADATA);
-        counter.increment(0);
-        counter
+    pub(crate) fn count(&self, name: &'static str, labels: Labels) -> Count {
+        self.counts.series(name, labels, Count::default)
     }
 
-    pub(crate) fn seconds(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Seconds {
-        self.histograms.series(name, labels)
+    pub(crate) fn seconds(&self, name: &'static str, labels: Labels) -> Seconds {
+        self.seconds.series(name, labels, || Seconds::new(&self.requests))
+    }
+
+    pub(crate) fn delays(&self, name: &'static str, labels: Labels) -> Seconds {
+        self.seconds.series(name, labels, || Seconds::new(&self.delays))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    fn text(page: &Page) -> String {
+        String::from_utf8(Format::Prometheus.write(page)).unwrap()
+    }
 
     fn value(text: &str, series: &str) -> Option<f64> {
         text.lines().find_map(|l| l.strip_prefix(series)?.trim().parse().ok())
@@ -129,22 +149,26 @@ mod tests {
 
     #[test]
     fn every_counter_exists_at_zero_and_every_family_has_help() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         let (_http, _grpc, _model) = (metrics.http(), metrics.grpc(), metrics.model("m"));
-        let text = metrics.render(&[]);
+        let text = text(&metrics.page());
         for series in [
             "dethrone_requests_total{route=\"predict\",code=\"200\"}",
             "dethrone_requests_total{route=\"predict\",code=\"429\"}",
             "dethrone_grpc_requests_total{rpc=\"ModelInfer\",code=\"OK\"}",
             "dethrone_labels_total{model=\"m\",status=\"late\"}",
             "dethrone_shadow_offered_total{model=\"m\"}",
+            "dethrone_shadow_failed_total{model=\"m\"}",
             "dethrone_shadow_dropped_total{model=\"m\",reason=\"queue_full\"}",
             "dethrone_swaps_total{model=\"m\",kind=\"rollback\"}",
             "dethrone_requests_dropped_by_swap_total",
             "dethrone_fallbacks_total{model=\"m\"}",
             "dethrone_no_answer_total{model=\"m\"}",
+            "dethrone_quarantines_total{model=\"m\"}",
+            "dethrone_refusals_total{model=\"m\"}",
             "dethrone_runner_restarts_total{model=\"m\"}",
             "dethrone_recorder_dropped_total{model=\"m\",reason=\"queue_full\"}",
+            "dethrone_label_delay_seconds_count{model=\"m\"}",
         ] {
             assert_eq!(value(&text, series), Some(0.0), "{series}\n{text}");
         }
@@ -153,24 +177,28 @@ mod tests {
             let name = family.split(' ').next().unwrap();
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
-        assert!(typed.len() >= 10 && !text.contains("summary"), "{typed:?}");
+        assert!(typed.len() >= 20 && !text.contains("summary"), "{typed:?}");
+        assert!(value(&text, "process_resident_memory_bytes").unwrap() > 1e6, "{text}");
+        assert!(value(&text, "process_open_fds").unwrap() >= 3.0);
     }
 
     #[test]
     fn a_duration_falls_into_the_bucket_of_its_edge_and_two_gateways_do_not_mix() {
-        let (a, b) = (Metrics::new(), Metrics::new());
+        let (a, b) = (Metrics::default(), Metrics::new(&[Duration::from_micros(70)]));
         let (http, other) = (a.http(), b.http());
         http.answered(RouteName::Predict, 200, Role::Champion, Duration::from_micros(60));
-        other.answered(RouteName::Predict, 200, Role::Pinned, Duration::from_micros(60));
-        let text = a.render(&[]);
+        other.answered(RouteName::Predict, 200, Role::Pinned, Duration::from_micros(80));
+        let (a, b) = (text(&a.page()), text(&b.page()));
         let bucket = |role: &str, le: &str| {
             format!(
                 "dethrone_request_duration_seconds_bucket{{route=\"predict\",role=\"{role}\",outcome=\"ok\",le=\"{le}\"}}"
             )
         };
-        assert_eq!(value(&text, &bucket("champion", "0.00005")), Some(0.0));
-        assert_eq!(value(&text, &bucket("champion", "0.0001")), Some(1.0));
-        assert_ne!(value(&text, &bucket("pinned", "+Inf")), Some(1.0));
-        assert_eq!(value(&b.render(&[]), &bucket("pinned", "+Inf")), Some(1.0));
+        assert_eq!(value(&a, &bucket("champion", "0.00005")), Some(0.0));
+        assert_eq!(value(&a, &bucket("champion", "0.0001")), Some(1.0));
+        assert_eq!(value(&a, &bucket("pinned", "+Inf")), Some(0.0));
+        assert_eq!(value(&a, &bucket("champion", "0.00007")), None);
+        assert_eq!(value(&b, &bucket("pinned", "0.00007")), Some(0.0));
+        assert_eq!(value(&b, &bucket("pinned", "+Inf")), Some(1.0));
     }
 }

@@ -1,7 +1,7 @@
 //! A served model as the requests see it: its slot, its interface, its challengers by name.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::config::{self, ModelConfig};
 use crate::consent::OptOut;
 use crate::decode::{Form, Missing, Rules, Unknown};
 use crate::http::backend;
-use crate::metrics::ModelMetrics;
+use crate::metrics::{ModelMetrics, Standing};
 use crate::model::head::Head;
 use crate::model::interface::{Inputs, Interface};
 use crate::oip::{Contract, Counters};
@@ -91,8 +91,34 @@ pub struct Pinnable {
 /// What is counted of a version, whatever its settings and its role.
 type Counted = (Arc<Counters>, Arc<Faults>);
 
-/// ln wealth of each challenger, for scrapes.
-pub type Evidence = Arc<ArcSwap<Vec<(VersionNo, f64)>>>;
+/// What scrapes show of the judge; written by the recorder.
+#[derive(Debug, Default)]
+pub struct Shown {
+    standings: ArcSwap<Vec<Standing>>,
+    deciding: AtomicBool,
+}
+
+impl Shown {
+    /// What the judge has of each challenger.
+    pub fn standings(&self) -> Arc<Vec<Standing>> {
+        self.standings.load_full()
+    }
+
+    /// True while a change of champion is decided and not carried out.
+    pub fn is_deciding(&self) -> bool {
+        self.deciding.load(Ordering::Relaxed)
+    }
+
+    /// Shows other standings.
+    pub fn stand(&self, standings: Vec<Standing>) {
+        self.standings.store(Arc::new(standings));
+    }
+
+    /// Shows whether a decision waits.
+    pub fn decide(&self, waits: bool) {
+        self.deciding.store(waits, Ordering::Relaxed);
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -129,7 +155,7 @@ pub struct Served {
     /// Says when the champion fails too often.
     pub tripwire: Tripwire,
     /// Written by the recorder.
-    pub evidence: Evidence,
+    pub shown: Arc<Shown>,
     /// Handles made once.
     pub metrics: ModelMetrics,
 }
@@ -155,7 +181,7 @@ impl Served {
             mode_reason: ArcSwap::default(),
             counters: Mutex::default(),
             tripwire: Tripwire::default(),
-            evidence: Arc::default(),
+            shown: Arc::default(),
             metrics,
         }
     }

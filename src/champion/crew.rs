@@ -135,6 +135,11 @@ impl Crew {
         Ok(crew)
     }
 
+    /// Requests that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
     /// Has it run.
     ///
     /// # Errors

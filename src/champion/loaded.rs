@@ -330,6 +330,12 @@ impl Loaded {
         self.pool.as_ref().map_or(0, |_| wanted.saturating_add(1))
     }
 
+    /// Requests that wait for a session.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.crew.as_ref().map_or(0, |crew| crew.waiting())
+    }
+
     /// How and where it runs, as the API shows it.
     #[must_use]
     pub fn view(&self) -> Value {

@@ -14,6 +14,7 @@ use super::fault::ConfigError;
 use super::reader::{Section, read_noting};
 use super::value::{Bytes, Value};
 use crate::arena::SandboxPolicy;
+use crate::metrics::MOST_EDGES;
 use crate::model::runtime::is_sha256;
 use crate::webhook::Hook;
 
@@ -60,6 +61,10 @@ pub struct ServerConfig {
     pub admin_listen: SocketAddr,
     /// Listener for metrics alone.
     pub metrics_listen: Option<SocketAddr>,
+    /// Edges of times of requests besides the built-in ones.
+    pub metrics_edges: Vec<Duration>,
+    /// Scrapes have the names of NVIDIA Triton too.
+    pub metrics_triton: bool,
     /// Worker threads.
     pub workers: usize,
     /// Largest request body.
@@ -207,6 +212,8 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         grpc_listen: plain(s, args.grpc_listen, "grpc_listen", local(8081)),
         admin_listen: plain(s, args.admin_listen, "admin_listen", local(8082)),
         metrics_listen: optional(s, args.metrics_listen, "metrics_listen"),
+        metrics_edges: edges(s, args),
+        metrics_triton: plain(s, args.metrics_triton, "metrics_triton", false),
         workers: count(s, args.workers, "workers", cpus, 1..=1_024),
         max_body_bytes: to_usize(size(
             s,
@@ -283,6 +290,23 @@ fn sha256(s: &mut Section<'_>, flag: Option<String>) -> Option<String> {
     let (given, value) = (flag.is_some(), flag.or(file));
     s.note("onnxruntime_sha256", &value, given);
     value
+}
+
+/// Edges of histograms, in ascending order.
+fn edges(s: &mut Section<'_>, args: &ServeArgs) -> Vec<Duration> {
+    let range = Duration::from_millis(1)..=Duration::from_secs(900);
+    let is_sound = |edges: &Vec<Duration>| edges.len() <= MOST_EDGES && edges.iter().all(|edge| range.contains(edge));
+    let rule = format!("must be at most {MOST_EDGES} times between 1ms and 15m");
+    let file = s.opt_if("metrics_edges", is_sound, &rule);
+    let flag = args.metrics_edges.clone();
+    if flag.as_ref().is_some_and(|edges| !is_sound(edges)) {
+        s.fault("metrics_edges", format!("flag or variable --metrics-edges {rule}"));
+    }
+    let given = flag.is_some();
+    let mut edges = flag.or(file).unwrap_or_default();
+    edges.sort_unstable();
+    s.note("metrics_edges", &edges, given);
+    edges
 }
 
 fn runner(s: &mut Section<'_>, args: &ServeArgs) -> RunnerConfig {

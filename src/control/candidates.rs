@@ -59,6 +59,9 @@ impl Thread {
             return Ok(());
         }
         let name = known.map(|v| v.row.name.clone()).unwrap_or_default();
+        if let Some(keeper) = self.keepers.get(model) {
+            keeper.served.metrics.refusals.increment(1);
+        }
         tracing::warn!(model, version = name, reason, "rejected");
         self.set_role(model, no, "rejected", Some(reason))
     }

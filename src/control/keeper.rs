@@ -658,10 +658,12 @@ impl Keeper {
             rows: facts.probe_rows,
         });
         let execution = &self.config.execution;
+        let begun = Instant::now();
         let loaded = match answers_apart(&facts.scan, &self.config).is_some() {
             true => Loaded::load_apart(info, spec, workers, execution, probe),
             false => Loaded::load(info, &spec.path, workers, execution, probe),
         };
+        self.served.metrics.load.record(begun.elapsed());
         loaded.map(Arc::new).map_err(|error| error.0)
     }
 }
@@ -699,7 +701,7 @@ mod tests {
             facts: None,
             lineage: None,
         };
-        let mut keeper = Keeper::new(row, vec![version], &[], Metrics::new().model("m"));
+        let mut keeper = Keeper::new(row, vec![version], &[], Metrics::default().model("m"));
         let hour = Duration::from_secs(3_600);
         let (old, new) = ("threshold = 0.4\n", "threshold = 0.6\n");
         assert!(keeper.may_take_effect("calm", Some(old), hour), "the first look");

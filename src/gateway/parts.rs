@@ -23,6 +23,7 @@ use crate::control::{self, Control, Parts};
 use crate::grpc;
 use crate::http::{App, Face, Limits, Listener, Servers, bind};
 use crate::id::{IdGenerator, IdKey, time_of};
+use crate::intake::scan::scan_dir;
 use crate::interference::{Board as InterferenceBoard, Gate, Interference};
 use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
@@ -123,7 +124,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let container = Container::find(Path::new("/"));
     let limits = container.limits();
     let pressure = Pressure::watch(container);
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(&config.metrics_edges));
+    let is_empty = started_empty(&config, &recorder).await?;
     let models: control::Models = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let restored = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(Gate::default());
@@ -171,6 +173,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         interfering,
         restored,
         state: config.state.clone(),
+        is_empty,
+        triton: config.metrics_triton,
         reading: tokio::sync::Semaphore::new(1),
         started: Instant::now(),
     });
@@ -235,6 +239,31 @@ fn follow(auth: Option<Arc<Auth>>, tls: Option<Arc<Tls>>) -> std::io::Result<Fol
         all.push(Followed::new("certificates", files, take));
     }
     Follower::start(all)
+}
+
+/// True where there are models and the ledger knows none, which is said: after a first start it means that the state
+/// directory was lost, and with it champions, evidence and labels.
+async fn started_empty(config: &ServerConfig, recorder: &Recorder) -> Result<bool, StartError> {
+    let known = recorder.look(|_, reader| reader.model_names()).await?;
+    if !known.is_empty() {
+        return Ok(false);
+    }
+    let (models, most) = (config.models.clone(), config.max_model_bytes);
+    let has_models = move || {
+        let folders = std::fs::read_dir(models).into_iter().flatten().flatten();
+        let mut contents = folders.filter_map(|folder| scan_dir(&folder.path(), most).ok());
+        contents.any(|contents| !contents.versions.is_empty())
+    };
+    let has_models = tokio::task::spawn_blocking(has_models).await.unwrap_or(false);
+    if has_models {
+        tracing::warn!(
+            models = %config.models.display(),
+            state = %config.state.display(),
+            "there are models, and the state directory knows none of them: right on a first start; after another one it \
+             is not the directory of before, and champions, evidence and labels are not here. Stop, and give the old one back"
+        );
+    }
+    Ok(has_models)
 }
 
 /// Whoever is to be told what happens.

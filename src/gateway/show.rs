@@ -6,18 +6,21 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Gateway;
+use crate::arena::Challenger;
+use crate::champion::VersionInfo;
 use crate::decode::Form;
 use crate::error::{Error, Kind};
 use crate::expr::{Expr, Field};
 use crate::history::{Detail, lineage};
-use crate::http::backend::Backend;
+use crate::http::backend::{Backend, Model as _};
 use crate::judge::fold::Judge;
 use crate::judge::policy::Group;
 use crate::judge::twin::Noise;
 use crate::ledger::{DecisionRow, ModelRow, RewardTotal, VersionRow};
-use crate::metrics::VersionSeries;
+use crate::metrics::{ModelSeries, VersionSeries};
 use crate::model::facts::Facts;
 use crate::monitor::view::Published;
+use crate::oip::Statistics;
 use crate::recorder::Coverage;
 use crate::score::VersionNo;
 use crate::served::Served;
@@ -257,40 +260,76 @@ impl Gateway {
         models.values().filter_map(watched).collect()
     }
 
-    /// The series of the versions that are loaded now.
-    pub(super) fn series(&self) -> Vec<VersionSeries> {
+    /// The models, and the versions that are loaded now, for a scrape.
+    pub(super) fn series(&self) -> (Vec<ModelSeries>, Vec<VersionSeries>) {
         let models = self.models.load();
-        models.values().flat_map(|model| series(model)).collect()
+        let of_models = models.values().map(|model| of_model(model)).collect();
+        (
+            of_models,
+            models.values().flat_map(|model| of_versions(model)).collect(),
+        )
+    }
+
+    /// What was counted of the loaded versions, and how many requests wait for each champion.
+    pub(super) fn counted(&self) -> (Vec<Statistics>, Vec<(String, String, u64)>) {
+        let models = self.models.load();
+        let counted = models.values().flat_map(|model| {
+            let read = |info: &Arc<VersionInfo>| info.counters.read(&model.name, &info.number(), &info.name);
+            model.versions().iter().map(read).collect::<Vec<_>>()
+        });
+        let pending = models.values().filter_map(|model| {
+            let champion = model.slot.load()?;
+            let (version, waiting) = (champion.version.info.number(), champion.version.waiting());
+            Some((model.name.clone(), version, waiting as u64))
+        });
+        (counted.collect(), pending.collect())
     }
 }
 
-fn series(model: &Served) -> Vec<VersionSeries> {
-    let evidence = model.evidence.load();
-    let wealth = |no: VersionNo| evidence.iter().find(|(v, _)| *v == no).map(|(_, wealth)| *wealth);
-    let one = |info: &crate::champion::VersionInfo, role, since| VersionSeries {
+fn of_model(model: &Served) -> ModelSeries {
+    let champion = model.slot.load();
+    ModelSeries {
+        model: model.name.clone(),
+        is_ready: champion.is_some(),
+        waiting: champion.map_or(0, |champion| champion.version.waiting()),
+        has_stand_in: model.stand_in.load().is_some(),
+        has_fault: model.settings_fault.load().is_some() || model.opt_out_fault.load().is_some(),
+        has_alarm: model.alarm().is_some(),
+        is_deciding: model.shown.is_deciding(),
+    }
+}
+
+fn of_versions(model: &Served) -> Vec<VersionSeries> {
+    let standings = model.shown.standings();
+    let one = |info: &VersionInfo, role, since, runner: Option<&Challenger>| VersionSeries {
         model: model.name.clone(),
         version: info.name.clone(),
         role,
         digest: info.digest.clone(),
-        log_wealth: wealth(info.no),
+        standing: standings.iter().find(|standing| standing.version == info.no).cloned(),
         since,
+        runner: runner.map(|runner| {
+            let stats = runner.stats();
+            (stats.queued_rows, stats.up)
+        }),
+    };
+    let challengers = model.challengers.load();
+    let runner = |no: VersionNo| {
+        let mut all = challengers.values();
+        all.find(|c| c.info.no == no).map(|c| &*c.challenger)
     };
     let mut all = Vec::new();
     let mut previous = None;
     if let Some(champion) = model.slot.load() {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
         let since = champion.since_ms as f64 / 1e3;
-        all.push(one(&champion.version.info, "champion", Some(since)));
+        all.push(one(&champion.version.info, "champion", Some(since), None));
         previous = champion.previous.as_ref().map(|p| p.info.no);
-        all.extend(champion.previous.iter().map(|p| one(&p.info, "previous", None)));
+        let of_previous = champion.previous.iter();
+        all.extend(of_previous.map(|p| one(&p.info, "previous", None, runner(p.info.no))));
     }
-    for challenger in model
-        .challengers
-        .load()
-        .values()
-        .filter(|c| Some(c.info.no) != previous)
-    {
-        all.push(one(&challenger.info, "challenger", None));
+    for challenger in challengers.values().filter(|c| Some(c.info.no) != previous) {
+        all.push(one(&challenger.info, "challenger", None, Some(&challenger.challenger)));
     }
     all
 }

@@ -12,6 +12,7 @@ use crate::champion::VersionInfo;
 use crate::decode::{Form, Item, Keys, Rules, Wanted};
 use crate::error::Error;
 use crate::id::PredictionId;
+use crate::metrics::Page;
 use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::oip::Contract;
@@ -217,6 +218,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Carries out a person's order; done when it is durable and visible.
     fn act(&self, model: &str, action: Action, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;
 
-    /// The text of `/metrics`.
-    fn metrics_text(&self) -> String;
+    /// What `/metrics` says, but for the listeners. It may read files.
+    fn metrics(&self) -> Page;
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::EXPECT;
+use http::header::{ACCEPT, EXPECT};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,8 +22,8 @@ use super::route::{self, Face, Route};
 use super::stack::{self, Call, Work};
 use super::{App, Backend, Limits, admin, body, coding, feedback, gate, health, infer, models, predict, strict};
 use crate::auth::Who;
-use crate::error::Error;
-use crate::metrics::{Role, RouteName, Seconds};
+use crate::error::{Error, Kind};
+use crate::metrics::{Format, Role, RouteName, Seconds, write_listeners};
 
 /// One listener's way in.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Ready | Route::ModelReady(_) if self.stop.is_cancelled() => health::stopping(),
             Route::Ready => health::ready(backend),
             Route::ModelReady((model, version)) => health::model_ready(backend, &model, version.as_deref()),
-            Route::Metrics => reply::metrics(backend.metrics_text()),
+            Route::Metrics => scrape(app, &parts.headers).await?,
             Route::Models => reply::value(200, &backend.models()),
             Route::Ledger => reply::value(200, &backend.ledger()),
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
@@ -217,6 +217,22 @@ impl<B: Backend, W: Work> Edge<B, W> {
     async fn label(&self, call: feedback::Call) -> Answer {
         self.work.clone().oneshot(call).await.unwrap_or_else(|_| stack::shed())
     }
+}
+
+/// A scrape, in the format that is liked best, made where no request waits for it.
+async fn scrape<B: Backend>(app: &App<B>, headers: &HeaderMap) -> Result<Answer, Error> {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let (backend, in_flight) = (Arc::clone(&app.backend), app.places.taken());
+    let written = tokio::task::spawn_blocking(move || {
+        let mut page = backend.metrics();
+        write_listeners(&mut page, in_flight);
+        format.write(&page)
+    });
+    let written = written
+        .await
+        .map_err(|_| Error::new(Kind::NotReady, "the gateway is stopping"))?;
+    Ok(reply::metrics(format.content_type(), written))
 }
 
 fn name_of(route: &Route) -> RouteName {

@@ -24,6 +24,11 @@ impl Places {
         }
     }
 
+    /// So many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// A place, if one is free.
     pub(crate) fn take(&self) -> Option<Place<'_>> {
         // Counted before it is known whether there is room: a count too high for a moment refuses, never admits.

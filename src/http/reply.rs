@@ -16,7 +16,6 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Exactly this: clients compare it without a charset.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
 fn answer(status: u16, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
@@ -41,9 +40,9 @@ pub(crate) fn empty() -> Answer {
     Response::new(Full::default())
 }
 
-/// The text of a scrape.
-pub(crate) fn metrics(text: String) -> Answer {
-    answer(200, TEXT, text)
+/// A scrape.
+pub(crate) fn metrics(kind: &'static str, body: Vec<u8>) -> Answer {
+    answer(200, HeaderValue::from_static(kind), body)
 }
 
 /// An error.

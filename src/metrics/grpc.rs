@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Label};
-
-use super::{Metrics, ROLES, Role, Seconds, families};
+use super::{Count, Metrics, ROLES, Role, Seconds, families};
 use crate::grpc::{Code, Rpc};
 
 /// How an RPC ended, coarsely enough for a histogram; the words are those of the HTTP listeners.
@@ -29,7 +27,7 @@ pub struct GrpcMetrics {
 #[derive(Clone, Debug)]
 struct RpcHandles {
     /// In the order of [`Code::ALL`].
-    codes: Vec<(Code, Counter)>,
+    codes: Vec<(Code, Count)>,
     /// By role, then by outcome; RPCs other than inference have one role.
     durations: Vec<Vec<Seconds>>,
 }
@@ -58,13 +56,13 @@ impl GrpcMetrics {
 impl RpcHandles {
     fn new(metrics: &Metrics, rpc: Rpc, name: &'static str) -> Self {
         let count = |&(code, word, _): &(Code, &'static str, i32)| {
-            let labels = vec![Label::new("rpc", name), Label::new("code", word)];
-            (code, metrics.counter(families::GRPC_REQUESTS, labels))
+            let labels = vec![("rpc", name.into()), ("code", word.into())];
+            (code, metrics.count(families::GRPC_REQUESTS, labels))
         };
         let durations = |role: &'static str| -> Vec<Seconds> {
-            let one = |outcome| {
-                let labels = [("rpc", name), ("role", role), ("outcome", outcome)];
-                metrics.seconds(families::GRPC_DURATION, &labels)
+            let one = |outcome: &'static str| {
+                let labels = vec![("rpc", name.into()), ("role", role.into()), ("outcome", outcome.into())];
+                metrics.seconds(families::GRPC_DURATION, labels)
             };
             OUTCOMES.into_iter().map(one).collect()
         };

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Label};
-
-use super::{Metrics, Seconds, families};
+use super::page::{Page, number};
+use super::{Count, Metrics, Seconds, families};
 use crate::error::Kind;
 use crate::interference::Tail;
 
@@ -80,7 +79,7 @@ pub struct HttpMetrics {
 /// Handles of one route.
 #[derive(Clone, Debug)]
 struct RouteHandles {
-    codes: Vec<(u16, Counter)>,
+    codes: Vec<(u16, Count)>,
     /// By role, then by outcome; other routes than those of predictions have one role.
     durations: Vec<Vec<Seconds>>,
 }
@@ -100,7 +99,7 @@ pub struct Phases {
 
 impl HttpMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let phase = |name: &'static str| metrics.seconds(families::PHASE, &[("phase", name)]);
+        let phase = |name: &'static str| metrics.seconds(families::PHASE, vec![("phase", name.into())]);
         Self {
             routes: RouteName::ALL
                 .iter()
@@ -114,9 +113,9 @@ impl HttpMetrics {
                 encode: phase("encode"),
                 write: phase("write"),
             },
-            overhead: metrics.seconds(families::OVERHEAD, &[]),
+            overhead: metrics.seconds(families::OVERHEAD, Vec::new()),
             tail: metrics.tail(),
-            mirrored: ["yes", "no"].map(|is| metrics.seconds(families::MIRRORED, &[("mirrored", is)])),
+            mirrored: ["yes", "no"].map(|is| metrics.seconds(families::MIRRORED, vec![("mirrored", is.into())])),
         }
     }
 
@@ -157,13 +156,17 @@ impl RouteHandles {
         codes.sort_unstable();
         codes.dedup();
         let count = |code: u16| {
-            let labels = vec![Label::new("route", route), Label::new("code", code.to_string())];
-            (code, metrics.counter(families::REQUESTS, labels))
+            let labels = vec![("route", route.into()), ("code", code.to_string().into())];
+            (code, metrics.count(families::REQUESTS, labels))
         };
         let durations = |role: &'static str| -> Vec<Seconds> {
-            let one = |outcome| {
-                let labels = [("route", route), ("role", role), ("outcome", outcome)];
-                metrics.seconds(families::DURATION, &labels)
+            let one = |outcome: &'static str| {
+                let labels = vec![
+                    ("route", route.into()),
+                    ("role", role.into()),
+                    ("outcome", outcome.into()),
+                ];
+                metrics.seconds(families::DURATION, labels)
             };
             OUTCOMES.into_iter().map(one).collect()
         };
@@ -177,4 +180,9 @@ impl RouteHandles {
             durations: roles.iter().map(|role| durations(role)).collect(),
         }
     }
+}
+
+/// Appends what the listeners are doing now.
+pub fn write_listeners(page: &mut Page, in_flight: usize) {
+    page.gauge(families::IN_FLIGHT, number(in_flight as u64));
 }

@@ -1,12 +1,10 @@
-//! One model's counters, and the series of versions.
+//! One model's counters, and what the ledger and the monitor say of it.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use metrics::{Counter, Label};
-
-use super::{Metrics, families};
+use super::page::{Page, number};
+use super::{Count, Metrics, Seconds, families};
 use crate::interference::View;
 use crate::monitor::view::Published;
 use crate::protocol::STATUSES;
@@ -47,22 +45,36 @@ const RECORDER_DROPS: [&str; 5] = ["queue_full", "ledger_failed", "duplicate_id"
 #[derive(Clone)]
 pub struct ModelMetrics {
     /// Rows offered to challengers.
-    pub shadow_offered: Counter,
+    pub shadow_offered: Count,
     /// Rows that challengers scored or failed.
-    pub shadow_executed: Counter,
+    pub shadow_executed: Count,
+    /// Rows that challengers failed.
+    pub shadow_failed: Count,
+    /// Runs of challengers.
+    pub shadow_run: Seconds,
+    /// From a request to a challenger's outcome.
+    pub shadow_lag: Seconds,
+    /// From a request to its label.
+    pub label_delay: Seconds,
+    /// Loading versions that are to answer.
+    pub load: Seconds,
+    /// Versions quarantined.
+    pub quarantines: Count,
+    /// Files refused.
+    pub refusals: Count,
     /// Rows that the previous champion answered.
-    pub fallbacks: Counter,
+    pub fallbacks: Count,
     /// Predictions refused because no version could answer one of their rows.
-    pub no_answer: Counter,
+    pub no_answer: Count,
     /// Runners started again.
-    pub runner_restarts: Counter,
+    pub runner_restarts: Count,
     /// Requests lost because of a swap: over all models.
-    pub dropped_by_swap: Counter,
+    pub dropped_by_swap: Count,
     labels_taken: Arc<AtomicU64>,
-    shadow_dropped: Vec<Counter>,
-    labels: Vec<Counter>,
-    swaps: Vec<Counter>,
-    recorder_dropped: Vec<Counter>,
+    shadow_dropped: Vec<Count>,
+    labels: Vec<Count>,
+    swaps: Vec<Count>,
+    recorder_dropped: Vec<Count>,
 }
 
 impl std::fmt::Debug for ModelMetrics {
@@ -73,19 +85,30 @@ impl std::fmt::Debug for ModelMetrics {
 
 impl ModelMetrics {
     pub(super) fn new(metrics: &Metrics, model: &str) -> Self {
-        let name = || Label::new("model", model.to_owned());
-        let plain = |family| metrics.counter(family, vec![name()]);
-        let by = |family, key: &'static str, values: &[&'static str]| -> Vec<Counter> {
-            let one = |value: &&'static str| metrics.counter(family, vec![name(), Label::new(key, *value)]);
+        let labels = || vec![("model", model.to_owned().into())];
+        let plain = |family| metrics.count(family, labels());
+        let by = |family, key: &'static str, values: &[&'static str]| -> Vec<Count> {
+            let one = |value: &&'static str| {
+                let mut labels = labels();
+                labels.push((key, (*value).into()));
+                metrics.count(family, labels)
+            };
             values.iter().map(one).collect()
         };
         Self {
             shadow_offered: plain(families::SHADOW_OFFERED),
             shadow_executed: plain(families::SHADOW_EXECUTED),
+            shadow_failed: plain(families::SHADOW_FAILED),
+            shadow_run: metrics.seconds(families::SHADOW_RUN, labels()),
+            shadow_lag: metrics.seconds(families::SHADOW_LAG, labels()),
+            label_delay: metrics.delays(families::LABEL_DELAY, labels()),
+            load: metrics.seconds(families::LOAD, labels()),
+            quarantines: plain(families::QUARANTINES),
+            refusals: plain(families::REFUSALS),
             fallbacks: plain(families::FALLBACKS),
             no_answer: plain(families::NO_ANSWER),
             runner_restarts: plain(families::RUNNER_RESTARTS),
-            dropped_by_swap: metrics.counter(families::DROPPED_BY_SWAP, Vec::new()),
+            dropped_by_swap: metrics.count(families::DROPPED_BY_SWAP, Vec::new()),
             labels_taken: Arc::default(),
             shadow_dropped: by(families::SHADOW_DROPPED, "reason", &Shed::ALL.map(Shed::name)),
             labels: by(families::LABELS, "status", &STATUSES),
@@ -126,177 +149,75 @@ impl ModelMetrics {
     }
 }
 
-fn count(counters: &[Counter], at: Option<usize>, by: u64) {
+fn count(counters: &[Count], at: Option<usize>, by: u64) {
     if let Some(counter) = at.and_then(|at| counters.get(at)) {
         counter.increment(by);
     }
 }
 
-/// What a scrape says of a version that is loaded now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VersionSeries {
-    /// Model.
-    pub model: String,
-    /// Version.
-    pub version: String,
-    /// `champion`, `previous`, `challenger`, `candidate`.
-    pub role: &'static str,
-    /// `sha256:…`.
-    pub digest: String,
-    /// A challenger's evidence.
-    pub log_wealth: Option<f64>,
-    /// The champion's start, Unix seconds.
-    pub since: Option<f64>,
-}
-
-/// Appends the series of versions.
-pub(super) fn write_versions(text: &mut String, versions: &[VersionSeries]) {
-    family(
-        text,
-        families::MODEL_INFO,
-        versions.iter().map(|v| {
-            let (model, role) = (escaped(&v.model), v.role);
-            let (version, digest) = (escaped(&v.version), escaped(&v.digest));
-            format!("{{model=\"{model}\",role=\"{role}\",version=\"{version}\",digest=\"{digest}\"}} 1")
-        }),
-    );
-    family(
-        text,
-        families::CHAMPION_SINCE,
-        versions
-            .iter()
-            .filter_map(|v| Some(format!("{{model=\"{}\"}} {}", escaped(&v.model), v.since?))),
-    );
-    family(
-        text,
-        families::LOG_WEALTH,
-        versions.iter().filter_map(|v| {
-            let wealth = v.log_wealth?;
-            Some(format!(
-                "{{model=\"{}\",version=\"{}\"}} {wealth}",
-                escaped(&v.model),
-                escaped(&v.version)
-            ))
-        }),
-    );
-}
-
 /// Appends the state of the ledger.
-pub fn write_ledger(text: &mut String, is_healthy: bool, damaged: u64, backlog: usize) {
-    let healthy = format!(" {}", u8::from(is_healthy));
-    family(text, families::LEDGER_HEALTHY, std::iter::once(healthy));
-    family(text, families::LEDGER_DAMAGED, std::iter::once(format!(" {damaged}")));
-    family(text, families::RECORDER_BACKLOG, std::iter::once(format!(" {backlog}")));
+pub fn write_ledger(page: &mut Page, is_healthy: bool, damaged: u64, backlog: usize) {
+    page.gauge(families::LEDGER_HEALTHY, f64::from(u8::from(is_healthy)));
+    page.gauge(families::LEDGER_DAMAGED, number(damaged));
+    page.gauge(families::RECORDER_BACKLOG, number(backlog as u64));
 }
 
 /// Appends what shadow work costs the answers.
-pub fn write_interference(text: &mut String, view: &View) {
-    let ratio = view.ratio.map(|ratio| format!(" {ratio}"));
-    family(text, families::INTERFERENCE, ratio.into_iter());
-    family(text, families::DUTY, std::iter::once(format!(" {}", view.duty)));
+pub fn write_interference(page: &mut Page, view: &View) {
+    page.gauges(families::INTERFERENCE, view.ratio.map(|ratio| ([], ratio)));
+    page.gauge(families::DUTY, view.duty);
 }
 
 /// Appends what the monitor last published.
-pub fn write_monitor(text: &mut String, models: &[(String, Arc<Published>)]) {
-    let each = |of: &dyn Fn(&str, &Published) -> Vec<String>| -> Vec<String> {
-        models
-            .iter()
-            .flat_map(|(name, published)| of(&escaped(name), published))
-            .collect()
-    };
-    let rows = |model: &str, p: &Published| {
+pub fn write_monitor(page: &mut Page, models: &[(String, Arc<Published>)]) {
+    let label = |model: &String| ("model", model.clone());
+    let rows = models.iter().flat_map(|(model, p)| {
         let all = [("folded", p.rows), ("waiting", p.lag), ("skipped", p.skipped)];
-        all.map(|(what, rows)| format!("{{model=\"{model}\",what=\"{what}\"}} {rows}"))
-            .to_vec()
-    };
-    let states = |model: &str, p: &Published| {
-        let one = |(state, count): &(&str, usize)| format!("{{model=\"{model}\",state=\"{state}\"}} {count}");
-        p.states.iter().map(one).collect()
-    };
-    let alarms = |model: &str, p: &Published| vec![format!("{{model=\"{model}\"}} {}", p.raised)];
-    let losses = |model: &str, p: &Published| -> Vec<String> {
-        let one = |(of, loss): &(&str, Option<f64>)| Some(format!("{{model=\"{model}\",of=\"{of}\"}} {}", (*loss)?));
-        p.losses.iter().filter_map(one).collect()
-    };
-    let furthest = |model: &str, p: &Published, wealth: bool| -> Vec<String> {
-        let one = |(feature, index, log_wealth): &(String, f64, f64)| {
-            let value = if wealth { log_wealth } else { index };
-            format!("{{model=\"{model}\",feature=\"{}\"}} {value}", escaped(feature))
+        all.map(|(what, rows)| ([label(model), ("what", what.to_owned())], number(rows)))
+    });
+    page.gauges(families::MONITOR_ROWS, rows);
+    let states = models.iter().flat_map(|(model, p)| {
+        let one = move |(state, count): &(&'static str, usize)| {
+            ([label(model), ("state", (*state).to_owned())], number(*count as u64))
         };
-        p.furthest.iter().map(one).collect()
+        p.states.iter().map(one)
+    });
+    page.gauges(families::MONITOR_FEATURES, states);
+    let alarms = models
+        .iter()
+        .map(|(model, p)| ([label(model)], number(p.raised as u64)));
+    page.gauges(families::MONITOR_ALARMS, alarms);
+    let losses = models.iter().flat_map(|(model, p)| {
+        let one =
+            move |(of, loss): &(&'static str, Option<f64>)| Some(([label(model), ("of", (*of).to_owned())], (*loss)?));
+        p.losses.iter().filter_map(one)
+    });
+    page.gauges(families::MONITOR_LOSS, losses);
+    let furthest = |of: fn(&(String, f64, f64)) -> f64| {
+        models.iter().flat_map(move |(model, p)| {
+            let one = move |feature: &(String, f64, f64)| ([label(model), ("feature", feature.0.clone())], of(feature));
+            p.furthest.iter().map(one)
+        })
     };
-    family(text, families::MONITOR_ROWS, each(&rows).into_iter());
-    family(text, families::MONITOR_FEATURES, each(&states).into_iter());
-    family(text, families::MONITOR_ALARMS, each(&alarms).into_iter());
-    family(text, families::MONITOR_LOSS, each(&losses).into_iter());
-    family(
-        text,
-        families::MONITOR_PSI,
-        each(&|m, p| furthest(m, p, false)).into_iter(),
-    );
-    family(
-        text,
-        families::MONITOR_LOG_WEALTH,
-        each(&|m, p| furthest(m, p, true)).into_iter(),
-    );
-}
-
-fn family(text: &mut String, (name, help): (&str, &str), series: impl Iterator<Item = String>) {
-    // Writing to a string does not fail.
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-    for one in series {
-        let _ = writeln!(text, "{name}{one}");
-    }
-    text.push('\n');
-}
-
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    page.gauges(families::MONITOR_PSI, furthest(|(_, index, _)| *index));
+    page.gauges(families::MONITOR_LOG_WEALTH, furthest(|(_, _, wealth)| *wealth));
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
     use super::*;
 
     #[test]
-    fn a_version_that_left_leaves_no_series() {
-        let metrics = Metrics::new();
-        let version = |name: &str, role, wealth| VersionSeries {
-            model: "m".into(),
-            version: name.into(),
-            role,
-            digest: "sha256:0".into(),
-            log_wealth: wealth,
-            since: None,
-        };
-        let text = metrics.render(&[
-            version("a", "champion", None),
-            version("b\"\\", "challenger", Some(2.5)),
-        ]);
-        assert!(
-            text.contains("dethrone_model_info{model=\"m\",role=\"champion\",version=\"a\",digest=\"sha256:0\"} 1\n")
-        );
-        assert!(
-            text.contains("dethrone_evidence_log_wealth{model=\"m\",version=\"b\\\"\\\\\"} 2.5\n"),
-            "{text}"
-        );
-        let text = metrics.render(&[version("a", "champion", None)]);
-        assert!(
-            !text.contains("challenger\"") && !text.contains("version=\"b"),
-            "{text}"
-        );
-    }
-
-    #[test]
     fn counts_go_to_their_own_series() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         let model = metrics.model("m");
         model.shadow_dropped(Shed::Starved, 3);
         model.labels("late", 2);
         model.labels("no such status", 2);
         model.swapped(SwapKind::Order);
         model.recorder_dropped(RecorderDrop::LedgerFailed, 4);
-        let text = metrics.render(&[]);
+        let text = String::from_utf8(Format::Prometheus.write(&metrics.page())).unwrap();
         for series in [
             "dethrone_shadow_dropped_total{model=\"m\",reason=\"starved\"} 3\n",
             "dethrone_labels_total{model=\"m\",status=\"late\"} 2\n",

@@ -1,8 +1,6 @@
 //! What became of the webhook's calls.
 
-use metrics::{Counter, Label};
-
-use super::{Metrics, families};
+use super::{Count, Metrics, families};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +19,7 @@ const NAMES: [&str; 3] = ["taken", "refused", "failed"];
 /// Handles, each at 0 from the start.
 #[derive(Clone)]
 pub struct WebhookMetrics {
-    calls: [Counter; 3],
+    calls: [Count; 3],
 }
 
 impl std::fmt::Debug for WebhookMetrics {
@@ -33,7 +31,7 @@ impl std::fmt::Debug for WebhookMetrics {
 impl WebhookMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
-            calls: NAMES.map(|name| metrics.counter(families::WEBHOOK, vec![Label::new("result", name)])),
+            calls: NAMES.map(|name| metrics.count(families::WEBHOOK, vec![("result", name.into())])),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::judge::verdict::{Call, Verdict};
 use crate::ledger::{Cursor, Kept, LedgerError, ModelRow, Snapshot, Writer};
 use crate::metrics::ModelMetrics;
 use crate::score::{Truth, VersionNo};
-use crate::served::{Evidence, Served};
+use crate::served::{Served, Shown};
 use crate::shared::Log;
 use crate::span::{Clock, Span};
 
@@ -145,7 +145,7 @@ impl Closing {
 /// Where a book shows what happens to those who do not read the ledger.
 #[derive(Debug, Clone)]
 pub struct Attached {
-    evidence: Evidence,
+    shown: Arc<Shown>,
     metrics: ModelMetrics,
 }
 
@@ -154,7 +154,7 @@ impl Attached {
     #[must_use]
     pub fn to(served: &Served) -> Self {
         Self {
-            evidence: Arc::clone(&served.evidence),
+            shown: Arc::clone(&served.shown),
             metrics: served.metrics.clone(),
         }
     }
@@ -290,6 +290,7 @@ impl Book {
 
     /// What was changed is on disk.
     pub(super) fn settle(&mut self) {
+        self.attached.shown.decide(self.pending.is_some());
         self.settled = Some(Settled {
             closing: self.closing.clone(),
             lineup: Arc::clone(&self.lineup),

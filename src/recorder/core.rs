@@ -119,7 +119,7 @@ impl Core {
         for report in owed.iter().chain(reports) {
             let model = self.models.get(&report.version);
             if let Some(book) = model.and_then(|model| self.books.get_mut(model)) {
-                book.report(&mut outcomes, report.version, &report.outcomes)?;
+                book.report(&mut outcomes, report.version, &report.outcomes, report.compute)?;
             }
         }
         Ok(())

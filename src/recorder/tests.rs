@@ -166,7 +166,7 @@ impl Lab {
         let open: Command = Box::new(move |core, writer| {
             let row = writer.model("m")?;
             *found.lock().unwrap() = Some(row.no);
-            let served = Served::new("m".into(), row.no, Metrics::new().model("m"));
+            let served = Served::new("m".into(), row.no, Metrics::default().model("m"));
             let no = row.no;
             core.add(Book::load(writer, row, closing, Attached::to(&served))?);
             core.set_challengers(writer, no, lineup)?;

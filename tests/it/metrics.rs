@@ -5,10 +5,12 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use dethrone::metrics::protobuf::{Histogram, MetricFamily};
+use prost::Message;
 use serde_json::{Value, json};
 
-use crate::support::client::{get, post};
-use crate::support::{Gateway, Site, elec2_row, gateway, ids, shipped, until};
+use crate::support::client::{Answer, get, post, raw, request};
+use crate::support::{Gateway, Site, elec2_row, gateway, gateway_with, ids, shipped, until};
 
 const EDGES: [&str; 19] = [
     "0.000025", "0.00005", "0.0001", "0.0002", "0.00035", "0.0005", "0.00075", "0.001", "0.0015", "0.0025", "0.005",
@@ -194,6 +196,42 @@ fn versions_are_named_by_role_and_leave_no_series_when_they_go() {
         value(&text, &wealth("e01_logreg")).is_none(),
         "no evidence about the champion against itself"
     );
+    for (family, more) in [
+        ("dethrone_evidence_log_bar", ""),
+        ("dethrone_evidence_labels", ""),
+        ("dethrone_evidence_mean_difference", ""),
+        ("dethrone_guardrail", ",guardrail=\"latency\""),
+        ("dethrone_guardrail", ",guardrail=\"coverage\""),
+        ("dethrone_shadow_queue_rows", ""),
+    ] {
+        let series = format!("{family}{{model=\"elec2\",version=\"e02_tree\"{more}}}");
+        assert!(value(&text, &series).is_some(), "{series}\n{text}");
+    }
+    let of = |family: &str, version: &str| value(&text, &format!("{family}{{model=\"elec2\",version=\"{version}\"}}"));
+    assert_eq!(of("dethrone_runner_up", "e02_tree"), Some(1.0));
+    assert_eq!(
+        of("dethrone_runner_up", "e01_logreg"),
+        None,
+        "the champion answers here"
+    );
+    let count = |family: &str| value(&text, &format!("{family}_count{{model=\"elec2\"}}")).unwrap();
+    for family in [
+        "dethrone_shadow_run_seconds",
+        "dethrone_shadow_lag_seconds",
+        "dethrone_label_delay_seconds",
+        "dethrone_model_load_seconds",
+    ] {
+        assert!(count(family) >= 1.0, "{family}\n{text}");
+    }
+    let model = |family: &str| value(&text, &format!("{family}{{model=\"elec2\"}}"));
+    assert_eq!(
+        (
+            model("dethrone_model_ready"),
+            model("dethrone_stand_in"),
+            model("dethrone_settings_fault")
+        ),
+        (Some(1.0), Some(0.0), Some(0.0))
+    );
 
     assert_eq!(gateway.act("elec2", "promote", Some("e02_tree")).0, 200);
     let text = scrape(&gateway);
@@ -275,4 +313,122 @@ fn labels_that_cannot_be_read_are_counted_too() {
         (gateway.metric(&series("invalid")), gateway.metric(&series("accepted"))),
         (Some(3.0), Some(1.0))
     );
+}
+
+fn scraped_as(gateway: &Gateway, accept: &str) -> Answer {
+    let headers = format!("accept: {accept}\r\n");
+    let answer = raw(gateway.admin, &request("GET", "/metrics", &headers, b"")).unwrap();
+    assert_eq!(answer.status, 200, "{accept}");
+    answer
+}
+
+fn families(mut bytes: &[u8]) -> Vec<MetricFamily> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        all.push(MetricFamily::decode_length_delimited(&mut bytes).unwrap());
+    }
+    all
+}
+
+#[test]
+fn a_scraper_gets_open_metrics_or_native_histograms_where_it_asks_for_them() {
+    let gateway = gateway();
+    for _ in 0..20 {
+        predict(&gateway, &json!({}));
+    }
+    let open = scraped_as(
+        &gateway,
+        "application/openmetrics-text; version=1.0.0, text/plain;q=0.5",
+    );
+    assert!(
+        open.head
+            .contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let text = open.text();
+    assert!(text.ends_with("# EOF\n") && !text.contains("\n\n"));
+    assert!(text.contains("# TYPE dethrone_requests counter\n"));
+    assert_eq!(
+        value(&text, "dethrone_requests_total{route=\"predict\",code=\"200\"}"),
+        Some(20.0)
+    );
+
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let answer = scraped_as(&gateway, &format!("{accept},text/plain;q=0.5"));
+    assert!(
+        answer.head.contains("content-type: application/vnd.google.protobuf;"),
+        "{}",
+        answer.head
+    );
+    let all = families(&answer.body);
+    let of = |family: &str, labels: &[(&str, &str)]| -> Histogram {
+        let family = all.iter().find(|f| f.name == family).unwrap();
+        let is_it = |labelled: &[(String, String)]| {
+            labels
+                .iter()
+                .all(|(k, v)| labelled.iter().any(|(name, value)| name == k && value == v))
+        };
+        let metric = family.metric.iter().find(|metric| {
+            let pairs: Vec<_> = metric.label.iter().map(|l| (l.name.clone(), l.value.clone())).collect();
+            is_it(&pairs)
+        });
+        metric.unwrap().histogram.clone().unwrap()
+    };
+    let labels = [("route", "predict"), ("role", "champion"), ("outcome", "ok")];
+    let duration = of("dethrone_request_duration_seconds", &labels);
+    assert_eq!((duration.sample_count, duration.schema), (Some(20), Some(3)));
+    assert_eq!(duration.bucket.len(), EDGES.len(), "classic buckets go with them");
+    // Differences add up to counts, and counts to all samples.
+    let mut count = 0;
+    let counts: i64 = duration
+        .positive_delta
+        .iter()
+        .map(|delta| {
+            count += delta;
+            count
+        })
+        .sum();
+    assert_eq!(counts + i64::try_from(duration.zero_count.unwrap()).unwrap(), 20);
+    let lengths: u32 = duration.positive_span.iter().map(|span| span.length.unwrap()).sum();
+    assert_eq!(lengths as usize, duration.positive_delta.len());
+    let silent = of(
+        "dethrone_request_duration_seconds",
+        &[("route", "predict"), ("role", "previous")],
+    );
+    assert_eq!(silent.sample_count, Some(0));
+    assert_eq!(silent.positive_span.len(), 1, "native also before the first sample");
+}
+
+#[test]
+fn an_objective_is_an_edge_exactly_and_the_names_of_triton_are_there_where_they_are_asked_for() {
+    let plain = gateway();
+    assert!(!scrape(&plain).contains("nv_inference"));
+    drop(plain);
+    let gateway = gateway_with("metrics_edges = [\"3ms\", \"40ms\"]\nmetrics_triton = true\n");
+    for _ in 0..5 {
+        predict(&gateway, &json!({}));
+    }
+    let text = scrape(&gateway);
+    let labels = "route=\"predict\",role=\"champion\",outcome=\"ok\"";
+    let edges = buckets(&text, "dethrone_request_duration_seconds", labels);
+    for edge in EDGES.iter().chain(&["0.003", "0.04"]) {
+        assert!(edges.iter().any(|(e, _)| e == edge), "{edge}: {edges:?}");
+    }
+    let info = "dethrone_model_info{model=\"elec2\",role=\"champion\",version=\"e01_logreg\"";
+    assert!(text.contains(info), "{text}");
+    let of = |name: &str| {
+        let start = format!("{name}{{model=\"elec2\",version=\"");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&start))
+            .unwrap_or_else(|| panic!("{name}"));
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    assert_eq!(
+        (of("nv_inference_request_success"), of("nv_inference_count")),
+        (5.0, 5.0)
+    );
+    assert!(of("nv_inference_exec_count") >= 5.0);
+    assert_eq!(of("nv_inference_request_failure"), 0.0);
+    assert_eq!(of("nv_inference_pending_request_count"), 0.0);
+    assert!(of("nv_inference_request_duration_us") >= of("nv_inference_compute_infer_duration_us"));
 }

@@ -36,6 +36,12 @@ pub struct ServeArgs {
     /// Listener for metrics alone [default: none]
     #[arg(long, env = "DETHRONE_METRICS_LISTEN", value_name = "ADDR", value_parser = address)]
     pub metrics_listen: Option<SocketAddr>,
+    /// Edges of histograms of requests besides the built-in ones: the times that your objectives name [default: none]
+    #[arg(long, env = "DETHRONE_METRICS_EDGES", value_name = "TIME", value_delimiter = ',', value_parser = duration)]
+    pub metrics_edges: Option<Vec<Duration>>,
+    /// Scrapes have the names of NVIDIA Triton (`nv_inference_…`) too [default: false]
+    #[arg(long, env = "DETHRONE_METRICS_TRITON", value_name = "BOOL")]
+    pub metrics_triton: Option<bool>,
     /// Worker threads [default: one per available CPU]
     #[arg(long, env = "DETHRONE_WORKERS", value_name = "N")]
     pub workers: Option<u64>,

@@ -5,11 +5,15 @@
 //! some answers rather than for others. Rows of one entity that overlap fold as one observation when the last closes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Book, json};
 use crate::judge::fold::Judge;
+use crate::judge::guard::Guardrail;
 use crate::judge::pair::{ClosedRow, Pair};
+use crate::judge::verdict::Verdict;
 use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Position, Writer};
+use crate::metrics::Standing;
 use crate::recorder::Verdicted;
 use crate::recorder::closed::Terms;
 use crate::recorder::journal::Event;
@@ -125,7 +129,7 @@ impl Book {
                 return Ok(None);
             }
             let lost = [(row.id, Outcome::Shed(Shed::Restart))];
-            self.report(&mut writer.outcomes_in()?, version, &lost)?;
+            self.report(&mut writer.outcomes_in()?, version, &lost, Duration::ZERO)?;
             others.push((version, Outcome::Shed(Shed::Restart)));
         }
         Ok(Some(others))
@@ -201,8 +205,7 @@ impl Book {
     fn record_verdicts(&mut self, writer: &Writer<'_>) -> Result<(), LedgerError> {
         // As the judge has it: what is said beside it is not evidence, and no replay could say it again.
         let verdicts = self.judge.as_ref().map(Judge::verdicts).unwrap_or_default();
-        let wealth = verdicts.iter().map(|v| (v.version, v.numbers.log_wealth)).collect();
-        self.attached.evidence.store(Arc::new(wealth));
+        self.attached.shown.stand(verdicts.iter().map(standing).collect());
         for verdict in verdicts {
             let now = (verdict.verdict, verdict.numbers.armed_since.is_some());
             if self.shown.get(&verdict.version) == Some(&now) {
@@ -220,6 +223,18 @@ impl Book {
             self.shown.insert(verdict.version, now);
         }
         Ok(())
+    }
+}
+
+fn standing(verdict: &Verdict) -> Standing {
+    let rail = |rail: &Guardrail| (rail.name.to_string(), rail.passes);
+    Standing {
+        version: verdict.version,
+        labels: verdict.numbers.labels,
+        log_wealth: verdict.numbers.log_wealth,
+        log_bar: verdict.numbers.log_bar,
+        mean_difference: verdict.numbers.mean_difference,
+        guardrails: verdict.guardrails.iter().map(rail).collect(),
     }
 }
 

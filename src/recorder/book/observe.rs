@@ -1,14 +1,17 @@
 //! Rows come in: recorded, queued for the challengers; outcomes come back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Book;
 use crate::arena::ShadowWork;
+use crate::id::time_of;
 use crate::ledger::{LedgerError, Outcomes, Position, PredictionRow, Recording};
 use crate::mirror::Observation;
 use crate::recorder::Hashed;
 use crate::recorder::core::Offer;
 use crate::score::{Outcome, VersionNo};
+use crate::time::now_ms;
 
 /// Row `k` of a request.
 fn id_of(first: i64, k: usize) -> i64 {
@@ -117,25 +120,33 @@ impl Book {
         store: &mut Outcomes<'_>,
         version: VersionNo,
         outcomes: &[(i64, Outcome)],
+        compute: Duration,
     ) -> Result<(), LedgerError> {
         if outcomes.is_empty() {
             return Ok(());
         }
         let coverage = self.coverage.entry(version).or_default();
         let metrics = &self.attached.metrics;
-        let mut executed = 0;
+        let (mut executed, mut failed) = (0, 0);
         for (id, outcome) in outcomes {
             if self.erased.contains(id) || !store.insert(*id, version, outcome)? {
                 continue;
             }
             coverage.count(outcome);
             match outcome {
-                Outcome::Scored(_) | Outcome::Failed | Outcome::Unread => executed += 1,
+                Outcome::Scored(_) => executed += 1,
+                Outcome::Failed | Outcome::Unread => (executed, failed) = (executed + 1, failed + 1),
                 Outcome::Uncovered => {}
                 Outcome::Shed(reason) => metrics.shadow_dropped(*reason, 1),
             }
         }
         metrics.shadow_executed.increment(executed);
+        metrics.shadow_failed.increment(failed);
+        if let (Some((id, _)), true) = (outcomes.first(), executed > 0) {
+            metrics.shadow_run.record(compute);
+            let lag = u64::try_from(now_ms().saturating_sub(time_of(*id))).unwrap_or_default();
+            metrics.shadow_lag.record(Duration::from_millis(lag));
+        }
         Ok(())
     }
 

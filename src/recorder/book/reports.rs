@@ -8,6 +8,7 @@
 //! judge hears of it is in the journal.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -299,9 +300,11 @@ impl Book {
 
     /// Notes how late a label came.
     pub(in crate::recorder) fn note_delay(&mut self, clock: Clock, received_ms: i64, late: bool) {
+        let waited = u64::try_from(received_ms.saturating_sub(clock.time_ms)).unwrap_or(0);
+        self.attached.metrics.label_delay.record(Duration::from_millis(waited));
         let delay = match self.closing.maturity {
             Span::Rows(_) => self.last.row.saturating_sub(clock.row),
-            Span::Time(_) => u64::try_from(received_ms.saturating_sub(clock.time_ms)).unwrap_or(0),
+            Span::Time(_) => waited,
         };
         self.reports.note(delay, late, self.closing.maturity);
     }

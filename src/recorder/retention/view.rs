@@ -1,6 +1,5 @@
 //! What is kept, as scrapes and people see it without a look at the ledger.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use super::shown;
 use crate::config::RetentionConfig;
 use crate::ledger::{Kept, Size};
+use crate::metrics::{Page, number};
 use crate::score::ModelNo;
 use crate::span::{Clock, Span};
 
@@ -142,64 +142,62 @@ impl Keeping {
     }
 
     /// Appends the series of a scrape.
-    pub fn write(&self, text: &mut String) {
+    pub fn write(&self, page: &mut Page) {
         let state = self.state.load();
         let state = state.as_ref().as_ref();
         let sum = |of: fn(&Kept) -> u64| state.map_or(0, |s| s.models.iter().map(|m| of(&m.kept)).sum::<u64>());
         let size = state.map(|s| s.size).unwrap_or_default();
-        let mut family = |name: &str, kind: &str, help: &str, series: &[(&str, String)]| {
-            // Writing to a string does not fail.
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-            for (labels, value) in series {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-            text.push('\n');
-        };
-        family(
-            "dethrone_ledger_bytes",
-            "gauge",
-            "Size of the ledger: its file, what of it is free, and the inputs and context that it keeps.",
-            &[
-                ("{part=\"file\"}", size.file.to_string()),
-                ("{part=\"free\"}", size.free.to_string()),
-                ("{part=\"inputs\"}", sum(|k| k.inputs_bytes).to_string()),
-            ],
+        page.gauges(
+            (
+                "dethrone_ledger_bytes",
+                "Size of the ledger: its file, what of it is free, and the inputs and context that it keeps.",
+            ),
+            [
+                ("file", size.file),
+                ("free", size.free),
+                ("inputs", sum(|k| k.inputs_bytes)),
+            ]
+            .map(|(part, bytes)| ([("part", part.to_owned())], number(bytes))),
         );
-        family(
-            "dethrone_pruned_rows_total",
-            "counter",
-            "Rows whose inputs went, rows that went, and of those the ones that bytes forced out before their label horizon, or before they were folded.",
-            &[
-                ("{what=\"inputs\"}", sum(|k| k.pruned_inputs).to_string()),
-                ("{what=\"rows\"}", sum(|k| k.pruned_rows).to_string()),
-                ("{what=\"before_horizon\"}", sum(|k| k.forced_rows).to_string()),
-                ("{what=\"before_folding\"}", sum(|k| k.forced_open).to_string()),
-            ],
+        page.counters(
+            (
+                "dethrone_pruned_rows_total",
+                "Rows whose inputs went, rows that went, and of those the ones that bytes forced out before their label \
+                 horizon, or before they were folded.",
+            ),
+            [
+                ("inputs", sum(|k| k.pruned_inputs)),
+                ("rows", sum(|k| k.pruned_rows)),
+                ("before_horizon", sum(|k| k.forced_rows)),
+                ("before_folding", sum(|k| k.forced_open)),
+            ]
+            .map(|(what, rows)| ([("what", what.to_owned())], number(rows))),
         );
-        family(
-            "dethrone_pruned_bytes_total",
-            "counter",
-            "Bytes of inputs and context that went.",
-            &[("", sum(|k| k.pruned_bytes).to_string())],
+        page.counter(
+            ("dethrone_pruned_bytes_total", "Bytes of inputs and context that went."),
+            number(sum(|k| k.pruned_bytes)),
         );
-        family(
-            "dethrone_labels_for_pruned_rows_total",
-            "counter",
-            "Labels that came for rows which bytes had forced out.",
-            &[("", self.labels.load(Ordering::Relaxed).to_string())],
+        page.counter(
+            (
+                "dethrone_labels_for_pruned_rows_total",
+                "Labels that came for rows which bytes had forced out.",
+            ),
+            number(self.labels.load(Ordering::Relaxed)),
         );
-        family(
-            "dethrone_prune_longest_step_seconds",
-            "gauge",
-            "The longest that a step of pruning has kept the ledger's writer since the start.",
-            &[("", state.map_or(0.0, |s| s.longest.as_secs_f64()).to_string())],
+        page.gauge(
+            (
+                "dethrone_prune_longest_step_seconds",
+                "The longest that a step of pruning has kept the ledger's writer since the start.",
+            ),
+            state.map_or(0.0, |s| s.longest.as_secs_f64()),
         );
         let is_short = state.is_some_and(|s| s.short.is_some());
-        family(
-            "dethrone_retention_short",
-            "gauge",
-            "1 while the limits of retention cannot hold rows until their labels come, at the present rate.",
-            &[("", u8::from(is_short).to_string())],
+        page.gauge(
+            (
+                "dethrone_retention_short",
+                "1 while the limits of retention cannot hold rows until their labels come, at the present rate.",
+            ),
+            f64::from(u8::from(is_short)),
         );
     }
 }

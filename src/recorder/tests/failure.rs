@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::metrics::Format;
 use crate::mirror::Offered;
 
 fn until(says: &str, mut condition: impl FnMut() -> bool) {
@@ -28,7 +29,7 @@ impl Site {
         // Only for its builders of observations and labels.
         let lab = Lab::new(closing(Span::Rows(1_000_000)), Policy::default(), &[]);
         let dir = TempDir::new().unwrap();
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         let (recorder, join) = Recorder::start(dir.path(), bounded(1).0, 1.0, &RetentionConfig::default()).unwrap();
         let model = metrics.model("m");
         let added = recorder.call_blocking(move |core, writer| {
@@ -76,7 +77,7 @@ impl Site {
     }
 
     fn dropped(&self) -> u64 {
-        let text = self.metrics.render(&[]);
+        let text = String::from_utf8(Format::Prometheus.write(&self.metrics.page())).unwrap();
         let series = "dethrone_recorder_dropped_total{model=\"m\",reason=\"ledger_failed\"} ";
         let line = text.lines().find_map(|line| line.strip_prefix(series));
         line.unwrap().parse().unwrap()

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::config::RetentionConfig;
 use crate::ledger::Kept;
+use crate::metrics::{Format, Page};
 use crate::recorder::retention::Retention;
 
 const EVER: Duration = Duration::from_secs(1_000_000_000);
@@ -294,8 +295,9 @@ fn limits_that_cannot_hold_the_label_horizon_are_said_to_be_short() {
         short.contains("retention.ledger_bytes (1000000)") && short.contains("23976 rows a day"),
         "{short}"
     );
-    let mut text = String::new();
-    lab.thread.core.keeping.write(&mut text);
+    let mut page = Page::default();
+    lab.thread.core.keeping.write(&mut page);
+    let text = String::from_utf8(Format::Prometheus.write(&page)).unwrap();
     assert!(text.contains("\ndethrone_retention_short 1\n"), "{text}");
     lab.prune(
         &RetentionConfig {

@@ -1,0 +1,142 @@
+//! Counters and histograms of durations that are added to on the way of a request, and all of them by name.
+//!
+//! Always holds: adding takes one or two atomic additions in the thread's own place ([`crate::shard`]) and no memory once
+//! it has begun, so that a process that nobody scrapes stays as it is; what nobody has added to takes next to none.
+//! Leaves to others: which families there are.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::page::{Family, Kind, Labels, Named, Series, Value, number};
+use super::scale::{Cells, Scale};
+use crate::shard::Sharded;
+
+/// The handle of a counter.
+#[derive(Debug, Clone, Default)]
+pub struct Count(Arc<OnceLock<Sharded<AtomicU64>>>);
+
+impl Count {
+    /// Adds.
+    pub fn increment(&self, by: u64) {
+        self.0.get_or_init(Sharded::default).with(|own| {
+            own.fetch_add(by, Relaxed);
+        });
+    }
+
+    fn read(&self) -> u64 {
+        let all = self.0.get().into_iter().flat_map(Sharded::iter);
+        all.map(|own| own.load(Relaxed)).sum()
+    }
+}
+
+/// The handle of a histogram of durations.
+#[derive(Debug, Clone)]
+pub struct Seconds(Arc<Histogram>);
+
+#[derive(Debug)]
+struct Histogram {
+    scale: Arc<Scale>,
+    cells: OnceLock<Sharded<Cells>>,
+}
+
+impl Seconds {
+    pub(super) fn new(scale: &Arc<Scale>) -> Self {
+        Self(Arc::new(Histogram {
+            scale: Arc::clone(scale),
+            cells: OnceLock::new(),
+        }))
+    }
+
+    /// Adds a sample.
+    pub fn record(&self, duration: Duration) {
+        let Histogram { scale, cells } = &*self.0;
+        cells
+            .get_or_init(Sharded::default)
+            .with(|own| scale.record(own, duration));
+    }
+}
+
+/// What is registered: read at each scrape.
+pub(super) trait Read: Clone {
+    const KIND: Kind;
+
+    fn value(&self) -> Value;
+}
+
+impl Read for Count {
+    const KIND: Kind = Kind::Counter;
+
+    fn value(&self) -> Value {
+        Value::Number(number(self.read()))
+    }
+}
+
+impl Read for Seconds {
+    const KIND: Kind = Kind::Histogram;
+
+    fn value(&self) -> Value {
+        Value::Samples(Box::new(self.0.scale.read(self.0.cells.get())))
+    }
+}
+
+/// All series of one kind.
+#[derive(Debug)]
+pub(super) struct Registered<T>(Mutex<BTreeMap<&'static str, BTreeMap<Labels, T>>>);
+
+impl<T> Default for Registered<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Read> Registered<T> {
+    /// The series of this family with these labels; asked for again, it is the same one.
+    pub(super) fn series(&self, family: &'static str, labels: Labels, new: impl FnOnce() -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(family).or_default().entry(labels).or_insert_with(new).clone()
+    }
+
+    /// All that was added to a family so far.
+    pub(super) fn family(&self, (name, help): Named) -> Family {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = all.get(name).into_iter().flatten();
+        let one = |(labels, of): (&Labels, &T)| Series {
+            labels: labels.clone(),
+            value: of.value(),
+        };
+        Family {
+            name,
+            help,
+            kind: T::KIND,
+            series: series.map(one).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_labels_are_the_same_series_and_what_nobody_added_to_is_zero() {
+        let registered = Registered::<Count>::default();
+        let labels = |model: &'static str| -> Labels { vec![("model", model.into())] };
+        for _ in 0..3 {
+            registered.series("f_total", labels("a"), Count::default).increment(2);
+        }
+        let _ = registered.series("f_total", labels("b"), Count::default);
+        let family = registered.family(("f_total", "Help."));
+        let read: Vec<(Labels, f64)> = family
+            .series
+            .into_iter()
+            .map(|series| match series.value {
+                Value::Number(value) => (series.labels, value),
+                Value::Samples(_) => panic!("a counter"),
+            })
+            .collect();
+        assert_eq!(read, [(labels("a"), 6.0), (labels("b"), 0.0)]);
+        assert!(registered.family(("other_total", "Help.")).series.is_empty());
+    }
+}
