@@ -114,6 +114,8 @@ mod timeouts;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod watching;
+#[cfg(test)]
 mod webhook;
 #[cfg(test)]
 mod wire;
