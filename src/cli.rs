@@ -82,6 +82,8 @@ pub enum Command {
     RotateKey(keys::RotateKeyArgs),
     /// Make an API key: its secret is shown once, the file of keys holds its hash
     Key(key::KeyArgs),
+    /// Approve of a version's promotion, where the model's policy asks for approvals
+    Approve(ActArgs),
     /// Stop automatic changes of champion
     Hold(ActArgs),
     /// Allow automatic changes again
@@ -276,6 +278,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Key(args) => key::run(&args),
         Command::Promote(args) => act::run(Action::Promote, &args),
         Command::Rollback(args) => act::run(Action::Rollback, &args),
+        Command::Approve(args) => act::run(Action::Approve, &args),
         Command::Hold(args) => act::run(Action::Hold, &args),
         Command::Resume(args) => act::run(Action::Resume, &args),
         Command::Retire(args) => act::run(Action::Retire, &args),

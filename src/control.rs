@@ -6,6 +6,7 @@
 //! deciding (`judge`), and everything on a request's path.
 
 mod act;
+mod approval;
 mod basis;
 mod budget;
 mod bytes;

@@ -549,6 +549,7 @@ impl Backend for Gateway {
             action,
             version: order.version,
             author: order.author,
+            has_key: order.has_key,
             reason: order.reason,
         };
         let busy = || Error::new(Kind::Overloaded, "too many orders wait: try again").retry_after(1);

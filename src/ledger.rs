@@ -8,6 +8,7 @@
 //! (`rescue`).
 //! Leaves to others: when to write and what it means (`recorder`), and the judging (`judge`).
 
+mod approvals;
 mod audit;
 mod book;
 mod check;
@@ -51,6 +52,7 @@ use rusqlite::Connection;
 use checkpoint::{CHECKPOINT_PAGES, Moving};
 use mark::{Mark, Reached};
 
+pub use approvals::Approved;
 pub use audit::Audit;
 pub use book::{Cursor, DecisionRow, JournalEntry, ModelRow, Snapshot, VersionRow};
 pub use check::{all as check_all, seal_again};

@@ -92,11 +92,19 @@ pub enum Action {
     Hold,
     Resume,
     Retire,
+    Approve,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Promote, Self::Rollback, Self::Hold, Self::Resume, Self::Retire];
+    pub const ALL: [Self; 6] = [
+        Self::Promote,
+        Self::Rollback,
+        Self::Hold,
+        Self::Resume,
+        Self::Retire,
+        Self::Approve,
+    ];
 
     /// The route's last segment.
     #[must_use]
@@ -107,6 +115,7 @@ impl Action {
             Self::Hold => "hold",
             Self::Resume => "resume",
             Self::Retire => "retire",
+            Self::Approve => "approve",
         }
     }
 }
@@ -123,6 +132,9 @@ pub struct Order {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// The author is whoever has the key of this name.
+    #[serde(skip)]
+    pub has_key: bool,
 }
 
 impl Order {
@@ -136,6 +148,7 @@ impl Order {
             Error::new(Kind::MalformedJson, text)
         })?;
         sign(&mut order.author, &mut order.reason, key)?;
+        order.has_key = key.is_some();
         Ok(order)
     }
 }

@@ -1,4 +1,4 @@
-//! `dethrone promote|rollback|hold|resume|retire`: a person's word, sent to the admin listener.
+//! `dethrone promote|rollback|hold|resume|retire|approve`: a person's word, sent to the admin listener.
 
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::protocol::Action;
 pub struct ActArgs {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Version meant (`promote`, `retire`; optional for `rollback`)
+    /// Version meant (`promote`, `retire`, `approve`; optional for `rollback`)
     #[arg(long)]
     pub version: Option<String>,
     /// Who says so
@@ -38,7 +38,7 @@ struct Order<'a> {
 /// # Errors
 /// The version is missing, or the gateway refused.
 pub fn run(action: Action, args: &ActArgs) -> Result<(), Failure> {
-    if matches!(action, Action::Promote | Action::Retire) && args.version.is_none() {
+    if matches!(action, Action::Promote | Action::Retire | Action::Approve) && args.version.is_none() {
         return Err(Failure::Usage(format!("{} needs --version", action.name())));
     }
     block_on(async {
@@ -63,6 +63,12 @@ pub fn run(action: Action, args: &ActArgs) -> Result<(), Failure> {
 /// Says who is champion now, where the answer tells.
 fn outcome(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(approvals) = json.get("approvals") {
+        let by = approvals.get("by").and_then(serde_json::Value::as_array);
+        let names: Vec<&str> = by.into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+        let needed = approvals.get("needed").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        return format!("approved by {} of {needed}: {}", names.len(), names.join(", "));
+    }
     let champion = json.get("champion");
     let version = champion.and_then(|c| c.get("version").or(Some(c))?.as_str());
     version.map_or_else(|| "recorded".into(), |v| format!("the champion is {v}"))

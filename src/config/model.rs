@@ -147,6 +147,12 @@ pub struct PolicyConfig {
     pub rollback_wait: Span,
     /// Least share of rows a version must cover.
     pub min_coverage: f64,
+    /// Distinct keys that must approve of a promotion.
+    #[serde(default)]
+    pub approvals: u64,
+    /// What a version's lineage must say before it is promoted.
+    #[serde(default)]
+    pub require: Vec<String>,
 }
 
 /// What is shadowed.
@@ -265,6 +271,8 @@ impl Default for ModelConfig {
                 rollback_alpha: 0.01,
                 rollback_wait: days(7),
                 min_coverage: 0.99,
+                approvals: 0,
+                require: Vec::new(),
             },
             guardrail: Guardrails::default(),
             groups: Vec::new(),

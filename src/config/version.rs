@@ -37,6 +37,25 @@ pub struct Lineage {
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
+impl Lineage {
+    /// Whether it says this, by the name of its key.
+    #[must_use]
+    pub fn says(&self, key: &str) -> bool {
+        let text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+        match key {
+            "data" | "training_data" => text(&self.data),
+            "pipeline" => text(&self.pipeline),
+            "code" => text(&self.code),
+            "application" => text(&self.application),
+            "author" => text(&self.author),
+            "parent" => text(&self.parent),
+            "dependencies" => self.dependencies.is_some(),
+            "metrics" => !self.metrics.is_empty(),
+            other => self.other.contains_key(other),
+        }
+    }
+}
+
 /// The settings of one version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -26,6 +26,8 @@ pub struct Act {
     pub version: Option<String>,
     /// Who says so.
     pub author: String,
+    /// The author is whoever has the key of this name.
+    pub has_key: bool,
     /// Why.
     pub reason: String,
 }
@@ -60,12 +62,18 @@ impl Thread {
             Action::Hold => self.hold(&act, true),
             Action::Resume => self.hold(&act, false),
             Action::Retire => self.retire(&act),
+            Action::Approve => self.approve(&act),
         }
     }
 
     fn swap_by_word(&mut self, act: &Act, to: VersionNo) -> Result<Value, Error> {
         if self.keepers.get(&act.model).and_then(|k| k.row.champion) == Some(to) {
             return Ok(json!({"model": act.model, "champion": self.champion_name(&act.model), "changed": false}));
+        }
+        if act.action == Action::Promote
+            && let Some(waits) = self.waits_for_approval(act, to)?
+        {
+            return Ok(waits);
         }
         let keeper = self.keepers.get(&act.model);
         let unfit = keeper.and_then(|k| Some((k.name_of(to), k.unfit_to_answer(k.version(to)?)?)));
@@ -184,7 +192,7 @@ impl Thread {
     }
 }
 
-fn storage(fault: Fault) -> Error {
+pub(super) fn storage(fault: Fault) -> Error {
     let kind = match &fault {
         Fault::Storage(error) if error.is_full => Kind::StorageFull,
         _ => Kind::Storage,
@@ -192,7 +200,7 @@ fn storage(fault: Fault) -> Error {
     Error::new(kind, format!("nothing was changed: {fault}; try again"))
 }
 
-fn unknown(keeper: &Keeper, name: &str) -> Error {
+pub(super) fn unknown(keeper: &Keeper, name: &str) -> Error {
     let names: Vec<&str> = keeper
         .versions
         .iter()

@@ -35,6 +35,12 @@ impl Parties {
         }
     }
 
+    /// What was approved of: the version's digest, in the tenure of this number.
+    pub(super) fn approval(&self, epoch: u64, book: Option<&Book>) -> String {
+        let own = json!({"tenure": epoch}).to_string();
+        self.basis(Some(&own), book)
+    }
+
     /// What was decided from, with what it was decided among. `basis` is the decider's own.
     pub(super) fn basis(&self, basis: Option<&str>, book: Option<&Book>) -> String {
         let own = basis.and_then(|text| serde_json::from_str(text).ok());

@@ -122,6 +122,8 @@ pub(super) struct Keeper {
     pub recalibrate: Vec<VersionNo>,
     /// What the judge was told of the versions.
     pub marked: Vec<Event>,
+    /// Who approves of whom, in this tenure.
+    pub approvals: Vec<super::approval::Approval>,
     /// The tenure whose latency is watched.
     pub watched: Option<super::slow::Watched>,
     /// Why its directory cannot be looked into.
@@ -162,6 +164,7 @@ impl Keeper {
             relabel: false,
             recalibrate: Vec::new(),
             marked: Vec::new(),
+            approvals: Vec::new(),
             watched: None,
             away: None,
             opt_out: Followed::default(),

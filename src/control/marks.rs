@@ -1,4 +1,5 @@
-//! What the judge should know of the versions that run: what a row costs, and who is an A/A copy of whom.
+//! What the judge should know of the versions that run: what a row costs, who is an A/A copy of whom, and who has to be let
+//! through before a promotion.
 //!
 //! Always holds: it reaches the judge by the journal, once per change.
 
@@ -22,7 +23,12 @@ impl Keeper {
             let (version, twin) = (v.row.no, v.settings.twin);
             let ns = v.facts.as_ref().map_or(0, |facts| facts.cpu_ns);
             let of = if twin { original(v) } else { None };
-            [Event::Cost { version, ns }, Event::Twin { version, twin, of }]
+            let lacks = self.lacks(v);
+            [
+                Event::Cost { version, ns },
+                Event::Twin { version, twin, of },
+                Event::Gate { version, lacks },
+            ]
         };
         here().flat_map(of).collect()
     }
@@ -35,6 +41,7 @@ pub(super) fn tell(book: &mut Book, writer: &Writer<'_>, marks: &[Event]) -> Res
         let is_new = match mark {
             Event::Cost { version, ns } => judge.cost_of(*version).unwrap_or(0) != *ns,
             Event::Twin { version, twin, of } => judge.is_twin(*version) != *twin || judge.original_of(*version) != *of,
+            Event::Gate { version, lacks } => judge.gate_of(*version) != lacks.as_deref(),
             _ => false,
         };
         if is_new {

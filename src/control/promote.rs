@@ -287,6 +287,8 @@ impl Thread {
         }
         .proposed();
         let roles = new_roles(keeper, from, to);
+        // What was approved of was a promotion over the champion of then.
+        let gates = keeper.gates_of_a_new_tenure();
         let mut lineup = keeper.lineup_without(to);
         lineup.extend(outgoing.map(|runner| (from, Arc::clone(runner))));
         let parties = Parties::of(keeper, Some(from), Some(to));
@@ -324,9 +326,10 @@ impl Thread {
             if cause.kind == Swap::Person {
                 book.apply(writer, &Event::Hold { on: true }, now)?;
             }
-            Ok(())
+            super::marks::tell(book, writer, &gates)
         })?;
         keeper.row = row;
+        keeper.approvals.clear();
         for changed in roles {
             if let Some(version) = keeper.version_mut(changed.no) {
                 version.row = changed;

@@ -106,6 +106,14 @@ impl Thread {
         };
         let closing = super::policy::closing(&keeper.config, keeper.champion_head().as_ref(), &self.ids);
         let (row, attached) = (keeper.row.clone(), Attached::to(&keeper.served));
+        let no = keeper.row.no;
+        let approved = self.recorder.call_blocking(move |_, writer| writer.approvals(no));
+        if let Some(keeper) = self.keepers.get_mut(model) {
+            keeper.recall_approvals(&approved?);
+        }
+        let Some(keeper) = self.keepers.get(model) else {
+            return Ok(());
+        };
         let (bars, own, marks) = (keeper.bars(), keeper.all_own_settings(), keeper.marks(None));
         let booked = self.recorder.call_blocking(move |core, writer| {
             let mut book = Book::load(writer, row, closing, attached)?;

@@ -73,6 +73,7 @@ impl Judge {
         };
         let ready = self.queue.iter().filter(|c| {
             c.evidence.armed.is_some()
+                && self.gate_of(c.version).is_none()
                 && passes(c)
                 && pair.entries.iter().any(|e| e.version == c.version)
                 && self.obstacle(c, pair.clock).is_none()

@@ -67,6 +67,10 @@ pub struct Judge {
     /// Challengers that may not be champion, and why.
     #[serde(default)]
     pub(super) barred: Vec<(VersionNo, String)>,
+    /// Challengers that somebody has to let through before they are crowned by evidence, and what is lacking. Nothing else
+    /// is kept from them: they arm, win, and wait.
+    #[serde(default)]
+    pub(super) gated: Vec<(VersionNo, String)>,
     /// Why the labels may say more about the champion's answers than about the challengers: nothing is swapped by itself
     /// meanwhile.
     #[serde(default)]
@@ -107,6 +111,7 @@ impl Judge {
             clock,
             pending: None,
             barred: Vec::new(),
+            gated: Vec::new(),
             doubt: None,
             thresholds: Vec::new(),
             calibrations: Vec::new(),

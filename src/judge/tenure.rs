@@ -75,6 +75,7 @@ impl Judge {
             self.probation = None;
         }
         self.barred.retain(|(barred, _)| *barred != version);
+        self.gated.retain(|(gated, _)| *gated != version);
         self.costs.retain(|(other, _)| *other != version);
         self.twins.retain(|twin| twin.version != version);
         if let Some(contender) = self.queue.iter_mut().find(|c| c.version == version) {
@@ -229,6 +230,24 @@ impl Judge {
             }
             self.barred.push((version, why));
         }
+    }
+
+    /// `version` is not crowned by evidence for as long as this is lacking; `None`: nothing is.
+    pub fn gate(&mut self, version: VersionNo, lacks: Option<String>) {
+        self.gated.retain(|(gated, _)| *gated != version);
+        if let Some(lacks) = lacks {
+            if self.pending == Some(version) {
+                self.pending = None;
+            }
+            self.gated.push((version, lacks));
+        }
+    }
+
+    /// What is lacking before `version` may be crowned by evidence.
+    #[must_use]
+    pub fn gate_of(&self, version: VersionNo) -> Option<&str> {
+        let gated = self.gated.iter().find(|(gated, _)| *gated == version);
+        gated.map(|(_, lacks)| lacks.as_str())
     }
 
     /// Why `version` may not be champion.

@@ -256,7 +256,7 @@ impl Judge {
                 }
                 (Call::NotYet, why)
             }
-            None => (Call::Wins, self.next_step(&numbers)),
+            None => (Call::Wins, self.next_step(contender.version, &numbers)),
         };
         let groups = self.groups_of(contender);
         let mut guardrails = Vec::from(self.guardrails(contender.version, evidence));
@@ -287,13 +287,13 @@ impl Judge {
     }
 
     /// What happens to a winner.
-    fn next_step(&self, numbers: &Numbers) -> String {
+    fn next_step(&self, version: VersionNo, numbers: &Numbers) -> String {
         let why = numbers.why(&self.policy);
         match (self.hold, self.policy.mode) {
             (true, _) => format!("{why}; on hold: a person promotes or resumes"),
             (false, Mode::Recommend) => format!("{why}; mode = recommend: {WAITS}"),
             (false, Mode::Off) => format!("{why}; mode = off: nothing follows"),
-            (false, Mode::Auto) => match self.doubt() {
+            (false, Mode::Auto) => match self.gate_of(version).or(self.doubt()) {
                 Some(doubt) => format!("{why}; {WAITS}, because {doubt}"),
                 None => format!("{why}; next in line"),
             },

@@ -41,6 +41,7 @@ impl Freeze {
             action,
             version: None,
             author: AUTHOR.to_owned(),
+            has_key: false,
             reason,
         };
         // Nobody waits for the answer: what comes of it shows in the model's view.

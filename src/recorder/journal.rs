@@ -73,6 +73,13 @@ pub enum Event {
         /// Why not.
         why: Option<String>,
     },
+    /// A challenger is not crowned by evidence before somebody lets it through, or is again.
+    Gate {
+        /// Which.
+        version: VersionNo,
+        /// What is lacking.
+        lacks: Option<String>,
+    },
     /// Labels come for some answers rather than for others, or no longer.
     Doubt {
         /// How.
@@ -153,6 +160,7 @@ impl Event {
             Self::Swap { to, kind, clock } => judge.swap(*to, *kind, *clock),
             Self::Hold { on } => judge.hold(*on),
             Self::Bar { version, why } => judge.bar_from_crown(*version, why.clone()),
+            Self::Gate { version, lacks } => judge.gate(*version, lacks.clone()),
             Self::Doubt { why } => judge.set_doubt(why.clone()),
             Self::Threshold { version, threshold } => return judge.set_threshold(*version, *threshold),
             Self::Calibration { version, digest, clock } => {

@@ -14,19 +14,19 @@ use crate::support::client::{Answer, get, raw, request};
 use crate::support::grpc::{self, Client, codes};
 use crate::support::{Gateway, Site, elec2_row, holds, shipped, until};
 
-const SETTINGS: &str = "poll = \"100ms\"\nsettle_ms = 20\n[auth]\nkeys = \"keys.toml\"\n";
+pub(crate) const SETTINGS: &str = "poll = \"100ms\"\nsettle_ms = 20\n[auth]\nkeys = \"keys.toml\"\n";
 
 /// Somebody's key: the secret, and the line of the file.
-struct Key {
-    secret: String,
-    line: String,
+pub(crate) struct Key {
+    pub(crate) secret: String,
+    pub(crate) line: String,
 }
 
 /// Where to, how, what, what body; who is let in, and the scope that a refusal names.
 type Asked<'a> = (SocketAddr, &'a str, &'a str, &'a Value, &'a [&'a Key], &'a str);
 
 /// As a person makes one.
-fn key(name: &str, words: &[&str]) -> Key {
+pub(crate) fn key(name: &str, words: &[&str]) -> Key {
     let made = Command::new(env!("CARGO_BIN_EXE_dethrone"))
         .args(["key", "new", "--json", "--name", name])
         .args(words)
@@ -55,13 +55,13 @@ fn keys_file(site: &Site) -> PathBuf {
 }
 
 /// The whole file, under another name first.
-fn write_keys(site: &Site, lines: &[&str]) {
+pub(crate) fn write_keys(site: &Site, lines: &[&str]) {
     let draft = keys_file(site).with_extension("part");
     std::fs::write(&draft, lines.join("\n")).unwrap();
     std::fs::rename(draft, keys_file(site)).unwrap();
 }
 
-fn ask(to: SocketAddr, method: &str, path: &str, secret: &str, body: &Value) -> Answer {
+pub(crate) fn ask(to: SocketAddr, method: &str, path: &str, secret: &str, body: &Value) -> Answer {
     let mut headers = "content-type: application/json\r\n".to_owned();
     if !secret.is_empty() {
         headers.push_str(&format!("authorization: Bearer {secret}\r\n"));

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod acts;
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod arena;
 #[cfg(test)]
 mod bad_input;

@@ -129,6 +129,7 @@ fn bodies(id: &str) -> Map<String, Value> {
         "/api/models/{model}/hold": order,
         "/api/models/{model}/resume": order,
         "/api/models/{model}/retire": of("e03_demand_only"),
+        "/api/models/{model}/approve": of("e02_tree"),
     });
     all.as_object().unwrap().clone()
 }

@@ -136,6 +136,18 @@ fn policy(s: &mut Section<'_>, default: PolicyConfig, loss: &Loss) -> PolicyConf
         rollback_alpha: chance(s, "rollback_alpha", default.rollback_alpha),
         rollback_wait: s.get("rollback_wait", default.rollback_wait),
         min_coverage: share(s, "min_coverage", default.min_coverage),
+        approvals: s.get_if(
+            "approvals",
+            default.approvals,
+            |n| *n <= 10,
+            "must lie between 0 and 10",
+        ),
+        require: s.get_if(
+            "require",
+            default.require,
+            |names: &Vec<String>| names.len() <= 32 && names.iter().all(|name| !name.is_empty()),
+            "must list what [lineage] of a version's toml is to say, such as [\"author\", \"training_data\", \"code\"]",
+        ),
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) async fn shake(
     orders: &Orders,
     limits: &Limits,
 ) -> Option<Stream> {
-    let shaking = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TAKEN)));
+    // Boxed: a bare connection need not carry the room for it.
+    let shaking = Box::pin(acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TAKEN))));
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(limits.header_timeout, shaking) => shaken,
         () = watch.evicted.notified() => return None,

@@ -467,6 +467,32 @@ fn modes_recommend_and_off_decide_nothing() {
 }
 
 #[test]
+fn who_has_to_be_let_through_wins_and_waits_and_is_crowned_once_nothing_is_lacking() {
+    let mut judge = judge(&[B]);
+    judge.gate(B, Some("2 approvals are needed".into()));
+    assert_eq!(feed(&mut judge, 1..=300, |_| vec![entry(B, 0.5)]), None);
+    let verdict = judge.verdict(B).unwrap();
+    assert!(
+        verdict.verdict == Call::Wins && verdict.why.contains(super::super::verdict::WAITS),
+        "{}",
+        verdict.why
+    );
+    assert!(
+        verdict.why.ends_with("because 2 approvals are needed"),
+        "{}",
+        verdict.why
+    );
+    judge.gate(B, None);
+    let (_, decision) = feed(&mut judge, 301..=301, |_| vec![entry(B, 0.5)]).unwrap();
+    assert_eq!((decision.kind, decision.version), (Action::Promote, B));
+    // What is on its way when something comes to be lacking is taken back.
+    judge.gate(B, Some("2 approvals are needed".into()));
+    assert_eq!(judge.awaits(), None);
+    judge.leave(B);
+    assert_eq!(judge.gate_of(B), None);
+}
+
+#[test]
 fn in_mode_recommend_and_off_the_mirrored_test_only_alarms_and_one_that_was_on_its_way_is_taken_back() {
     for mode in [Mode::Recommend, Mode::Off] {
         let mut judge = judge(&[B]);
