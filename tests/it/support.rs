@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longest wait for anything that must come: generous, because two cores run many tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where the shipped stream and its models lie.
 pub(crate) fn elec2() -> PathBuf {
@@ -35,13 +35,24 @@ pub(crate) fn shipped(name: &str) -> PathBuf {
 
 /// Asks again and again until `what` gives something; the test fails with `says` when it never does.
 pub(crate) fn until<T>(says: &str, mut what: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let (end, mut pause) = (Instant::now() + PATIENCE, Pause::default());
     loop {
         if let Some(found) = what() {
             return found;
         }
         assert!(Instant::now() < end, "never came: {says}");
-        std::thread::park_timeout(Duration::from_millis(10));
+        pause.wait();
+    }
+}
+
+/// Between two looks: longer and longer, so that who waits for long takes little from what is waited for.
+#[derive(Default)]
+struct Pause(u64);
+
+impl Pause {
+    fn wait(&mut self) {
+        self.0 = (self.0 + 5).min(60);
+        std::thread::park_timeout(Duration::from_millis(self.0));
     }
 }
 
@@ -346,14 +357,14 @@ impl Gateway {
 
     /// Waits until a version has this role; gives its entry.
     pub(crate) fn until_role(&self, model: &str, version: &str, role: &str) -> Value {
-        let end = Instant::now() + PATIENCE;
+        let (end, mut pause) = (Instant::now() + PATIENCE, Pause::default());
         loop {
             let entry = self.version(model, version);
             if entry["role"] == role {
                 return entry;
             }
             assert!(Instant::now() < end, "{model}/{version} never became {role}: {entry}");
-            std::thread::park_timeout(Duration::from_millis(10));
+            pause.wait();
         }
     }
 
@@ -616,6 +627,8 @@ impl Traffic {
                     Err(error) => failed.push(error.to_string()),
                 }
                 count.fetch_add(1, Ordering::Relaxed);
+                // Hundreds a second, and the processors are left to what is tested.
+                std::thread::park_timeout(Duration::from_millis(1));
             }
             failed
         });
