@@ -25,10 +25,12 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
+
 use crate::interference::Tail;
 use http::ROLES;
 use page::Labels;
-use registered::Registered;
+use registered::{Registered, Tally};
 use scale::Scale;
 
 pub use format::Format;
@@ -36,7 +38,7 @@ pub use grpc::GrpcMetrics;
 pub use http::{HttpMetrics, Phases, Role, RouteName, write_listeners};
 pub use model::{ModelMetrics, RecorderDrop, SwapKind, write_interference, write_ledger, write_monitor};
 pub use page::{Page, number};
-pub use registered::{Count, Seconds};
+pub use registered::Seconds;
 pub use scale::MOST_EDGES;
 pub use triton::write_triton;
 pub use versions::{ModelSeries, Standing, VersionSeries, write_models};
@@ -45,7 +47,7 @@ pub use webhook::{Delivery, WebhookMetrics};
 /// One gateway's metrics; several may live in one process.
 #[derive(Debug)]
 pub struct Metrics {
-    counts: Registered<Count>,
+    counts: Registered<Arc<Tally>>,
     seconds: Registered<Seconds>,
     requests: Arc<Scale>,
     delays: Arc<Scale>,
@@ -122,8 +124,8 @@ impl Metrics {
         page
     }
 
-    pub(crate) fn count(&self, name: &'static str, labels: Labels) -> Count {
-        self.counts.series(name, labels, Count::default)
+    pub(crate) fn count(&self, name: &'static str, labels: Labels) -> Counter {
+        Counter::from_arc(self.counts.series(name, labels, Arc::default))
     }
 
     pub(crate) fn seconds(&self, name: &'static str, labels: Labels) -> Seconds {

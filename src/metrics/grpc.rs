@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Count, Metrics, ROLES, Role, Seconds, families};
+use metrics::Counter;
+
+use super::{Metrics, ROLES, Role, Seconds, families};
 use crate::grpc::{Code, Rpc};
 
 /// How an RPC ended, coarsely enough for a histogram; the words are those of the HTTP listeners.
@@ -27,7 +29,7 @@ pub struct GrpcMetrics {
 #[derive(Clone, Debug)]
 struct RpcHandles {
     /// In the order of [`Code::ALL`].
-    codes: Vec<(Code, Count)>,
+    codes: Vec<(Code, Counter)>,
     /// By role, then by outcome; RPCs other than inference have one role.
     durations: Vec<Vec<Seconds>>,
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
+
 use super::page::{Page, number};
-use super::{Count, Metrics, Seconds, families};
+use super::{Metrics, Seconds, families};
 use crate::error::Kind;
 use crate::interference::Tail;
 
@@ -79,7 +81,7 @@ pub struct HttpMetrics {
 /// Handles of one route.
 #[derive(Clone, Debug)]
 struct RouteHandles {
-    codes: Vec<(u16, Count)>,
+    codes: Vec<(u16, Counter)>,
     /// By role, then by outcome; other routes than those of predictions have one role.
     durations: Vec<Vec<Seconds>>,
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics::Counter;
+
 use super::page::{Page, number};
-use super::{Count, Metrics, Seconds, families};
+use super::{Metrics, Seconds, families};
 use crate::interference::View;
 use crate::monitor::view::Published;
 use crate::protocol::STATUSES;
@@ -45,11 +47,11 @@ const RECORDER_DROPS: [&str; 5] = ["queue_full", "ledger_failed", "duplicate_id"
 #[derive(Clone)]
 pub struct ModelMetrics {
     /// Rows offered to challengers.
-    pub shadow_offered: Count,
+    pub shadow_offered: Counter,
     /// Rows that challengers scored or failed.
-    pub shadow_executed: Count,
+    pub shadow_executed: Counter,
     /// Rows that challengers failed.
-    pub shadow_failed: Count,
+    pub shadow_failed: Counter,
     /// Runs of challengers.
     pub shadow_run: Seconds,
     /// From a request to a challenger's outcome.
@@ -59,22 +61,22 @@ pub struct ModelMetrics {
     /// Loading versions that are to answer.
     pub load: Seconds,
     /// Versions quarantined.
-    pub quarantines: Count,
+    pub quarantines: Counter,
     /// Files refused.
-    pub refusals: Count,
+    pub refusals: Counter,
     /// Rows that the previous champion answered.
-    pub fallbacks: Count,
+    pub fallbacks: Counter,
     /// Predictions refused because no version could answer one of their rows.
-    pub no_answer: Count,
+    pub no_answer: Counter,
     /// Runners started again.
-    pub runner_restarts: Count,
+    pub runner_restarts: Counter,
     /// Requests lost because of a swap: over all models.
-    pub dropped_by_swap: Count,
+    pub dropped_by_swap: Counter,
     labels_taken: Arc<AtomicU64>,
-    shadow_dropped: Vec<Count>,
-    labels: Vec<Count>,
-    swaps: Vec<Count>,
-    recorder_dropped: Vec<Count>,
+    shadow_dropped: Vec<Counter>,
+    labels: Vec<Counter>,
+    swaps: Vec<Counter>,
+    recorder_dropped: Vec<Counter>,
 }
 
 impl std::fmt::Debug for ModelMetrics {
@@ -87,7 +89,7 @@ impl ModelMetrics {
     pub(super) fn new(metrics: &Metrics, model: &str) -> Self {
         let labels = || vec![("model", model.to_owned().into())];
         let plain = |family| metrics.count(family, labels());
-        let by = |family, key: &'static str, values: &[&'static str]| -> Vec<Count> {
+        let by = |family, key: &'static str, values: &[&'static str]| -> Vec<Counter> {
             let one = |value: &&'static str| {
                 let mut labels = labels();
                 labels.push((key, (*value).into()));
@@ -149,7 +151,7 @@ impl ModelMetrics {
     }
 }
 
-fn count(counters: &[Count], at: Option<usize>, by: u64) {
+fn count(counters: &[Counter], at: Option<usize>, by: u64) {
     if let Some(counter) = at.and_then(|at| counters.get(at)) {
         counter.increment(by);
     }

@@ -9,22 +9,30 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use metrics::CounterFn;
+
 use super::page::{Family, Kind, Labels, Named, Series, Value, number};
 use super::scale::{Cells, Scale};
 use crate::shard::Sharded;
 
-/// The handle of a counter.
-#[derive(Debug, Clone, Default)]
-pub struct Count(Arc<OnceLock<Sharded<AtomicU64>>>);
+/// What a counter's handle, which is the field's own ([`metrics::Counter`]), adds to.
+#[derive(Debug, Default)]
+pub(super) struct Tally(OnceLock<Sharded<AtomicU64>>);
 
-impl Count {
-    /// Adds.
-    pub fn increment(&self, by: u64) {
+impl CounterFn for Tally {
+    fn increment(&self, by: u64) {
         self.0.get_or_init(Sharded::default).with(|own| {
             own.fetch_add(by, Relaxed);
         });
     }
 
+    /// Of a count that somebody else keeps: what it has grown by.
+    fn absolute(&self, value: u64) {
+        self.increment(value.saturating_sub(self.read()));
+    }
+}
+
+impl Tally {
     fn read(&self) -> u64 {
         let all = self.0.get().into_iter().flat_map(Sharded::iter);
         all.map(|own| own.load(Relaxed)).sum()
@@ -65,7 +73,7 @@ pub(super) trait Read: Clone {
     fn value(&self) -> Value;
 }
 
-impl Read for Count {
+impl Read for Arc<Tally> {
     const KIND: Kind = Kind::Counter;
 
     fn value(&self) -> Value {
@@ -117,16 +125,20 @@ impl<T: Read> Registered<T> {
 
 #[cfg(test)]
 mod tests {
+    use metrics::Counter;
+
     use super::*;
 
     #[test]
     fn the_same_labels_are_the_same_series_and_what_nobody_added_to_is_zero() {
-        let registered = Registered::<Count>::default();
+        let registered = Registered::<Arc<Tally>>::default();
         let labels = |model: &'static str| -> Labels { vec![("model", model.into())] };
         for _ in 0..3 {
-            registered.series("f_total", labels("a"), Count::default).increment(2);
+            let series = registered.series("f_total", labels("a"), Arc::default);
+            Counter::from_arc(series).increment(2);
         }
-        let _ = registered.series("f_total", labels("b"), Count::default);
+        Counter::from_arc(registered.series("f_total", labels("a"), Arc::default)).absolute(6);
+        let _ = registered.series("f_total", labels("b"), Arc::default);
         let family = registered.family(("f_total", "Help."));
         let read: Vec<(Labels, f64)> = family
             .series

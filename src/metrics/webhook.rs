@@ -1,6 +1,8 @@
 //! What became of the webhook's calls.
 
-use super::{Count, Metrics, families};
+use metrics::Counter;
+
+use super::{Metrics, families};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,7 @@ const NAMES: [&str; 3] = ["taken", "refused", "failed"];
 /// Handles, each at 0 from the start.
 #[derive(Clone)]
 pub struct WebhookMetrics {
-    calls: [Count; 3],
+    calls: [Counter; 3],
 }
 
 impl std::fmt::Debug for WebhookMetrics {
