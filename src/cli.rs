@@ -17,6 +17,7 @@ mod runtime_probe;
 pub mod serve;
 mod shown;
 pub mod status;
+pub mod upgrade;
 pub mod versions;
 
 use std::ffi::OsString;
@@ -49,7 +50,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a directory of models
-    Serve(Box<ServeArgs>),
+    Serve(Box<serve::StartArgs>),
+    /// Start this program in the place of the gateway that runs on a state directory, without a failed request
+    Upgrade(Box<ServeArgs>),
     /// Print the settings in force, each with where it came from
     Config(Box<config::ConfigArgs>),
     /// Replay the shipped real stream against the shipped models, live
@@ -250,7 +253,8 @@ fn read() -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     let args = match &mut cli.command {
-        Command::Serve(args) => args,
+        Command::Serve(args) => &mut args.settings,
+        Command::Upgrade(args) => args,
         Command::Config(args) => &mut args.serve,
         _ => return Ok(cli),
     };
@@ -283,6 +287,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Resume(args) => act::run(Action::Resume, &args),
         Command::Retire(args) => act::run(Action::Retire, &args),
         Command::Serve(args) => serve::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
         Command::Simulate(args) => crate::simulate::run(&args),

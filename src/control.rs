@@ -126,6 +126,9 @@ pub struct Parts {
     pub ids: IdKey,
     /// Set when all recorded models are known.
     pub restored: Arc<AtomicBool>,
+    /// Where another process still has the state directory: brings a word when it has not. Until then the recorded
+    /// champions answer, and nothing else is done.
+    pub waits: Option<Receiver<()>>,
 }
 
 impl Control {
@@ -133,19 +136,37 @@ impl Control {
     ///
     /// # Errors
     /// When no thread can be had, or the content store cannot be opened.
-    pub fn start(parts: Parts) -> Result<Self, StartError> {
+    pub fn start(mut parts: Parts) -> Result<Self, StartError> {
         let (requests, queue) = bounded(64);
         let (repository, repository_queue) = bounded(64);
         let (trips, tripped) = bounded(16);
         let (alive, stop) = bounded(0);
-        let restored = Arc::clone(&parts.restored);
-        let mut thread = Thread::new(parts, (queue, repository_queue, tripped), stop)?;
+        let (restored, waits) = (Arc::clone(&parts.restored), parts.waits.take());
+        let store = match waits {
+            Some(_) => Store::beside(&parts.config.state, parts.config.max_model_bytes)?,
+            None => Store::open(&parts.config.state, parts.config.max_model_bytes)?,
+        };
+        let store = Arc::new(store);
+        let recorder = parts.recorder.clone();
+        let mut thread = Thread::new(parts, Arc::clone(&store), (queue, repository_queue, tripped), stop)?;
         let pulse = thread.pulse.clone();
         let beat = Beat(pulse.clone());
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
             let _beat = beat;
+            if let Some(waits) = waits {
+                thread.seat_beforehand();
+                restored.store(true, Ordering::Release);
+                if !thread.wait(&waits) {
+                    return thread.end();
+                }
+                if let Err(error) = store.clear() {
+                    tracing::warn!(%error, "what another process has left half copied stays");
+                }
+            }
             thread.restore();
             restored.store(true, Ordering::Release);
+            recorder.go_on();
+            drop(recorder);
             thread.run();
         })?;
         Ok(Self {
@@ -269,6 +290,7 @@ pub enum StartError {
 impl Thread {
     fn new(
         parts: Parts,
+        store: Arc<Store>,
         (requests, repository, tripped): (Receiver<Request>, Receiver<Repository>, Receiver<(ModelNo, Trip)>),
         stop: Receiver<()>,
     ) -> Result<Self, StartError> {
@@ -284,10 +306,10 @@ impl Thread {
             metrics,
             ids,
             restored: _,
+            waits: _,
         } = parts;
         let (runner_events_in, runner_events) = bounded(1_024);
         let (found, findings) = bounded(1_024);
-        let store = Arc::new(Store::open(&config.state, config.max_model_bytes)?);
         let budget = Budget::of(&config.runner, limits);
         let mut settings = ProbeSettings::default();
         // What its runner will have later.
@@ -375,6 +397,18 @@ impl Thread {
                 recv(wake) -> _ => {}
             }
         }
+        self.end();
+    }
+
+    /// True when the word has come, false when it is time to end.
+    fn wait(&self, word: &Receiver<()>) -> bool {
+        select! {
+            recv(self.stop) -> _ => false,
+            recv(word) -> word => word.is_ok(),
+        }
+    }
+
+    fn end(&mut self) {
         for keeper in self.keepers.values_mut() {
             keeper.stop_runners();
             // Nobody asks any more: processes that answered end with the slot.

@@ -4,10 +4,12 @@
 //! leaves, and never waited for. Leaves to others: bytes (`http`, `decode`), roles (`control`), disk (`recorder`).
 
 mod followed;
+mod hand_over;
 mod history;
 mod inherited;
 mod keys;
 mod labels;
+mod late;
 mod parts;
 mod person;
 mod show;
@@ -21,7 +23,8 @@ use crossbeam_channel::Sender;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-pub use parts::{Running, StartError, is_reloaded, start};
+pub use hand_over::who;
+pub use parts::{Running, StartError, is_reloaded, start, take_over};
 
 use crate::arena::confine::Sandbox;
 use crate::batch::Batch;
@@ -82,6 +85,10 @@ pub struct Gateway {
     /// One long reading of it at a time.
     reading: tokio::sync::Semaphore,
     started: Instant,
+    /// Another process is taking over.
+    has_successor: AtomicBool,
+    /// It may answer requests by now, of which this process knows nothing.
+    is_shared: AtomicBool,
 }
 
 impl From<StorageError> for Error {
@@ -466,6 +473,10 @@ impl Backend for Gateway {
             return Some(format!(
                 "the {thread} thread is gone: answers go on, roles do not change any more; restart"
             ));
+        }
+        if self.recorder.is_held() {
+            let text = "an upgrade: labels and the record wait until the process before this one has ended";
+            return Some(text.into());
         }
         let fault = self.recorder.fault()?;
         Some(format!(

@@ -8,7 +8,8 @@
 //! the block of numbers that the request took, so that nobody can reach the rows of other requests by counting on
 //! from their own. For that a request takes a power of two of numbers, and the tag covers its exponent. Two keys are
 //! live at most ([`IdGenerator::rotate`]). There is no room for the name of an instance: an id that another one issued is known
-//! by its tag, which fits none of these keys.
+//! by its tag, which fits none of these keys. While one gateway takes over from another, both issue under the same key: each
+//! has the milliseconds of its own [`Lane`].
 //! Leaves to others: whether a row of that number was ever recorded.
 
 use std::fmt;
@@ -16,7 +17,7 @@ use std::hash::Hasher;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use siphasher::sip::SipHasher24;
@@ -362,11 +363,24 @@ impl fmt::Display for PredictionId {
     }
 }
 
+/// The milliseconds whose numbers a gateway issues while another one issues under the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Lane {
+    /// The even ones.
+    Even = 1,
+    /// The odd ones.
+    Odd = 2,
+}
+
 /// Issues ids; one per gateway.
 #[derive(Debug)]
 pub struct IdGenerator {
     key: IdKey,
     next: AtomicU64,
+    /// A [`Lane`]; 0: all milliseconds.
+    lane: AtomicU8,
 }
 
 impl IdGenerator {
@@ -376,6 +390,49 @@ impl IdGenerator {
         Self {
             key,
             next: AtomicU64::new(u64::try_from(floor).unwrap_or(0).max(1)),
+            lane: AtomicU8::new(0),
+        }
+    }
+
+    /// Beside another gateway: numbers from `floor` on, of the milliseconds that it has left ([`IdGenerator::share`]).
+    #[must_use]
+    pub fn beside(key: IdKey, floor: i64, lane: Lane) -> Self {
+        let generator = Self::new(key, floor);
+        generator.lane.store(lane as u8, Ordering::Relaxed);
+        generator
+    }
+
+    /// From now on another gateway may issue too: in this lane, from this number on. Whatever was issued before lies below
+    /// it, whatever is issued from now on in the other lane.
+    #[must_use]
+    pub fn share(&self) -> (Lane, i64) {
+        let (own, other) = match self.lane.load(Ordering::Relaxed) {
+            2 => (Lane::Odd, Lane::Even),
+            _ => (Lane::Even, Lane::Odd),
+        };
+        self.lane.store(own as u8, Ordering::Release);
+        // Whoever has read the number without the lane fails to take it, and reads both anew.
+        let next = self.next.fetch_add(1, Ordering::AcqRel) + 1;
+        (other, i64::try_from(next).unwrap_or(i64::MAX))
+    }
+
+    /// Numbers from `floor` on, from now on: the other gateway has ended, and may have issued those below.
+    pub fn raise(&self, floor: i64) {
+        self.next.fetch_max(u64::try_from(floor).unwrap_or(0), Ordering::AcqRel);
+    }
+
+    /// The first number from `first` on that is this gateway's, with room for a block.
+    fn own(&self, first: u64, block: u32) -> u64 {
+        let lane = u64::from(self.lane.load(Ordering::Relaxed));
+        if lane == 0 {
+            return first;
+        }
+        let ms = first >> SEQUENCE_BITS;
+        let room = (1 << SEQUENCE_BITS) - (first & ((1 << SEQUENCE_BITS) - 1));
+        match (ms % 2 == lane - 1, room >= 1 << block) {
+            (true, true) => first,
+            (true, false) => (ms + 2) << SEQUENCE_BITS,
+            (false, _) => (ms + 1) << SEQUENCE_BITS,
         }
     }
 
@@ -401,13 +458,13 @@ impl IdGenerator {
         let now = u64::try_from(now_ms.saturating_sub(EPOCH_MS)).unwrap_or(0);
         // A clock beyond 2159 would make negative numbers: hold it there.
         let floor = now.min((1 << 42) - 1) << SEQUENCE_BITS;
-        let mut last = self.next.load(Ordering::Relaxed);
+        let mut last = self.next.load(Ordering::Acquire);
         let first = loop {
-            let first = last.max(floor);
+            let first = self.own(last.max(floor), block);
             let after = first + (1 << block);
             match self
                 .next
-                .compare_exchange_weak(last, after, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange_weak(last, after, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => break first,
                 Err(seen) => last = seen,

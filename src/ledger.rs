@@ -160,6 +160,14 @@ impl Ledger {
     /// # Errors
     /// A file from a newer program, or what the system or SQLite says.
     pub fn open(state: &Path) -> Result<Self, LedgerError> {
+        Self::open_counting(state, Damage::default())
+    }
+
+    /// The same, where damage is counted that others already look at.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_counting(state: &Path, damage: Damage) -> Result<Self, LedgerError> {
         swap::finish(state)?;
         swap::remove_old(state);
         let path = state.join(swap::LEDGER);
@@ -175,7 +183,6 @@ impl Ledger {
             path: path.clone(),
             source,
         })?;
-        let damage = Damage::default();
         let connection = match opened(&path, &damage) {
             Err(LedgerError::Older { found, .. }) => {
                 migrate::migrate(state, found)?;

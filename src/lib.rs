@@ -67,6 +67,8 @@
 //! - The judge sees no clock and no randomness: the same pairs and events give the same verdicts, bit for bit ([`judge`]).
 //! - A model file is loaded in a child process first; challengers never run anywhere else ([`admission`], [`arena`]), and
 //!   a champion whose operators may bring a process down runs in processes of its own ([`champion`]).
+//! - A process that takes over answers before the one before it has ended, writes nothing until then, and issues no id that
+//!   the other one issues (`gateway::hand_over`, `recorder::held`).
 //! - The gateway opens no connection but the webhook's, where the settings name one; ONNX Runtime's telemetry is off before the library loads
 //!   ([`model::runtime`]).
 //!

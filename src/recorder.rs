@@ -12,6 +12,7 @@ pub mod closed;
 mod complaints;
 mod core;
 pub mod groups;
+mod held;
 mod inputs;
 mod journal;
 mod labels;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 
 pub use self::book::{Attached, Book, Closing, Coverage, Hashed, OwnSettings, Slice};
 pub use self::core::{Core, Shadow};
+pub use self::held::Held;
 pub use self::journal::Event;
 pub use self::labels::{ItemStatus, LabelItem, LabelKey, Status};
 pub use self::retention::{Keeping, KeptModel};
@@ -109,6 +111,8 @@ pub struct Recorder {
     stopping: Arc<AtomicBool>,
     wake: Sender<()>,
     keeping: Arc<Keeping>,
+    /// Another process still has the ledger.
+    held: Arc<AtomicBool>,
 }
 
 impl Recorder {
@@ -125,6 +129,22 @@ impl Recorder {
         limits: &RetentionConfig,
     ) -> Result<(Self, JoinHandle<()>), LedgerError> {
         let ledger = Ledger::open(state)?;
+        let (recorder, queues, room) = Self::with_queues(ledger.damage().clone());
+        let (fault, stopping) = (Arc::clone(&recorder.fault), Arc::clone(&recorder.stopping));
+        let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, (room, share));
+        thread.keep(limits.clone(), Arc::clone(&recorder.keeping));
+        let (watched, ended) = bounded(0);
+        let join = recorder.spawn(state, move || {
+            // Its end ends the look at the ledger, too.
+            let _watched = watched;
+            thread.run();
+        })?;
+        recorder.look_at_all(state, ended);
+        Ok((recorder, join))
+    }
+
+    /// A recorder with empty queues, and their other ends.
+    fn with_queues(damage: Damage) -> (Self, Queues, Arc<AtomicUsize>) {
         let (observe, observations) = bounded(OBSERVATIONS);
         let (labels, label_requests) = bounded(LABEL_REQUESTS);
         let (commands, command_queue) = bounded(COMMANDS);
@@ -139,11 +159,12 @@ impl Recorder {
             looks,
             reports,
             fault: Fault::default(),
-            damage: ledger.damage().clone(),
+            damage,
             waiting: observations.clone(),
             stopping: Arc::default(),
             wake,
             keeping: Arc::default(),
+            held: Arc::default(),
         };
         let queues = Queues {
             observations,
@@ -153,23 +174,15 @@ impl Recorder {
             reports: report_queue,
             woken,
         };
-        let (fault, stopping) = (Arc::clone(&recorder.fault), Arc::clone(&recorder.stopping));
-        let (watched, ended) = bounded(0);
-        let mut thread = Thread::new(ledger, queues, decisions, fault, stopping, (room, share));
-        thread.keep(limits.clone(), Arc::clone(&recorder.keeping));
-        let join = std::thread::Builder::new()
-            .name("recorder".into())
-            .spawn(move || {
-                // Its end ends the look at the ledger, too.
-                let _watched = watched;
-                thread.run();
-            })
-            .map_err(|source| LedgerError::File {
-                path: state.to_path_buf(),
-                source,
-            })?;
-        recorder.look_at_all(state, ended);
-        Ok((recorder, join))
+        (recorder, queues, room)
+    }
+
+    fn spawn(&self, state: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
+        let thread = std::thread::Builder::new().name("recorder".into());
+        thread.spawn(work).map_err(|source| LedgerError::File {
+            path: state.to_path_buf(),
+            source,
+        })
     }
 
     /// Looks at every row of the ledger, at leisure; a broken tree is handed to the thread, which mends it.
@@ -257,7 +270,12 @@ impl Recorder {
         if self.labels.try_send(request).is_err() {
             return Err(StorageError::new("too many label requests wait"));
         }
-        answer.await.map_err(|_| self.failed())
+        let answer = async { answer.await.map_err(|_| self.failed()) };
+        if !self.is_held() {
+            return answer.await;
+        }
+        let waited = tokio::time::timeout(held::PATIENCE, answer).await;
+        waited.unwrap_or_else(|_| Err(Self::patience_is_over()))
     }
 
     /// Runs `work` on the recorder's thread inside a durable transaction and gives its result after the commit.

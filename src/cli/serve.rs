@@ -13,11 +13,25 @@ use crate::gateway;
 use manager::Manager;
 use reload::Reloader;
 
-/// Serves until a signal comes.
+/// `dethrone serve`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub(crate) settings: ServeArgs,
+    /// Take the listeners of the process that serves this state directory over, without a failed request; it ends then
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// Serves until a signal comes, or another process takes over.
 ///
 /// # Errors
 /// Settings (exit 78), or whatever stood in the way of a start.
-pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+pub fn run(args: &StartArgs) -> Result<(), Failure> {
+    let StartArgs {
+        settings: args,
+        take_over,
+    } = args;
     let (config, settings) = ServerConfig::effective(args).map_err(|error| Failure::Config(error.to_string()))?;
     log();
     tokio::runtime::Builder::new_multi_thread()
@@ -25,15 +39,19 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format_args!("cannot start the runtime: {error}")))?
-        .block_on(serve(config, Reloader::new(args, settings)))
+        .block_on(serve(config, *take_over, Reloader::new(args, settings)))
 }
 
-async fn serve(config: ServerConfig, mut reloader: Reloader<'_>) -> Result<(), Failure> {
+async fn serve(config: ServerConfig, take_over: bool, mut reloader: Reloader<'_>) -> Result<(), Failure> {
     // Signals are taken before anything is announced, so that none is lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
-    let mut running = gateway::start(config).await.map_err(|error| match error {
+    let started = match take_over {
+        true => gateway::take_over(config).await,
+        false => gateway::start(config).await,
+    };
+    let mut running = started.map_err(|error| match error {
         gateway::StartError::Runtime(error) => Failure::Config(error.to_string()),
         gateway::StartError::Settings(faults) => Failure::Config(faults.to_string()),
         gateway::StartError::Tls(_) => Failure::Config(error.to_string()),
@@ -42,9 +60,22 @@ async fn serve(config: ServerConfig, mut reloader: Reloader<'_>) -> Result<(), F
     })?;
     announce(&running.listeners);
     let manager = Manager::find();
-    manager.ready();
+    match take_over {
+        true => manager.taken_over(),
+        false => manager.ready(),
+    }
+    let mut handed = running.handed();
     loop {
         tokio::select! {
+            settled = running.settle(), if running.is_settling() => if let Err(error) = settled {
+                running.stop().await;
+                return Err(Failure::failed(error));
+            },
+            true = is_handed(&mut handed) => {
+                tracing::info!("another process has taken over: finishing what is in flight");
+                running.leave().await;
+                return Ok(());
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
@@ -61,6 +92,11 @@ async fn serve(config: ServerConfig, mut reloader: Reloader<'_>) -> Result<(), F
         _ = terminate.recv() => at_once(),
         _ = interrupt.recv() => at_once(),
     }
+}
+
+/// Ends when another process has taken over; false: none ever will.
+async fn is_handed(handed: &mut tokio::sync::watch::Receiver<bool>) -> bool {
+    handed.wait_for(|is_handed| *is_handed).await.is_ok()
 }
 
 /// Nothing is waited for: what was acknowledged is on disk, and the kernel ends the children.

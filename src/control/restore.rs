@@ -38,6 +38,28 @@ impl Thread {
         }
     }
 
+    /// The recorded champions answer, before the state directory is ours: nothing is written, and [`Thread::restore`] does
+    /// the rest, with the sessions that are loaded here.
+    pub(super) fn seat_beforehand(&mut self) {
+        let names = match self.recorder.look_blocking(|_, reader| reader.model_names()) {
+            Ok(names) => names,
+            Err(error) => return self.report(Err(error.into())),
+        };
+        for name in &names {
+            let opened = self.open(name);
+            self.report(opened);
+            self.read_version_settings(name);
+            if self.has_champion(name) {
+                self.follow_opt_out(name);
+                if let Some(keeper) = self.keepers.get(name) {
+                    keeper.served.expected.store(true, std::sync::atomic::Ordering::Relaxed);
+                    keeper.refresh_view(self.config.max_rows);
+                }
+                self.seat_recorded(name);
+            }
+        }
+    }
+
     fn has_champion(&self, model: &str) -> bool {
         self.keepers.get(model).is_some_and(|k| k.row.champion.is_some())
     }

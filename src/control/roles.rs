@@ -212,7 +212,11 @@ impl Thread {
                     .call_blocking(move |_, writer| about(writer, writer.model(&wanted)?))?
             }
         };
-        let keeper = Keeper::new(row, versions, &own, metrics);
+        let mut keeper = Keeper::new(row, versions, &own, metrics);
+        if let Some(before) = self.keepers.get(name) {
+            // Requests have its place already.
+            keeper.served = Arc::clone(&before.served);
+        }
         let mut models: BTreeMap<_, _> = (**self.models.load()).clone();
         models.insert(name.to_owned(), Arc::clone(&keeper.served));
         self.models.store(Arc::new(models));

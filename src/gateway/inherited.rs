@@ -2,7 +2,7 @@
 //!
 //! They stay open while processes come and go, so that who connects meanwhile waits instead of being refused. Their names
 //! (`LISTEN_FDNAMES`, `FileDescriptorName=` of a socket unit) are those of our listeners; without names of ours they are
-//! taken in the order data, grpc, admin, metrics.
+//! taken in the order data, grpc, admin, metrics. Those of a process that is taken over (`hand_over`) go before them.
 
 use std::io;
 
@@ -15,6 +15,8 @@ const NAMES: [&str; 4] = ["data", "grpc", "admin", "metrics"];
 /// See the module.
 pub(super) struct Inherited {
     sockets: ListenFd,
+    /// Of the process before this one, by name.
+    handed: Vec<(String, std::net::TcpListener)>,
     /// The listener that each socket is for.
     uses: Vec<Option<&'static str>>,
 }
@@ -28,12 +30,21 @@ impl Inherited {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let sockets = ListenFd::from_env();
         let uses = uses(sockets.len(), &names)?;
-        Ok(Self { sockets, uses })
+        Ok(Self {
+            sockets,
+            handed: Vec::new(),
+            uses,
+        })
+    }
+
+    /// With the sockets of the process before this one.
+    pub(super) fn with(self, handed: Vec<(String, std::net::TcpListener)>) -> Self {
+        Self { handed, ..self }
     }
 
     /// True where there is a socket for a listener.
     pub(super) fn has(&self, listener: &str) -> bool {
-        self.uses.iter().flatten().any(|of| *of == listener)
+        self.handed.iter().any(|(of, _)| of == listener) || self.uses.iter().flatten().any(|of| *of == listener)
     }
 
     /// The socket for a listener, where there is one.
@@ -41,6 +52,11 @@ impl Inherited {
     /// # Errors
     /// It is no listening TCP socket.
     pub(super) fn take(&mut self, listener: &str) -> io::Result<Option<TcpListener>> {
+        if let Some(at) = self.handed.iter().position(|(of, _)| of == listener) {
+            let (_, socket) = self.handed.swap_remove(at);
+            socket.set_nonblocking(true)?;
+            return TcpListener::from_std(socket).map(Some);
+        }
         let Some(at) = self.uses.iter().position(|of| *of == Some(listener)) else {
             return Ok(None);
         };

@@ -1,5 +1,7 @@
 //! The key of the ids: a new one while requests go on.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use super::Gateway;
@@ -23,6 +25,10 @@ impl Gateway {
 
     /// Ids are issued under a new key from now on.
     pub(super) fn next_key(&self, order: &Rotation) -> Result<Value, Error> {
+        if self.recorder.is_held() || self.has_successor.load(Ordering::Acquire) {
+            let text = "another process is taking over: rotate the key when it has";
+            return Err(Error::new(Kind::NotReady, text).retry_after(1));
+        }
         let rotated = self
             .ids
             .rotate(&self.state.join("ids.key"), now_ms(), self.open_ms(), order.force);

@@ -17,6 +17,10 @@ use crate::time::now_ms;
 impl Gateway {
     /// One status per item, in order, after all are on disk.
     pub(super) async fn take_labels(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
+        if self.is_shared.load(Ordering::Acquire) {
+            let text = "the gateway is being upgraded: send the labels again, on a new connection";
+            return Err(Error::new(Kind::NotReady, text).retry_after(1));
+        }
         let mut statuses: Vec<Option<ItemStatus>> = Vec::with_capacity(items.len());
         let mut sent = Vec::with_capacity(items.len());
         let mut places = Vec::with_capacity(items.len());

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::followed::{Followed, Follower};
+use super::hand_over::Predecessor;
 use super::inherited::Inherited;
+use super::late::{Late, Latecomers, Release, Waiting};
 use crate::arena::confine::Sandbox;
 use crate::arena::{SandboxPolicy, Spawner};
 use crate::auth::Auth;
@@ -28,11 +32,11 @@ use crate::interference::{Board as InterferenceBoard, Gate, Interference};
 use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
 use crate::model::runtime::{self, RuntimeError};
-use crate::monitor::follow::{self, Board, Monitor};
+use crate::monitor::follow::Board;
 use crate::recorder::{Recorder, StorageError};
+use crate::served::Served;
 use crate::time;
 use crate::tls::Tls;
-use crate::webhook::{Hook, Webhook};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +75,9 @@ pub enum StartError {
     /// Listening sockets that were opened before.
     #[error("{0}")]
     Inherited(String),
+    /// The running process cannot be taken over.
+    #[error("{0}")]
+    HandOver(String),
     /// A file or a thread.
     #[error("{what}: {source}")]
     Io {
@@ -90,15 +97,16 @@ pub struct Running {
     pub gateway: Arc<Gateway>,
     servers: Servers,
     control: Control,
-    monitor: Monitor,
     recorder: Recorder,
     recorder_thread: JoinHandle<()>,
-    webhook: Option<Webhook>,
     interference: Interference,
     followed: Follower,
     grace: Duration,
     delay: Duration,
-    _lock: StateLock,
+    handed: watch::Receiver<bool>,
+    /// The process before this one has not ended.
+    waiting: Option<Waiting>,
+    late: Option<Late>,
 }
 
 /// Starts everything: state, ledger, runtime, control, and last the listeners.
@@ -106,11 +114,37 @@ pub struct Running {
 /// # Errors
 /// The first thing that stood in the way.
 pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
+    let lock = StateLock::take(&config.state)?;
+    let (mut running, latecomers, _) = begin(config, None).await?;
+    running.late = Some(latecomers.start(lock)?);
+    Ok(running)
+}
+
+/// The same beside the process that serves the state directory: when the champions are loaded, its listeners are taken over,
+/// and it stops. What is recorded meanwhile waits until it has ended: see [`Running::settle`].
+///
+/// # Errors
+/// The first thing that stood in the way; the other process goes on then.
+pub async fn take_over(config: ServerConfig) -> Result<Running, StartError> {
+    let mut before = Predecessor::find(&config.state).map_err(StartError::HandOver)?;
+    let (pid, version) = &before.about;
+    tracing::info!(pid, version, "taking over from the running process");
+    let (mut running, latecomers, release) = begin(config, Some(&mut before)).await?;
+    if let Err(error) = before.relieve() {
+        tracing::warn!(error, "the process before this one did not say goodbye");
+    }
+    running.waiting = release.map(|release| Waiting::start(latecomers, release));
+    Ok(running)
+}
+
+async fn begin(
+    config: ServerConfig,
+    before: Option<&mut Predecessor>,
+) -> Result<(Running, Latecomers, Option<Release>), StartError> {
     let config = Arc::new(config);
     let auth = config.auth_keys.as_deref().map(Auth::load).transpose()?.map(Arc::new);
     let tls = config.tls.as_ref().map(|tls| Tls::load(tls.files.clone()));
     let tls = tls.transpose().map_err(StartError::Tls)?.map(Arc::new);
-    let lock = StateLock::take(&config.state)?;
     if let Some(sha256) = &config.onnxruntime_sha256 {
         runtime::allow(sha256);
     }
@@ -118,7 +152,16 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let (spawner, sandbox) = confined(&config).await?;
     let (decided, decisions) = bounded(256);
     let (share, limits) = (config.recorder_share(), &config.retention);
-    let (recorder, recorder_thread) = Recorder::start(&config.state, decided, share, limits)?;
+    let (recorder, recorder_thread, held) = match before {
+        Some(_) => {
+            let (recorder, held, thread) = Recorder::start_held(&config.state, decided, share, limits)?;
+            (recorder, thread, Some(held))
+        }
+        None => {
+            let (recorder, thread) = Recorder::start(&config.state, decided, share, limits)?;
+            (recorder, thread, None)
+        }
+    };
     // Before control, which asks for the time: it must not lie before what is recorded.
     let ids = ids(&config, &recorder).await?;
     let container = Container::find(Path::new("/"));
@@ -130,6 +173,7 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
     let restored = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(Gate::default());
     let (interference, interfering) = watch_interference(&config, &metrics, &gate)?;
+    let (go, waits) = bounded(1);
     let control = Control::start(Parts {
         config: Arc::clone(&config),
         models: Arc::clone(&models),
@@ -142,24 +186,23 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         ids: ids.key().clone(),
         restored: Arc::clone(&restored),
+        waits: held.is_some().then_some(waits),
     })?;
-    let webhook = webhook(&config, &models, &recorder, &metrics)?;
+    let (ids, sockets) = match before {
+        Some(before) => {
+            answering(&control, &models, &restored).await?;
+            let handed = before.take().map_err(StartError::HandOver)?;
+            time::not_before(time_of(handed.floor));
+            let ids = IdGenerator::beside(ids.key().clone(), handed.floor, handed.lane);
+            (ids, handed.listeners)
+        }
+        None => (ids, Vec::new()),
+    };
     let board = Board::default();
-    let monitor = Monitor::start(follow::Parts {
-        config: Arc::clone(&config),
-        models: Arc::clone(&models),
-        recorder: recorder.clone(),
-        board: Arc::clone(&board),
-        acts: control.requests(),
-    })
-    .map_err(|source| StartError::Io {
-        what: "the monitor's thread".into(),
-        source,
-    })?;
     let gateway = Arc::new(Gateway {
         ids,
-        models,
-        monitor: board,
+        models: Arc::clone(&models),
+        monitor: Arc::clone(&board),
         recorder: recorder.clone(),
         metrics: Arc::clone(&metrics),
         acts: control.requests(),
@@ -177,6 +220,8 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         triton: config.metrics_triton,
         reading: tokio::sync::Semaphore::new(1),
         started: Instant::now(),
+        has_successor: AtomicBool::new(false),
+        is_shared: AtomicBool::new(false),
     });
     let app = Arc::new(App::new(
         Arc::clone(&gateway),
@@ -185,27 +230,62 @@ pub async fn start(config: ServerConfig) -> Result<Running, StartError> {
         metrics.http(),
     ));
     let servers = Servers::new();
-    let listeners = listen(&config, &servers, tls.as_ref(), &app, &metrics).await?;
+    let (listeners, sockets) = listen(&config, &servers, tls.as_ref(), &app, &metrics, sockets).await?;
     let followed = follow(auth, tls).map_err(|source| StartError::Io {
         what: "the thread that follows files".into(),
         source,
     })?;
     let (grace, delay) = (config.shutdown_grace, config.shutdown_delay);
-    Ok(Running {
+    let (handed, was_handed) = watch::channel(false);
+    let latecomers = Latecomers {
+        config,
+        models,
+        recorder: recorder.clone(),
+        metrics,
+        board,
+        acts: control.requests(),
+        gateway: Arc::clone(&gateway),
+        sockets,
+        handed,
+    };
+    let running = Running {
         listeners,
         gateway,
         servers,
         control,
-        monitor,
         recorder,
         recorder_thread,
-        webhook,
         interference,
         followed,
         grace,
         delay,
-        _lock: lock,
-    })
+        handed: was_handed,
+        waiting: None,
+        late: None,
+    };
+    Ok((running, latecomers, held.map(|held| Release { held, control: go })))
+}
+
+/// Waits until every model that the ledger knows a champion of has one here.
+async fn answering(control: &Control, models: &control::Models, restored: &AtomicBool) -> Result<(), StartError> {
+    while !restored.load(Ordering::Acquire) {
+        if !control.is_alive() {
+            return Err(StartError::HandOver(
+                "the control thread ended: the running process goes on".into(),
+            ));
+        }
+        tokio::time::sleep(super::LOOK).await;
+    }
+    let models = models.load();
+    let silent = |served: &&Arc<Served>| served.expected.load(Ordering::Relaxed) && served.slot.load().is_none();
+    match models.values().find(silent) {
+        None => Ok(()),
+        Some(served) => Err(StartError::HandOver(format!(
+            "model '{}' would not answer: {}; the running process goes on",
+            served.name,
+            served.waiting_for.load()
+        ))),
+    }
 }
 
 /// Measures what shadow work costs the answers, and rules when it may begin.
@@ -266,28 +346,6 @@ async fn started_empty(config: &ServerConfig, recorder: &Recorder) -> Result<boo
     Ok(has_models)
 }
 
-/// Whoever is to be told what happens.
-fn webhook(
-    config: &ServerConfig,
-    models: &control::Models,
-    recorder: &Recorder,
-    metrics: &Metrics,
-) -> Result<Option<Webhook>, StartError> {
-    let start = |hook: &Hook| {
-        let (models, recorder) = (Arc::clone(models), recorder.clone());
-        Webhook::start(hook.clone(), &config.state, models, recorder, metrics.webhook())
-    };
-    config
-        .webhook
-        .as_ref()
-        .map(start)
-        .transpose()
-        .map_err(|source| StartError::Io {
-            what: "the webhook's thread".into(),
-            source,
-        })
-}
-
 /// The spawner, and what holds its runners, which is said.
 async fn confined(config: &ServerConfig) -> Result<(Spawner, Option<Sandbox>), StartError> {
     let policy = config.sandbox;
@@ -328,7 +386,7 @@ async fn ids(config: &ServerConfig, recorder: &Recorder) -> Result<IdGenerator, 
         what: path.display().to_string(),
         source,
     })?;
-    let last = recorder.call(|_, writer| writer.last_id()).await?;
+    let last = recorder.look(|_, reader| reader.last_id()).await?;
     if last > 0 && is_new {
         tracing::warn!(
             path = %path.display(),
@@ -350,13 +408,19 @@ enum Purpose {
     Grpc,
 }
 
+/// Names and addresses of listeners.
+type Bound = Vec<(&'static str, SocketAddr)>;
+/// Their sockets, for a process that takes over.
+type Copies = Vec<(&'static str, OwnedFd)>;
+
 async fn listen(
     config: &ServerConfig,
     servers: &Servers,
     tls: Option<&Arc<Tls>>,
     app: &Arc<App<Gateway>>,
     metrics: &Metrics,
-) -> Result<Vec<(&'static str, SocketAddr)>, StartError> {
+    handed: Vec<(String, std::net::TcpListener)>,
+) -> Result<(Bound, Copies), StartError> {
     let mut wanted = vec![
         ("data", Purpose::Http(Face::Data), config.listen),
         ("grpc", Purpose::Grpc, config.grpc_listen),
@@ -364,7 +428,7 @@ async fn listen(
     ];
     let metrics_listen = config.metrics_listen;
     wanted.extend(metrics_listen.map(|address| ("metrics", Purpose::Http(Face::Metrics), address)));
-    let mut inherited = Inherited::find().map_err(StartError::Inherited)?;
+    let mut inherited = Inherited::find().map_err(StartError::Inherited)?.with(handed);
     if metrics_listen.is_none() && inherited.has("metrics") {
         wanted.push((
             "metrics",
@@ -377,7 +441,7 @@ async fn listen(
     let gate = servers.gate(super::PATIENCE, move || {
         gateway.upgrade().is_none_or(|gateway| !gateway.is_restoring())
     });
-    let mut bound = Vec::new();
+    let (mut bound, mut copies) = (Vec::new(), Vec::new());
     for (name, purpose, address) in wanted {
         let fail = |source| StartError::Listen {
             listener: name,
@@ -413,13 +477,14 @@ async fn listen(
                 "keys cross the network in the clear: set tls.cert and tls.key, or let something before the gateway speak TLS"
             );
         }
+        copies.push((name, listener.socket.as_fd().try_clone_to_owned().map_err(fail)?));
         let started = match purpose {
             Purpose::Http(face) => servers.start(face, listener, app),
             Purpose::Grpc => grpc::start(servers, listener, app, metrics.grpc()),
         };
         bound.push((name, started.map_err(fail)?));
     }
-    Ok(bound)
+    Ok((bound, copies))
 }
 
 /// Keys that take effect on new connections, or when they are needed, without a restart.
@@ -453,28 +518,85 @@ impl Running {
         (self.grace, self.delay) = (config.shutdown_grace, config.shutdown_delay);
     }
 
+    /// True while the process before this one has not ended.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Waits until the process before this one has ended, and what waited for it goes on.
+    ///
+    /// # Errors
+    /// The ledger cannot be opened, or a thread not started: nothing can be recorded.
+    pub async fn settle(&mut self) -> Result<(), StartError> {
+        let Some(waiting) = &mut self.waiting else {
+            return Ok(());
+        };
+        let late = (&mut waiting.task).await;
+        self.waiting = None;
+        self.late = Some(late.map_err(|error| StartError::Io {
+            what: "the wait for the process before this one".into(),
+            source: std::io::Error::other(error),
+        })??);
+        Ok(())
+    }
+
+    /// Becomes true when another process has taken over: this one is to stop.
+    #[must_use]
+    pub fn handed(&self) -> watch::Receiver<bool> {
+        self.handed.clone()
+    }
+
+    /// [`Running::stop`] after another process has taken over: nobody needs time to notice.
+    pub async fn leave(mut self) {
+        self.delay = Duration::ZERO;
+        self.stop().await;
+    }
+
     /// Stops accepting, finishes what is in flight, writes what is recorded, and ends all children.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        if let Some(hand_over) = self.late.as_ref().and_then(|late| late.hand_over.as_ref()) {
+            hand_over.close();
+        }
+        std::mem::take(&mut self.servers).shutdown(self.delay, self.grace).await;
+        if self.is_settling() {
+            // What waits to be written is written, if it can be soon.
+            let settled = tokio::time::timeout(self.grace, self.settle()).await;
+            if let Some(waiting) = self.waiting.take() {
+                waiting.cancel();
+                tracing::error!(
+                    "the process before this one still holds the ledger: what waited for it is not recorded"
+                );
+                drop(waiting.task.await);
+            } else if let Ok(Err(error)) = settled {
+                tracing::error!(%error, "what waited for the process before this one is not recorded");
+            }
+        }
         let Self {
-            servers,
             mut control,
-            mut monitor,
             recorder,
             recorder_thread,
-            webhook,
             interference,
-            grace,
-            delay,
+            late,
             gateway,
             ..
         } = self;
-        servers.shutdown(delay, grace).await;
         let ended = tokio::task::spawn_blocking(move || {
+            drop(interference);
             // What was not told is told after the next start.
-            drop((webhook, interference));
+            let (monitor, _directory) = late.map_or((None, None), |late| {
+                let Late {
+                    webhook,
+                    monitor,
+                    hand_over,
+                    lock,
+                } = late;
+                drop((webhook, hand_over));
+                (Some(monitor), Some(lock))
+            });
             control.stop();
             // It has baselines and alarms for the recorder to write.
-            monitor.stop();
+            monitor.into_iter().for_each(|mut monitor| monitor.stop());
             recorder.stop();
             recorder_thread.join()
         });

@@ -270,3 +270,65 @@ fn a_damaged_file_of_keys_or_one_of_another_key_is_named_and_nothing_is_guessed(
     std::fs::remove_file(&path).unwrap();
     assert!(IdKey::load_or_create(&path).is_err(), "another key, the same tags");
 }
+
+#[test]
+fn two_gateways_under_one_key_issue_no_number_twice_whatever_their_clocks_say() {
+    let key = IdKey::new([3; 16]);
+    let first = IdGenerator::new(key.clone(), 1);
+    let mut seen = std::collections::HashSet::new();
+    let mut take = |id: PredictionId, rows: u32| {
+        let block = rows.next_power_of_two();
+        (0..i64::from(block.min(512))).all(|row| seen.insert(id.number + row))
+            && seen.insert(-id.number - i64::from(block))
+    };
+    let now = 1_800_000_000_000;
+    for at in 0..100 {
+        assert!(take(first.issue(now + at / 10, 7), 7));
+    }
+    // A burst runs ahead of the clock.
+    for _ in 0..9 {
+        assert!(take(first.issue(now, MAX_ROWS), MAX_ROWS));
+    }
+    let (lane, floor) = first.share();
+    let second = IdGenerator::beside(key.clone(), floor, lane);
+    for (at, rows) in (0..2_000_i64).zip([1, 3, 64, 1, 300].into_iter().cycle()) {
+        assert!(take(first.issue(now + at / 50, rows), rows), "first, {at}");
+        assert!(take(second.issue(now + 3 - at / 70, rows), rows), "second, {at}");
+    }
+    // The clock of the first one was ahead. It has ended, and the ledger tells how far it came.
+    second.raise(first.issue(now + 60, 1).number + 1);
+    let (again, floor) = second.share();
+    assert_ne!(again, lane, "the next one gets the lane of the one that has ended");
+    let third = IdGenerator::beside(key.clone(), floor, again);
+    for at in 0..2_000 {
+        assert!(
+            take(second.issue(now, 5), 5) && take(third.issue(now + at, 5), 5),
+            "{at}"
+        );
+    }
+    let id = third.issue(now, 5);
+    assert_eq!(key.parse(&format!("{id}.4")).unwrap().number, id.number + 4);
+}
+
+#[test]
+fn ids_that_are_being_issued_while_the_numbers_are_shared_lie_before_or_in_their_own_lane() {
+    let key = IdKey::new([4; 16]);
+    for _ in 0..50 {
+        let first = IdGenerator::new(key.clone(), 1);
+        // An odd one, of which nothing may be left.
+        let now = 1_800_000_000_001;
+        let (issued, (lane, floor)) = std::thread::scope(|scope| {
+            let issue = || (0..2_000).map(|_| first.issue(now, 3).number).collect::<Vec<i64>>();
+            let threads = [scope.spawn(issue), scope.spawn(issue)];
+            while first.next.load(Ordering::Relaxed) < 10_000 {
+                std::hint::spin_loop();
+            }
+            let shared = first.share();
+            let issued: Vec<i64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+            (issued, shared)
+        });
+        assert_eq!(lane, Lane::Odd);
+        let even = |number: i64| (number >> SEQUENCE_BITS) % 2 == 0;
+        assert!(issued.iter().all(|&number| number + 4 <= floor || even(number)));
+    }
+}

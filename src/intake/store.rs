@@ -96,10 +96,18 @@ impl Store {
     /// # Errors
     /// The directories cannot be made.
     pub fn open(state: &Path, max_bytes: u64) -> Result<Self, IntakeError> {
+        let store = Self::beside(state, max_bytes)?;
+        store.clear()?;
+        Ok(store)
+    }
+
+    /// The same beside another process that may be taking files in: nothing is removed, and nothing is to be put before
+    /// [`Store::clear`].
+    ///
+    /// # Errors
+    /// [`IntakeError::Storage`].
+    pub fn beside(state: &Path, max_bytes: u64) -> Result<Self, IntakeError> {
         let (blobs, temporary) = (state.join("blobs/sha256"), state.join("blobs/tmp"));
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).map_err(IntakeError::Storage)?;
-        }
         fs::create_dir_all(&blobs).map_err(IntakeError::Storage)?;
         fs::create_dir_all(&temporary).map_err(IntakeError::Storage)?;
         Ok(Self {
@@ -108,6 +116,15 @@ impl Store {
             max_bytes,
             next: AtomicU64::new(0),
         })
+    }
+
+    /// Removes what a process that has ended left half copied.
+    ///
+    /// # Errors
+    /// [`IntakeError::Storage`].
+    pub fn clear(&self) -> Result<(), IntakeError> {
+        fs::remove_dir_all(&self.temporary).map_err(IntakeError::Storage)?;
+        fs::create_dir_all(&self.temporary).map_err(IntakeError::Storage)
     }
 
     /// Takes a unit: copies and hashes its files in one reading each.

@@ -63,18 +63,19 @@ impl Drained {
 }
 
 impl Queues {
-    /// The first message to come by `until`, if there is an end to the waiting; of rows and their outcomes only where
-    /// `rows` says so. False: all handles are gone.
-    fn wait(&self, drained: &mut Drained, until: Option<Instant>, rows: bool) -> bool {
+    /// The first message to come by `until`, if there is an end to the waiting; of rows and their outcomes, and of labels,
+    /// only where that is said. False: all handles are gone.
+    fn wait(&self, drained: &mut Drained, until: Option<Instant>, Takes { rows, labels }: Takes) -> bool {
         let (observations, reports) = match rows {
             true => (&self.observations, &self.reports),
             false => (&never(), &never()),
         };
+        let labels = if labels { &self.labels } else { &never() };
         let timeout = until.map_or_else(never, |end| after(end.saturating_duration_since(Instant::now())));
         select! {
             recv(self.commands) -> one => one.map(|command| drained.commands.push(command)).is_ok(),
             recv(self.looks) -> one => one.map(|look| drained.looks.push(look)).is_ok(),
-            recv(self.labels) -> one => one.map(|labels| drained.labels.push(labels)).is_ok(),
+            recv(labels) -> one => one.map(|labels| drained.labels.push(labels)).is_ok(),
             recv(observations) -> one => one.map(|seen| drained.observations.push(seen)).is_ok(),
             recv(reports) -> one => one.map(|report| drained.reports.push(report)).is_ok(),
             recv(self.woken) -> one => one.is_ok(),
@@ -84,10 +85,11 @@ impl Queues {
 
     /// Labels and commands first, then the observations that were there by then: every row that a label can speak of
     /// was offered before it.
-    fn drain(&self, drained: &mut Drained, rows: bool) {
+    fn drain(&self, drained: &mut Drained, Takes { rows, labels }: Takes) {
         drained.looks.extend(self.looks.try_iter().take(64));
         drained.commands.extend(self.commands.try_iter().take(64));
-        drained.labels.extend(self.labels.try_iter().take(LABEL_REQUESTS));
+        let requests = if labels { LABEL_REQUESTS } else { 0 };
+        drained.labels.extend(self.labels.try_iter().take(requests));
         let waiting = match (drained.labels.is_empty(), rows) {
             (false, _) => OBSERVATIONS,
             (true, true) => DRAIN,
@@ -96,6 +98,20 @@ impl Queues {
         drained.observations.extend(self.observations.try_iter().take(waiting));
         drained.reports.extend(self.reports.try_iter().take(REPORTS));
     }
+}
+
+/// What is taken out of the queues besides orders and looks.
+#[derive(Debug, Clone, Copy)]
+struct Takes {
+    rows: bool,
+    labels: bool,
+}
+
+impl Takes {
+    const ALL: Self = Self {
+        rows: true,
+        labels: true,
+    };
 }
 
 pub(super) struct Thread {
@@ -112,6 +128,8 @@ pub(super) struct Thread {
     backlog: Backlog,
     scrub_at: Instant,
     retention: Retention,
+    /// While it is true the books are not open yet: rows and labels wait.
+    held: Option<Arc<AtomicBool>>,
 }
 
 impl Thread {
@@ -135,6 +153,21 @@ impl Thread {
             backlog: Backlog::new(room),
             scrub_at: Instant::now(),
             retention: Retention::new(RetentionConfig::default(), Arc::default(), Instant::now()),
+            held: None,
+        }
+    }
+
+    /// Lets rows and labels wait while `held` is true.
+    pub(super) fn hold(&mut self, held: Arc<AtomicBool>) {
+        self.held = Some(held);
+    }
+
+    /// What may be taken in at this moment.
+    fn takes(&self, rows: bool) -> Takes {
+        let is_held = self.held.as_ref().is_some_and(|held| held.load(Ordering::Acquire));
+        Takes {
+            rows: rows && !is_held,
+            labels: !is_held,
         }
     }
 
@@ -153,21 +186,26 @@ impl Thread {
         while !self.is_stopping() {
             let mut drained = Drained::default();
             // As many as a transaction takes are there: waiting would gather nothing, and cap what can be recorded.
-            let is_full = self.queues.observations.len() >= DRAIN && self.pace.may_record();
+            let is_full = self.queues.observations.len() >= DRAIN && self.takes(self.pace.may_record()).rows;
             if !backlog && !is_full {
                 let now = Instant::now();
                 // Decisions that found no room are offered again soon.
                 let retry = (!self.core.outbox.is_empty()).then(|| now + RETRY);
                 let fetch = self.pace.fetch_at(now);
                 let until = [retry, fetch, Some(self.retention.due())].into_iter().flatten().min();
-                if !self.queues.wait(&mut drained, until, fetch.is_none()) {
+                if !self.queues.wait(&mut drained, until, self.takes(fetch.is_none())) {
                     self.stopping.store(true, Ordering::Release);
                 }
             }
             let now = Instant::now();
             self.backlog.see(self.queues.observations.len(), now);
             self.pace.tick(now);
-            self.queues.drain(&mut drained, self.pace.may_record());
+            let takes = self.takes(self.pace.may_record());
+            self.queues.drain(&mut drained, takes);
+            if takes.labels && self.held.take().is_some() {
+                // Whoever has given up while they waited was told to send them again.
+                drained.labels.retain(|request| !request.reply.is_closed());
+            }
             let (rows, before) = (drained.observations.len(), cpu::of_this_thread());
             backlog = self.step(drained, backlog);
             let spent = cpu::of_this_thread().saturating_sub(before);
@@ -227,7 +265,7 @@ impl Thread {
     fn finish(&mut self, mut backlog: bool) {
         loop {
             let mut drained = Drained::default();
-            self.queues.drain(&mut drained, true);
+            self.queues.drain(&mut drained, Takes::ALL);
             if drained.writes_nothing() && !backlog {
                 break;
             }
@@ -340,10 +378,10 @@ impl Thread {
             let next = Instant::now() + PROBE;
             while Instant::now() < next && !self.is_stopping() {
                 let mut drained = Drained::default();
-                if !self.queues.wait(&mut drained, Some(next), true) {
+                if !self.queues.wait(&mut drained, Some(next), Takes::ALL) {
                     self.stopping.store(true, Ordering::Release);
                 }
-                self.queues.drain(&mut drained, true);
+                self.queues.drain(&mut drained, Takes::ALL);
                 agrees = agrees || self.core.reload(&self.ledger).is_ok();
                 rows += self.refuse(drained, agrees);
             }

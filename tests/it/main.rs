@@ -116,6 +116,8 @@ mod timeouts;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod watching;
 #[cfg(test)]
 mod webhook;

@@ -180,14 +180,14 @@ fn the_service_manager_is_told_of_the_start_and_of_the_end() {
 }
 
 /// Clients that keep their connections, and count.
-struct Clients {
+pub(crate) struct Clients {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     threads: Vec<std::thread::JoinHandle<Vec<String>>>,
 }
 
 impl Clients {
-    fn of(to: SocketAddr) -> Self {
+    pub(crate) fn of(to: SocketAddr) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let threads = (0..4)
             .map(|number| {
@@ -205,14 +205,14 @@ impl Clients {
         }
     }
 
-    fn more(&self, answers: usize) {
+    pub(crate) fn more(&self, answers: usize) {
         let goal = self.answered.load(Ordering::Relaxed) + answers;
         until("more answers", || {
             (self.answered.load(Ordering::Relaxed) >= goal).then_some(())
         });
     }
 
-    fn end(self) -> (usize, Vec<String>) {
+    pub(crate) fn end(self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let failed = self
             .threads

@@ -63,6 +63,8 @@ pub(crate) fn holds(directory: &Path, text: &str) -> bool {
         let path = entry.path();
         match path.is_dir() {
             true => holds(&path, text),
+            // A socket holds nothing.
+            false if !path.is_file() => false,
             false => match std::fs::read(&path) {
                 Ok(bytes) => bytes.windows(text.len()).any(|window| window == text.as_bytes()),
                 // Files of the ledger come and go.
@@ -170,7 +172,37 @@ impl Site {
         gateway
     }
 
-    fn launch(&self, mut command: Command, listen: &str) -> Gateway {
+    /// Starts a gateway that takes over from the one that runs here; it answers when this returns.
+    pub(crate) fn take_over(&self) -> Gateway {
+        // Nobody could listen on this address: the running one's is taken.
+        self.launch_with(
+            Command::new(env!("CARGO_BIN_EXE_dethrone")),
+            "127.0.0.1:1",
+            &["--take-over"],
+        )
+    }
+
+    /// The same where it cannot: its exit code, and what it said.
+    pub(crate) fn refused_take_over(&self, command: &mut Command) -> (Option<i32>, String) {
+        let output = command
+            .args(["serve", "--take-over", "--models"])
+            .arg(self.models())
+            .arg("--state")
+            .arg(self.state())
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    fn launch(&self, command: Command, listen: &str) -> Gateway {
+        self.launch_with(command, listen, &[])
+    }
+
+    fn launch_with(&self, mut command: Command, listen: &str, flags: &[&str]) -> Gateway {
         let config = self.dir.path().join("dethrone.toml");
         std::fs::write(&config, &self.settings).unwrap();
         let mut child = command
@@ -189,6 +221,7 @@ impl Site {
                 "--admin-listen",
                 "127.0.0.1:0",
             ])
+            .args(flags)
             .current_dir(self.dir.path())
             .stdout(Stdio::piped())
             .stderr(

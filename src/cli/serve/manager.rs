@@ -20,6 +20,11 @@ impl Manager {
         self.tell("READY=1\nSTATUS=serving");
     }
 
+    /// The same, and this is the process to watch from now on: another one has handed over to it.
+    pub(super) fn taken_over(&self) {
+        self.tell(&format!("MAINPID={}\nREADY=1\nSTATUS=serving", std::process::id()));
+    }
+
     /// The settings are read again; [`Manager::ready`] ends it.
     pub(super) fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
