@@ -27,6 +27,8 @@ const LEAST_QUIET: u64 = 500;
 const LEAST_CYCLES: usize = 5;
 /// Cycles that are looked back on at most.
 const MOST_CYCLES: usize = 64;
+/// After so many cycles without a change it is known what the challengers cost.
+const SETTLED: usize = 32;
 /// Standard errors of the quiet percentile, and of the share beyond.
 const DOUBT: (f64, f64) = (2.33, 3.0);
 /// Of so many cycles most must show it.
@@ -99,6 +101,16 @@ impl Controller {
     pub(super) fn forget(&mut self) {
         self.cycles.clear();
         (self.share, self.ratio) = (1.0, None);
+    }
+
+    /// Something else is shadowed than before: what was seen says nothing of it.
+    pub(super) fn begin_anew(&mut self) {
+        self.cycles.clear();
+    }
+
+    /// Nothing has changed for long, and nothing is to be changed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.share >= 1.0 && self.cycles.len() >= SETTLED
     }
 
     /// Takes a cycle in.
@@ -332,9 +344,11 @@ mod tests {
         for _ in 0..80 {
             machine.cycle(&mut controller);
         }
+        assert!(controller.is_settled());
         machine.touched = 0.2;
         let cycles = (1..).find(|_| machine.cycle(&mut controller) == Step::Cut).unwrap();
         assert!(cycles <= 8, "{cycles} cycles");
+        assert!(!controller.is_settled(), "it is looked at often again");
         controller.forget();
         assert_eq!(
             (controller.ratio(), controller.share().to_bits()),

@@ -24,9 +24,15 @@ struct Pace {
     rest: (Duration, Duration),
 }
 
-const PACE: Pace = Pace {
+/// While it is not known what the challengers cost: after one has come, and after each change of the share.
+const QUICK: Pace = Pace {
+    quiet: Duration::from_millis(100),
+    rest: (Duration::from_millis(400), Duration::from_millis(800)),
+};
+/// Afterwards.
+const CALM: Pace = Pace {
     quiet: Duration::from_millis(200),
-    rest: (Duration::from_secs(1), Duration::from_secs(2)),
+    rest: (Duration::from_secs(2), Duration::from_secs(4)),
 };
 /// Runs that are under way have so long to end.
 const ENDING: Duration = Duration::from_secs(1);
@@ -87,11 +93,11 @@ impl Interference {
         (tail, gate): (Arc<Tail>, Arc<Gate>),
         seed: u64,
     ) -> std::io::Result<(Self, Board)> {
-        Self::start_at(PACE, budget, (tail, gate), seed)
+        Self::start_at((QUICK, CALM), budget, (tail, gate), seed)
     }
 
     fn start_at(
-        pace: Pace,
+        paces: (Pace, Pace),
         budget: Option<f64>,
         (tail, gate): (Arc<Tail>, Arc<Gate>),
         seed: u64,
@@ -111,7 +117,8 @@ impl Interference {
         };
         let (alive, stop) = bounded(0);
         let mut watch = Watch {
-            pace,
+            paces,
+            members: 0,
             controller: Controller::new(limit, gate.processors()),
             random: Random::new(seed, 0, 0),
             tail,
@@ -144,7 +151,10 @@ impl Drop for Interference {
 }
 
 struct Watch {
-    pace: Pace,
+    /// While little is known, and afterwards.
+    paces: (Pace, Pace),
+    /// Challengers at the last look.
+    members: usize,
     tail: Arc<Tail>,
     gate: Arc<Gate>,
     controller: Controller,
@@ -158,20 +168,27 @@ impl Watch {
     /// The rest, and the quiet stretch after it; `None` when it is time to end.
     fn cycle(&mut self) -> Option<()> {
         let (rest_before, quiet_before) = (self.tail.counted(Arm::Rest), self.tail.counted(Arm::Quiet));
-        if self.gate.members() == 0 {
+        let members = self.gate.members();
+        if members > self.members {
+            self.controller.begin_anew();
+        }
+        self.members = members;
+        let (quick, calm) = self.paces;
+        let pace = if self.controller.is_settled() { calm } else { quick };
+        if members == 0 {
             self.tail.count_as(Arm::None);
             if self.controller.share() < 1.0 || self.controller.ratio().is_some() {
                 self.controller.forget();
                 self.show();
             }
-            return self.wait(self.pace.rest.0);
+            return self.wait(calm.rest.0);
         }
         self.tail.count_as(Arm::Rest);
-        let (least, more) = self.pace.rest;
+        let (least, more) = pace.rest;
         let rest = least + more.mul_f64(self.random.uniform());
         self.wait(rest)?;
         let rest = self.tail.counted(Arm::Rest).since(&rest_before);
-        if rest.total() == 0 || !self.quiet(&rest)? {
+        if rest.total() == 0 || !self.quiet(&rest, pace)? {
             return Some(());
         }
         // Answers of this moment have been added to neither: they are of a time in between.
@@ -184,16 +201,16 @@ impl Watch {
     }
 
     /// A stretch without shadow work; false where there was none.
-    fn quiet(&self, rest: &Counted) -> Option<bool> {
+    fn quiet(&self, rest: &Counted, pace: Pace) -> Option<bool> {
         self.gate.hold(true);
         self.tail.count_as(Arm::None);
-        let done = self.held(rest);
+        let done = self.held(rest, pace);
         self.tail.count_as(Arm::None);
         self.gate.hold(false);
         done
     }
 
-    fn held(&self, rest: &Counted) -> Option<bool> {
+    fn held(&self, rest: &Counted, pace: Pace) -> Option<bool> {
         let mut waited = Duration::ZERO;
         while self.gate.running() > 0 {
             if waited >= ENDING {
@@ -206,7 +223,7 @@ impl Watch {
         let tail = Duration::from_secs_f64(rest.quantile(0.99).unwrap_or(0.0) / 1e9);
         self.wait(tail.clamp(least, most))?;
         self.tail.count_as(Arm::Quiet);
-        self.wait(self.pace.quiet)?;
+        self.wait(pace.quiet)?;
         Some(true)
     }
 
@@ -284,7 +301,7 @@ mod tests {
             rest: (ms(20), ms(20)),
         };
         let both = (Arc::clone(&tail), Arc::clone(&gate));
-        let (running, board) = Interference::start_at(pace, Some(1.05), both, 1).unwrap();
+        let (running, board) = Interference::start_at((pace, pace), Some(1.05), both, 1).unwrap();
         let member = gate.join();
         let until = |what: &dyn Fn() -> bool| {
             while !what() {
