@@ -326,12 +326,17 @@ impl Fold {
         })
     }
 
+    /// Panes lie where the clock says, not where the fold began: after a restart they are the same.
     fn turn_pane(&mut self, clock: Clock, window: Span) {
-        let pane = match window {
-            Span::Rows(rows) => Span::Rows((rows / PANES as u64).max(1)),
-            Span::Time(time) => Span::Time(time / u32::try_from(PANES).unwrap_or(1)),
+        let panes = PANES as u64;
+        let pane = |clock: Clock| match window {
+            Span::Rows(rows) => i64::try_from(clock.row.saturating_sub(1) / (rows / panes).max(1)).unwrap_or(i64::MAX),
+            Span::Time(time) => {
+                let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX) / panes;
+                clock.time_ms.div_euclid(i64::try_from(ms).unwrap_or(i64::MAX).max(1))
+            }
         };
-        let is_over = self.panes.back().is_none_or(|open| pane.has_passed(open.since, clock));
+        let is_over = self.panes.back().is_none_or(|open| pane(clock) > pane(open.since));
         if !is_over {
             return;
         }
@@ -414,7 +419,7 @@ impl Fold {
 const SCORES: u64 = 2_000;
 
 /// What is watched of a score: the probability of the positive class, the value, or the largest probability.
-fn certainty(score: &Score) -> Option<f64> {
+pub(crate) fn certainty(score: &Score) -> Option<f64> {
     match score {
         Score::Binary(x) | Score::Value(x) => Some(*x),
         Score::Classes(all) => all.iter().copied().reduce(f64::max),

@@ -44,6 +44,8 @@ impl Default for Limits {
 pub enum Kind {
     /// Numbers where texts were, or texts where numbers were.
     Type,
+    /// It has gone from the requests: no recent row has it.
+    Vanished,
     /// One value where many were.
     Frozen,
     /// Values that do not come.
@@ -52,6 +54,8 @@ pub enum Kind {
     Range,
     /// Texts that the baseline never had.
     Unseen,
+    /// The baseline has no feature of this name.
+    New,
     /// The distribution is another one.
     Shifted,
     /// It has but one value, as in the baseline.
@@ -60,17 +64,26 @@ pub enum Kind {
 
 impl Kind {
     /// What breaks an input, worst first.
-    pub const BROKEN: [Self; 5] = [Self::Type, Self::Frozen, Self::Missing, Self::Range, Self::Unseen];
+    pub const BROKEN: [Self; 6] = [
+        Self::Type,
+        Self::Vanished,
+        Self::Frozen,
+        Self::Missing,
+        Self::Range,
+        Self::Unseen,
+    ];
 
     /// Its name in settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Type => "type",
+            Self::Vanished => "vanished",
             Self::Frozen => "frozen",
             Self::Missing => "missing",
             Self::Range => "range",
             Self::Unseen => "unseen",
+            Self::New => "new",
             Self::Shifted => "shifted",
             Self::Constant => "constant",
         }
@@ -110,7 +123,20 @@ pub fn findings(baseline: &Profile, recent: &Profile, apart: &Apart, limits: &Li
             format!("the baseline has one value only: {value}"),
         ));
     }
-    if recent.rows < LEAST_ROWS || baseline.rows == 0 {
+    if recent.rows < LEAST_ROWS {
+        return found;
+    }
+    if baseline.rows == 0 {
+        // It was not there when the baseline was made, not even as a missing value.
+        let (numbers, texts) = recent.kinds();
+        if numbers + texts > 0 {
+            let text = format!(
+                "the baseline has no feature of this name; {} of {} recent rows have it",
+                recent.rows - recent.missing,
+                recent.rows
+            );
+            found.push(finding(Kind::New, text));
+        }
         return found;
     }
     let (was, is) = (baseline.kinds(), recent.kinds());
@@ -126,6 +152,14 @@ pub fn findings(baseline: &Profile, recent: &Profile, apart: &Apart, limits: &Li
     }
     let usual = share(baseline.missing, baseline.rows);
     if exceeds(recent.missing, recent.rows, usual, limits.missing) {
+        if recent.missing >= recent.rows && was != (0, 0) {
+            let had = (1.0 - usual) * 100.0;
+            let text = format!(
+                "none of {} recent rows has it; in the baseline {had:.1} % have",
+                recent.rows
+            );
+            found.push(finding(Kind::Vanished, text));
+        }
         let (now, before) = (share(recent.missing, recent.rows) * 100.0, usual * 100.0);
         found.push(finding(
             Kind::Missing,
@@ -211,7 +245,7 @@ fn unseen(baseline: &Profile, recent: &Profile, limits: &Limits) -> Option<Findi
 }
 
 /// How far recent values lie from others; what does not apply is left out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Apart {
     /// How many of their standard deviations the mean has moved.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -333,7 +367,10 @@ mod tests {
         let baseline = numbers(0, 1_000);
         assert!(kinds(&baseline, &baseline).is_empty());
         assert!(kinds(&baseline, &numbers(0, 20)).is_empty(), "too few rows");
-        assert_eq!(kinds(&baseline, &profile(vec![Value::Missing; 200])), ["missing"]);
+        assert_eq!(
+            kinds(&baseline, &profile(vec![Value::Missing; 200])),
+            ["vanished", "missing"]
+        );
         assert_eq!(kinds(&baseline, &profile(vec![Value::Number(7.0); 60])), ["frozen"]);
         assert_eq!(kinds(&baseline, &numbers(2_000, 3_000)), ["range", "shifted"]);
         let mixed = profile((0..200).map(|k| {
@@ -358,7 +395,12 @@ mod tests {
         let constant = profile(vec![Value::Number(0.4); 500]);
         assert_eq!(kinds(&constant, &constant), ["constant"]);
         assert_eq!(kinds(&constant, &numbers(0, 300)), ["shifted", "constant"]);
-        assert!(kinds(&Profile::default(), &numbers(0, 300)).is_empty());
+        assert_eq!(
+            kinds(&Profile::default(), &numbers(0, 300)),
+            ["new"],
+            "a name that the baseline never had"
+        );
+        assert!(kinds(&Profile::default(), &profile(vec![Value::Missing; 300])).is_empty());
         assert!(kinds(&profile(vec![Value::Missing; 300]), &numbers(0, 300)).is_empty());
     }
 }
