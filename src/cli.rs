@@ -13,9 +13,10 @@ pub mod key;
 pub mod keys;
 pub mod person;
 pub mod recompute;
+pub mod report;
 mod runtime_probe;
 pub mod serve;
-mod shown;
+pub(crate) mod shown;
 pub mod status;
 pub mod upgrade;
 pub mod versions;
@@ -71,6 +72,10 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Run a recorded row through the stored versions again, and compare with the scores of then
     Recompute(recompute::RecomputeArgs),
+    /// Write what happened to a model as one HTML page: drift, quality, calibration, groups, evidence, decisions
+    Report(report::ReportArgs),
+    /// Draw recorded rows at random, with scores and labels, for an audit
+    Sample(report::SampleArgs),
     /// Make a version the champion, on your word
     Promote(ActArgs),
     /// Go back to the previous champion, or to a named version
@@ -275,6 +280,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Diff(args) => versions::diff(&args),
         Command::Export(args) => export::run(&args),
         Command::Recompute(args) => recompute::run(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Sample(args) => report::sample(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Show(args) => person::show(&args),
         Command::Erase(args) => person::erase(&args),

@@ -12,6 +12,7 @@ mod labels;
 mod late;
 mod parts;
 mod person;
+mod report;
 mod show;
 
 use std::path::PathBuf;
@@ -83,7 +84,7 @@ pub struct Gateway {
     /// Scrapes have the names of NVIDIA Triton too.
     triton: bool,
     /// One long reading of it at a time.
-    reading: tokio::sync::Semaphore,
+    reading: Arc<tokio::sync::Semaphore>,
     started: Instant,
     /// Another process is taking over.
     has_successor: AtomicBool,
@@ -539,6 +540,14 @@ impl Backend for Gateway {
 
     fn monitor(&self, model: &str) -> Result<Value, Error> {
         self.show_monitor(model)
+    }
+
+    async fn report(&self, model: &str, since: crate::report::Since) -> Result<Value, Error> {
+        self.show_report(model, since).await
+    }
+
+    async fn sample(&self, model: &str, order: crate::report::SampleOrder) -> Result<Value, Error> {
+        self.show_sample(model, order).await
     }
 
     async fn held(&self, model: &str, whose: Whose) -> Result<Value, Error> {

@@ -24,6 +24,7 @@ pub(crate) mod listener;
 pub(crate) mod models;
 mod places;
 mod predict;
+mod query;
 mod refusal;
 pub(crate) mod reply;
 mod route;

@@ -42,6 +42,7 @@ mod schema;
 mod seal;
 mod swap;
 mod tenure;
+mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -48,6 +48,7 @@
 //! | [`shared`] | what several gateways will share, as contracts: register, log, blobs; the embedded ones are `ledger` and `intake` | the network, yet |
 //! | [`shard`] | counters without contention | what is counted |
 //! | [`monitor`] | what comes in, against what came before: quality, drift, alarms; one thread that reads the ledger | the request's path, the judge's evidence |
+//! | [`report`] | a stretch of the record for people: one page, the same as JSON, rows for an audit | writing, judging |
 //! | [`metrics`] | every metric's name, labels and edges; a scrape in three formats | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
 //!
@@ -114,6 +115,7 @@ pub mod priority;
 pub mod protocol;
 pub mod recorder;
 pub mod replay;
+pub mod report;
 pub mod score;
 pub mod served;
 pub mod shard;

@@ -12,11 +12,12 @@
 //! and reads the ledger beside its writer; memory is bounded by the number of features; nothing here is evidence, and
 //! the judge knows nothing of it; where `monitor.freeze` says so, a broken input holds promotions, as a person's word would, and
 //! is let go when the input is sound again (`freeze`). What was folded is kept in a file per model, so that a restart goes on where it was;
-//! recent windows are read again from the record. Leaves to others: deciding.
+//! recent windows are read again from the record (`beside` does both for whoever has a state directory only). Leaves to others: deciding.
 
 pub mod alarm;
 pub mod association;
 pub mod baseline;
+pub(crate) mod beside;
 pub mod calibration;
 pub mod change;
 pub mod decay;

@@ -9,12 +9,12 @@ fn acts(c: char) -> bool {
 }
 
 /// JSON that says the same: what acts is written as `\uXXXX`. Outside of texts JSON has nothing of it.
-pub(super) fn as_json(text: &str) -> Cow<'_, str> {
+pub(crate) fn as_json(text: &str) -> Cow<'_, str> {
     escaped(text, |c| format!("\\u{:04x}", u32::from(c)))
 }
 
 /// A plain text, for people.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c.escape_unicode().to_string())
 }
 

@@ -218,7 +218,7 @@ async fn begin(
         state: config.state.clone(),
         is_empty,
         triton: config.metrics_triton,
-        reading: tokio::sync::Semaphore::new(1),
+        reading: Arc::new(tokio::sync::Semaphore::new(1)),
         started: Instant::now(),
         has_successor: AtomicBool::new(false),
         is_shared: AtomicBool::new(false),

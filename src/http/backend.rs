@@ -17,6 +17,7 @@ use crate::model::head::LabelValue;
 use crate::model::tensor::Tensor;
 use crate::oip::Contract;
 use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
+use crate::report::{SampleOrder, Since};
 use crate::score::Score;
 
 /// How a model's requests are read.
@@ -205,6 +206,12 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Unknown model.
     fn monitor(&self, model: &str) -> Result<Value, Error>;
+
+    /// `GET /api/models/{m}/report`.
+    fn report(&self, model: &str, since: Since) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `GET /api/models/{m}/sample`.
+    fn sample(&self, model: &str, order: SampleOrder) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// `GET /api/models/{m}/rows/{id}` and `GET /api/models/{m}/entities/{entity}`.
     fn held(&self, model: &str, whose: Whose) -> impl Future<Output = Result<Value, Error>> + Send;

@@ -189,6 +189,8 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Ledger => reply::value(200, &backend.ledger()),
             Route::Model(model) => reply::value(200, &backend.model_view(&model).await?),
             Route::Monitor(model) => reply::value(200, &backend.monitor(&model)?),
+            Route::Report(model) => admin::report(backend, &model, parts.uri.query()).await?,
+            Route::Sample(model) => admin::sample(backend, &model, parts.uri.query()).await?,
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
             Route::Decision(model, n) => reply::value(200, &backend.decision(&model, n).await?),
             Route::Versions(model, of) => reply::value(200, &backend.versions(&model, of).await?),
@@ -250,6 +252,8 @@ fn name_of(route: &Route) -> RouteName {
         | Route::Model(_)
         | Route::Decisions(_)
         | Route::Monitor(_)
+        | Route::Report(_)
+        | Route::Sample(_)
         | Route::Decision(..)
         | Route::Act(..)
         | Route::Held(..)

@@ -59,10 +59,15 @@ fn scopes(face: Face, route: &Route) -> &'static [Scope] {
         | Route::Decisions(_)
         | Route::Decision(..)
         | Route::Versions(..)
-        | Route::Monitor(_) => &[Scope::Read],
-        Route::Repository(..) | Route::Held(..) | Route::Erase(_) | Route::RotateKey | Route::Act(..) => {
-            &[Scope::Admin]
-        }
+        | Route::Monitor(_)
+        | Route::Report(_) => &[Scope::Read],
+        // A sample shows what is held on people.
+        Route::Sample(_)
+        | Route::Repository(..)
+        | Route::Held(..)
+        | Route::Erase(_)
+        | Route::RotateKey
+        | Route::Act(..) => &[Scope::Admin],
     }
 }
 
@@ -87,6 +92,8 @@ fn models(route: &Route) -> Models<'_> {
         | Route::Decision(model, _)
         | Route::Versions(model, _)
         | Route::Monitor(model)
+        | Route::Report(model)
+        | Route::Sample(model)
         | Route::Held(model, _)
         | Route::Erase(model)
         | Route::Act(model, _) => Models::One(model),

@@ -62,6 +62,10 @@ pub(crate) enum Route {
     Versions(String, protocol::Of),
     /// What the monitor sees.
     Monitor(String),
+    /// What happened over a stretch of the record.
+    Report(String),
+    /// Rows drawn at random.
+    Sample(String),
     /// All that is held on a row or on an entity.
     Held(String, Whose),
     /// Rows that are to go.
@@ -146,6 +150,8 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
         ["api", "models", model] => (Route::Model(decoded(model)?), "GET"),
         ["api", "models", model, "decisions"] => (Route::Decisions(decoded(model)?), "GET"),
         ["api", "models", model, "monitor"] => (Route::Monitor(decoded(model)?), "GET"),
+        ["api", "models", model, "report"] => (Route::Report(decoded(model)?), "GET"),
+        ["api", "models", model, "sample"] => (Route::Sample(decoded(model)?), "GET"),
         ["api", "models", model, "decisions", n] => match n.parse() {
             Ok(n) => (Route::Decision(decoded(model)?, n), "GET"),
             Err(_) => return Err(not_found(path)),
@@ -217,7 +223,7 @@ fn not_found(path: &str) -> Error {
 }
 
 /// A path segment with its percent signs resolved.
-fn decoded(segment: &str) -> Result<String, Error> {
+pub(super) fn decoded(segment: &str) -> Result<String, Error> {
     let wrong = || {
         Error::new(
             Kind::BadRequest,
@@ -282,6 +288,8 @@ mod tests {
             (Method::GET, "/api/models/m/decisions"),
             (Method::GET, "/api/models/m/decisions/7"),
             (Method::GET, "/api/models/m/monitor"),
+            (Method::GET, "/api/models/m/report"),
+            (Method::GET, "/api/models/m/sample"),
             (Method::GET, "/api/models/m/rows/order-17"),
             (Method::GET, "/api/models/m/entities/customer%209"),
             (Method::POST, "/api/models/m/erase"),

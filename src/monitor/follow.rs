@@ -54,6 +54,21 @@ const REREAD: u64 = 20_000;
 /// As low as it goes.
 const NICE: i32 = 19;
 
+/// What losses are shown by: what needs more than a row's score and its label, by the error of the probabilities.
+pub(super) fn shown_by(metric: Metric) -> Metric {
+    match metric {
+        Metric::Auc | Metric::Rewards { .. } => Metric::Brier,
+        // Estimated by the judge alone: here errors of values count as they are.
+        Metric::SquaredError { bound } if bound <= 0.0 => Metric::SquaredError { bound: f64::INFINITY },
+        Metric::AbsoluteError { bound } if bound <= 0.0 => Metric::AbsoluteError { bound: f64::INFINITY },
+        Metric::Pinball { quantile, bound } if bound <= 0.0 => Metric::Pinball {
+            quantile,
+            bound: f64::INFINITY,
+        },
+        metric => metric,
+    }
+}
+
 /// What is published, by model.
 pub type Board = Arc<ArcSwap<BTreeMap<ModelNo, Arc<Published>>>>;
 
@@ -117,10 +132,10 @@ impl Drop for Monitor {
 
 /// One followed model.
 #[derive(Debug)]
-struct Followed {
-    fold: Fold,
-    outcomes: Outcomes,
-    groups: Groups,
+pub(super) struct Followed {
+    pub(super) fold: Fold,
+    pub(super) outcomes: Outcomes,
+    pub(super) groups: Groups,
     freeze: Freeze,
     /// It was folded further since it was kept.
     is_newer: bool,
@@ -145,7 +160,7 @@ struct Follower {
 
 /// Why a model could not be followed.
 #[derive(Debug, thiserror::Error)]
-enum FollowError {
+pub(super) enum FollowError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -237,9 +252,11 @@ impl Follower {
         };
         let source = Files {
             ledger,
-            directory: &directory,
+            of: (no, &served.name),
+            directory: Some(&directory),
             columns: &columns,
-            served,
+            served: Some(served),
+            learns_again: false,
         };
         if followed.is_waking {
             followed.is_waking = false;
@@ -248,18 +265,7 @@ impl Follower {
         let mut has_more = follow(followed, &source, settings, view.config.threshold, last)?;
         let rules = policy::policy(&view.config, view.head.task);
         followed.groups.follow_groups(&rules.groups);
-        // What needs more than a row's score and its label is shown by the error of the probabilities.
-        let metric = match rules.metric {
-            Metric::Auc | Metric::Rewards { .. } => Metric::Brier,
-            // Estimated by the judge alone: here errors of values count as they are.
-            Metric::SquaredError { bound } if bound <= 0.0 => Metric::SquaredError { bound: f64::INFINITY },
-            Metric::AbsoluteError { bound } if bound <= 0.0 => Metric::AbsoluteError { bound: f64::INFINITY },
-            Metric::Pinball { quantile, bound } if bound <= 0.0 => Metric::Pinball {
-                quantile,
-                bound: f64::INFINITY,
-            },
-            metric => metric,
-        };
+        let metric = shown_by(rules.metric);
         let terms = Terms {
             metric: &metric,
             threshold: view.config.threshold,
@@ -356,7 +362,7 @@ fn columns(form: &Form) -> Vec<Column> {
 }
 
 /// What was kept of a model, or nothing yet.
-fn wake(folder: &Path, no: ModelNo, last: u64) -> Followed {
+pub(super) fn wake(folder: &Path, no: ModelNo, last: u64) -> Followed {
     let kept = keep::load(folder, no).unwrap_or_else(|why| {
         tracing::warn!(
             "what the monitor kept of model number {} cannot be used, it begins anew: {why}",
@@ -402,7 +408,7 @@ fn keep_it(folder: &Path, no: ModelNo, followed: &mut Followed) {
 }
 
 /// Fills the recent windows again.
-fn reread(
+pub(super) fn reread(
     followed: &mut Followed,
     ledger: &Ledger,
     no: ModelNo,
@@ -437,7 +443,7 @@ fn given(row: &FollowedRow) -> Row<'_> {
 }
 
 /// Folds the next rows; true when more wait.
-fn follow(
+pub(super) fn follow(
     followed: &mut Followed,
     source: &Files<'_>,
     settings: &MonitorConfig,
@@ -451,7 +457,7 @@ fn follow(
         fold.last.row = next;
     }
     let from = Position {
-        model: source.served.no,
+        model: source.of.0,
         row: fold.last.row + 1,
     };
     let rows = source.ledger.reader().followed(from, last, BATCH, false)?;
@@ -467,6 +473,8 @@ fn follow(
         followed.alarms.extend(fold.row(&given(row), settings, threshold));
         if !was_settled && let Some(learned) = fold.learned() {
             followed.baseline = stored(row.version, &learned);
+            // It took long to learn, and others read it: it is kept at once.
+            followed.kept = followed.kept.checked_sub(KEEP).unwrap_or(followed.kept);
         }
         followed.is_newer = true;
     }
@@ -478,9 +486,13 @@ fn follow(
 }
 
 /// Looks at the next rows that have closed, for their labels; true when more wait.
-fn follow_labels(followed: &mut Followed, source: &Files<'_>, terms: &Terms<'_>) -> Result<bool, FollowError> {
+pub(super) fn follow_labels(
+    followed: &mut Followed,
+    source: &Files<'_>,
+    terms: &Terms<'_>,
+) -> Result<bool, FollowError> {
     let reader = source.ledger.reader();
-    let no = source.served.no;
+    let no = source.of.0;
     // Never ahead of the features, whose scales are needed.
     let upto = reader.closed_row(no)?.min(followed.fold.last.row);
     let outcomes = &mut followed.outcomes;
@@ -504,7 +516,7 @@ fn follow_labels(followed: &mut Followed, source: &Files<'_>, terms: &Terms<'_>)
                 groups: followed.groups.names(bits).collect(),
             };
             if outcomes.row(&labelled, terms, &followed.fold.features) {
-                tracing::warn!(model = %source.served.name, row = row.clock.row, "the champion's loss has risen above its level");
+                tracing::warn!(model = %source.of.1, row = row.clock.row, "the champion's loss has risen above its level");
                 followed.alarms.push(Alarm {
                     feature: "loss".into(),
                     is_output: true,
@@ -528,27 +540,32 @@ fn stored(version: VersionNo, baseline: &Baseline) -> Option<(VersionNo, String)
 }
 
 /// Where baselines come from.
-struct Files<'a> {
-    ledger: &'a Ledger,
-    directory: &'a Path,
-    columns: &'a [Column],
-    served: &'a Served,
+pub(super) struct Files<'a> {
+    pub(super) ledger: &'a Ledger,
+    /// The model: number and name.
+    pub(super) of: (ModelNo, &'a str),
+    /// Where files of baselines lie; `None` where the record is all there is.
+    pub(super) directory: Option<&'a Path>,
+    pub(super) columns: &'a [Column],
+    pub(super) served: Option<&'a Served>,
+    /// The record is folded from its first row: a baseline of first rows is learned as it was in service.
+    pub(super) learns_again: bool,
 }
 
 impl Files<'_> {
-    fn name_of(&self, version: VersionNo) -> Option<String> {
-        let champion = self.served.slot.load()?;
-        let loaded = champion.loaded();
+    pub(super) fn name_of(&self, version: VersionNo) -> Option<String> {
+        let champion = self.served.and_then(|served| served.slot.load());
+        let loaded = champion.map(|champion| champion.loaded()).unwrap_or_default();
         let info = loaded.iter().map(|loaded| &loaded.info).find(|info| info.no == version);
         info.map(|info| info.name.clone()).or_else(|| {
-            let versions = self.ledger.reader().versions(self.served.no).ok()?;
+            let versions = self.ledger.reader().version_names(self.of.0).ok()?;
             versions.into_iter().find(|v| v.no == version).map(|v| v.name)
         })
     }
 
     fn file(&self, version: VersionNo) -> Option<PathBuf> {
         let name = self.name_of(version)?;
-        file_of(self.directory, crate::control::file_of(&name))
+        file_of(self.directory?, crate::control::file_of(&name))
     }
 
     /// The baseline of a version: its file's, else the one that was learned before, else one to be learned.
@@ -558,7 +575,7 @@ impl Files<'_> {
             match Baseline::read(&path, self.columns) {
                 Ok(baseline) => return baseline,
                 Err(why) => {
-                    tracing::warn!(model = %self.served.name, "the baseline is not used: {why}");
+                    tracing::warn!(model = %self.of.1, "the baseline is not used: {why}");
                     notes.push(format!("{why}: it is not used"));
                 }
             }
@@ -566,7 +583,7 @@ impl Files<'_> {
         let stored = self.ledger.reader().baseline(version).ok().flatten();
         let stored: Option<Baseline> = stored.and_then(|text| serde_json::from_str(&text).ok());
         // A file that is gone or does not read any more is no reason to forget what it said.
-        match stored {
+        match stored.filter(|known| !(self.learns_again && known.source == Source::FirstRows)) {
             Some(mut known) => {
                 known.notes.extend(notes);
                 known

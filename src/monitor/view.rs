@@ -164,7 +164,7 @@ impl<'a> Now<'a> {
 }
 
 /// A profile in short.
-fn summary(profile: &Profile) -> Json {
+pub(crate) fn summary(profile: &Profile) -> Json {
     let share = |part: u64| part as f64 / profile.rows.max(1) as f64;
     let mut shown = json!({"rows": profile.rows, "missing": share(profile.missing)});
     let Some(map) = shown.as_object_mut() else { return shown };

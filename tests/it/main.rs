@@ -102,6 +102,8 @@ mod reload;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod report;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod served_exports;
