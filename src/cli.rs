@@ -14,6 +14,7 @@ pub mod keys;
 pub mod person;
 pub mod recompute;
 pub mod report;
+pub mod retrain;
 mod runtime_probe;
 pub mod serve;
 pub(crate) mod shown;
@@ -70,6 +71,10 @@ pub enum Command {
     Diff(versions::DiffArgs),
     /// Write recorded rows as Parquet files, a directory per day, for training
     Export(export::ExportArgs),
+    /// Say that it is time to retrain: labelled rows are exported, and the command of the settings is run
+    Retrain(retrain::RetrainArgs),
+    /// List the retrainings of a model: why, what was exported, and what came of it
+    Retrainings(retrain::RetrainingsArgs),
     /// Run a recorded row through the stored versions again, and compare with the scores of then
     Recompute(recompute::RecomputeArgs),
     /// Write what happened to a model as one HTML page: drift, quality, calibration, groups, evidence, decisions
@@ -279,6 +284,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Versions(args) => versions::list(&args),
         Command::Diff(args) => versions::diff(&args),
         Command::Export(args) => export::run(&args),
+        Command::Retrain(args) => retrain::order(&args),
+        Command::Retrainings(args) => retrain::list(&args),
         Command::Recompute(args) => recompute::run(&args),
         Command::Report(args) => report::report(&args),
         Command::Sample(args) => report::sample(&args),

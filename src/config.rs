@@ -25,7 +25,7 @@ pub(crate) use keys::check_keys;
 pub use keys::{Allowance, KeyConfig, keys_of};
 pub use model::{
     Bound, EvidenceFrom, ExecutionConfig, ExecutionMode, GroupConfig, Interface, Isolation, LabelConfig, MetricSetting,
-    Missing, Mode, ModelConfig, MonitorConfig, PolicyConfig, RecordConfig, ShadowConfig, Unknown,
+    Missing, Mode, ModelConfig, MonitorConfig, PolicyConfig, RecordConfig, RetrainConfig, ShadowConfig, Unknown, When,
 };
 pub use server::{RetentionConfig, RunnerConfig, ServeArgs, ServerConfig, ShadowBudget, TlsConfig};
 pub use version::{Lineage, VersionConfig};

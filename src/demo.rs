@@ -59,6 +59,9 @@ pub struct DemoArgs {
     /// Write a picture of the run
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Close the loop instead: decay, export, retraining in Python (3.11 or newer, with pip), shadow, promotion
+    #[arg(long, conflicts_with_all = ["json", "svg"])]
+    pub retrain: bool,
     /// Requests in flight
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=32))]
     pub connections: u16,
@@ -69,12 +72,40 @@ pub struct DemoArgs {
 /// # Errors
 /// Anything that a gateway must not do, see above.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
+    if args.retrain {
+        return close_the_loop(args);
+    }
     let mut told = false;
     let done = show(args, &mut told);
     if let (Err(failure), true, false) = (&done, args.json, told) {
         println!("{}", report::failed_line(&failure.to_string()));
     }
     done
+}
+
+/// Runs the shipped script, which makes its own environment and starts this program.
+fn close_the_loop(args: &DemoArgs) -> Result<(), Failure> {
+    let script = shipped(args)?.join("retrain/loop.py");
+    let program =
+        std::env::current_exe().map_err(|e| Failure::failed(format_args!("cannot find this program: {e}")))?;
+    let mut command = std::process::Command::new("python3");
+    command.arg(&script).arg("--dethrone").arg(program);
+    if let Some(directory) = &args.dir {
+        command.arg("--dir").arg(directory);
+    }
+    if let Some(rows) = args.rows {
+        command.arg("--rows").arg(rows.to_string());
+    }
+    let status = command
+        .status()
+        .map_err(|e| Failure::failed(format_args!("cannot run python3 {}: {e}", script.display())))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::failed(format_args!(
+            "{} ended with {status}",
+            script.display()
+        ))),
+    }
 }
 
 /// `told` is set when the line of `--json` was printed.

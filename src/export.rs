@@ -15,6 +15,7 @@ mod column;
 mod layout;
 mod parts;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -22,7 +23,8 @@ use serde_json::json;
 use crate::history::{History, HistoryError};
 use crate::id::IdKey;
 use crate::ledger::receipts::{self, Receipts};
-use crate::ledger::{ExportRow, Ledger, LedgerError, StateLock, is_held};
+use crate::ledger::{ExportRow, Leaving, Ledger, LedgerError, StateLock, is_held};
+use crate::score::Truth;
 use crate::time::now_ms;
 use layout::Layout;
 use parts::{Parts, WriteError};
@@ -65,6 +67,8 @@ pub struct Exported {
     pub misfits: u64,
     /// Versions whose scores have no column, because there are too many.
     pub versions_left_out: usize,
+    /// Of labels that are classes, how many there are of each, by their first spelling.
+    pub classes: BTreeMap<String, u64>,
 }
 
 /// Why nothing, or not all, was written.
@@ -89,6 +93,17 @@ pub enum ExportError {
 /// # Errors
 /// What stood in the way.
 pub fn export(order: &Order, mut each: impl FnMut()) -> Result<Exported, ExportError> {
+    export_while(order, || {
+        each();
+        true
+    })
+}
+
+/// The same, until `go_on` says no: then nothing stays.
+///
+/// # Errors
+/// What stood in the way, or that it was to stop.
+pub fn export_while(order: &Order, mut go_on: impl FnMut() -> bool) -> Result<Exported, ExportError> {
     let ledger = Ledger::open_to_read(&order.state)?;
     let reader = ledger.reader();
     let history = History::read(&reader, order.model.as_deref())?;
@@ -123,9 +138,11 @@ pub fn export(order: &Order, mut each: impl FnMut()) -> Result<Exported, ExportE
     let names = columns.iter().map(|column| column.name.clone()).collect();
     let mut parts = Parts::new(&out, &export.uid, &export.model, columns)?;
     leave(&order.state, &export)?;
-    let mut count = 0;
+    let (mut count, mut classes) = (0, Classes::default());
     reader.leaving(model, export.rows, |row| -> Result<bool, ExportError> {
-        each();
+        if !go_on() {
+            return Err(ExportError::Refused("it was stopped".into()));
+        }
         let answered_by = layout.name_of(row.fallback.unwrap_or(row.version));
         let is_wanted = (!export.labelled || row.label.is_some())
             && export.asks_for(row.id, row.row, row.time_ms, answered_by, &key);
@@ -136,6 +153,7 @@ pub fn export(order: &Order, mut each: impl FnMut()) -> Result<Exported, ExportE
                 layout.push(columns, &row, &outcomes, &said, &key)
             })?;
             count += 1;
+            classes.count(&row);
         }
         Ok(true)
     })?;
@@ -151,7 +169,27 @@ pub fn export(order: &Order, mut each: impl FnMut()) -> Result<Exported, ExportE
         columns: names,
         misfits: parts.misfits,
         versions_left_out,
+        classes: classes.0.into_values().collect(),
     })
+}
+
+/// Labels by class, each with its first spelling.
+#[derive(Default)]
+struct Classes(BTreeMap<u32, (String, u64)>);
+
+impl Classes {
+    /// Classes that are told apart.
+    const MOST: usize = 1_000;
+
+    fn count(&mut self, row: &Leaving<'_>) {
+        let Some(label) = &row.label else { return };
+        let Some(Truth::Class(class)) = label.truth else { return };
+        if let Some((_, count)) = self.0.get_mut(&class) {
+            *count += 1;
+        } else if self.0.len() < Self::MOST {
+            self.0.insert(class, (label.sent.clone(), 1));
+        }
+    }
 }
 
 fn leave(state: &Path, export: &ExportRow) -> Result<(), ExportError> {

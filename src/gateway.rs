@@ -44,6 +44,7 @@ use crate::mirror::{Observation, Observed, Offered};
 use crate::monitor::follow::Board;
 use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
 use crate::recorder::{Recorder, StorageError};
+use crate::retrain;
 use crate::score::{ModelNo, Score};
 use crate::served::{Pinnable, Served};
 use crate::time::now_ms;
@@ -59,6 +60,9 @@ pub struct Gateway {
     models: Models,
     /// What the monitor shows.
     monitor: Board,
+    /// What is shown of retraining, and the way for orders.
+    retraining: retrain::Shown,
+    retrain: Sender<retrain::Request>,
     ids: IdGenerator,
     recorder: Recorder,
     metrics: Arc<Metrics>,
@@ -548,6 +552,26 @@ impl Backend for Gateway {
 
     async fn sample(&self, model: &str, order: crate::report::SampleOrder) -> Result<Value, Error> {
         self.show_sample(model, order).await
+    }
+
+    async fn retrainings(&self, model: &str) -> Result<Value, Error> {
+        self.show_retrainings(model).await
+    }
+
+    async fn retrain(&self, model: &str, order: Order) -> Result<Value, Error> {
+        let model = self.resolve(Some(model))?.name.clone();
+        let (reply, answer) = oneshot::channel();
+        let request = retrain::Request {
+            model,
+            author: order.author,
+            reason: order.reason,
+            reply,
+        };
+        let busy = || Error::new(Kind::Overloaded, "too many orders wait: try again").retry_after(1);
+        self.retrain.try_send(request).map_err(|_| busy())?;
+        answer
+            .await
+            .map_err(|_| Error::new(Kind::NotReady, "the gateway is stopping: nothing was begun"))?
     }
 
     async fn held(&self, model: &str, whose: Whose) -> Result<Value, Error> {

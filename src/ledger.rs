@@ -36,6 +36,7 @@ pub mod receipts;
 mod remarks;
 mod rescue;
 mod retention;
+mod retrainings;
 mod rewards;
 mod rows;
 mod schema;
@@ -68,6 +69,7 @@ pub use past::{DatedEntry, RecordedDecision, RecordedInputs, RecordedVerdict, is
 pub use person::{Erased, MOST_ROWS};
 pub use remarks::{MOST_REMARKS, Remarked};
 pub use retention::{Kept, NextRow, Removed, Size};
+pub use retrainings::{RetrainState, RetrainingRow};
 pub use rewards::{RewardRow, RewardTotal};
 pub use rows::{Position, PredictionRow, Recording};
 pub use seal::Damage;

@@ -49,6 +49,7 @@
 //! | [`shard`] | counters without contention | what is counted |
 //! | [`monitor`] | what comes in, against what came before: quality, drift, alarms; one thread that reads the ledger | the request's path, the judge's evidence |
 //! | [`report`] | a stretch of the record for people: one page, the same as JSON, rows for an audit | writing, judging |
+//! | [`retrain`] | when it is time to retrain: labelled rows leave, a command is run | the request's path, what the command makes |
 //! | [`metrics`] | every metric's name, labels and edges; a scrape in three formats | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
 //!
@@ -77,7 +78,8 @@
 //!
 //! Async workers serve requests and run fast models in place; a slow version has threads of its own. `recorder` owns the ledger and the judges. `control` owns
 //! roles and slots; a champion that runs in processes has a thread that keeps a spare. `admission` examines files one at a time. `spawner` starts child processes (they die with the thread
-//! that started them, so it must be one that lives). Each challenger has a driver thread and a process; `interference` decides when they may work. Control may
+//! that started them, so it must be one that lives). Each challenger has a driver thread and a process; `interference` decides when they may work. `retrain`
+//! looks whether it is time, `retrain-work` exports and holds the command's process. Control may
 //! call the recorder and wait; the recorder never waits for anybody: decisions that find no room stay with it.
 
 pub mod admission;
@@ -116,6 +118,7 @@ pub mod protocol;
 pub mod recorder;
 pub mod replay;
 pub mod report;
+pub mod retrain;
 pub mod score;
 pub mod served;
 pub mod shard;

@@ -1,7 +1,7 @@
 //! Told, not asked: a webhook for what happens to models.
 //!
-//! A promotion, a rollback, a person's order, a recommendation, a refused or quarantined file, the ledger's failure and
-//! labels that have fallen silent are each posted as one JSON object, in the form of the Standard Webhooks specification
+//! A promotion, a rollback, a person's order, a recommendation, a refused or quarantined file, the ledger's failure,
+//! labels that have fallen silent and rows that have left to be learned from are each posted as one JSON object, in the form of the Standard Webhooks specification
 //! (`webhook-id`, `webhook-timestamp`, `webhook-signature`).
 //!
 //! Always holds: nothing waits for it. The thread reads the ledger as any other program would, so that there is no queue to

@@ -110,12 +110,21 @@ pub fn erase(args: &EraseArgs) -> Result<(), Failure> {
         for export in done.get("exports").and_then(Value::as_array).into_iter().flatten() {
             let word = |key: &str| plain(export.get(key).and_then(Value::as_str).unwrap_or("?"));
             let rows = export.get("rows").and_then(Value::as_u64).unwrap_or(0);
-            println!(
-                "{rows} of them are also in the export of {} by {}, in {}: delete it, or export anew",
-                word("time"),
-                word("author"),
-                word("path")
-            );
+            let what = match export.get("deleted").and_then(Value::as_str) {
+                Some(at) => format!(
+                    "were also in the export of {} by {}, deleted at {}",
+                    word("time"),
+                    word("author"),
+                    plain(at)
+                ),
+                None => format!(
+                    "are also in the export of {} by {}, in {}: delete it, or export anew",
+                    word("time"),
+                    word("author"),
+                    word("path")
+                ),
+            };
+            println!("{rows} of them {what}");
         }
         if let Some(note) = done.get("note").and_then(Value::as_str) {
             println!("{note}");

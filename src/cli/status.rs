@@ -44,6 +44,8 @@ pub struct ModelStatus {
     pub alarm: Option<String>,
     /// How much an A/A copy differs from its original.
     pub noise: Option<Noise>,
+    /// When the next retraining may come, and the latest one.
+    pub retrain: Option<serde_json::Value>,
     /// Signs that the verdicts rest on less than their numbers.
     pub warnings: Vec<String>,
     /// All versions in the registry's order.
@@ -316,6 +318,10 @@ pub fn table(status: &ModelStatus) -> String {
             noise.mean_difference
         );
     }
+    let latest = status.retrain.as_ref().and_then(|retrain| retrain.get("latest"));
+    if let Some(latest) = latest.filter(|latest| latest.is_object()) {
+        let _ = writeln!(out, "  {}", super::retrain::entry(latest));
+    }
     for warning in &status.warnings {
         let _ = writeln!(out, "  warning: {warning}");
     }
@@ -440,6 +446,7 @@ mod tests {
 
     const ANSWER: &str = r#"{"model":"elec2","champion":{"version":"e01_logreg","digest":"sha256:00","since":"2026-01-01T00:00:00Z","epoch":3},
         "hold":{"author":"ada","reason":"audit"},"alarm":"the champion fails",
+        "retrain":{"latest":{"n":4,"time":"t","author":"retrain","row":9,"reason":"decay","state":"empty","outcome":"nothing to export"}},
         "noise":{"labels":900,"mean_abs_difference":0.002,"mean_difference":0.0001,"share_of_rows_that_differ":0.01},"policy":{"alpha":0.01},"versions":[
         {"version":"e02_tree","role":"challenger","digest":"sha256:01","reason":null,"evidence":{"labels":1234,"log_wealth":2.31,
          "log_bar":5.30,"mean_difference":0.012,"interval":[-0.001,0.025],"place":2,"place_costs_labels":120,
@@ -460,6 +467,7 @@ mod tests {
             "    guardrail latency: 2.1000, limit 1.5000",
             "    place 2 costs about 120 labels more than the first",
             "alarm: the champion fails",
+            "retraining 4 at t by retrain, row 9: decay\n    empty: nothing to export",
             "noise: a twin differs from its original on 1.00 % of 900 rows, by 0.00200 on average (+0.00010)",
             "e02_tree: needs more labels",
             "half: not a whole file",

@@ -16,10 +16,12 @@ mod execution;
 mod guard;
 mod monitor;
 mod read;
+mod retrain;
 
 pub use execution::{ExecutionConfig, ExecutionMode};
 pub use guard::GroupConfig;
 pub use monitor::MonitorConfig;
+pub use retrain::{RetrainConfig, When};
 
 const DAY: u64 = 86_400;
 
@@ -231,6 +233,9 @@ pub struct ModelConfig {
     /// `[monitor]`.
     #[serde(default)]
     pub monitor: MonitorConfig,
+    /// `[retrain]`.
+    #[serde(default)]
+    pub retrain: RetrainConfig,
 }
 
 impl Default for ModelConfig {
@@ -283,6 +288,7 @@ impl Default for ModelConfig {
             record: RecordConfig::default(),
             execution: ExecutionConfig::default(),
             monitor: MonitorConfig::default(),
+            retrain: RetrainConfig::default(),
         }
     }
 }

@@ -113,6 +113,8 @@ pub struct ServerConfig {
     pub pins: bool,
     /// Repository load and unload on a data listener that is not on loopback.
     pub repository_control: bool,
+    /// Whether the command that a `model.toml` names is run.
+    pub retrain_commands: bool,
     /// How much of all processors recording rows may take, in hundredths; at 100 it sheds only when it cannot keep up.
     pub recorder_percent: u64,
     /// The binary that runners are started from; `None`: this one.
@@ -265,6 +267,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         max_model_bytes: size(s, args.max_model_bytes, "max_model_bytes", 2 * GIB, 1_024..=1_024 * GIB),
         pins: plain(s, args.pins, "pins", true),
         repository_control: plain(s, args.repository_control, "repository_control", false),
+        retrain_commands: plain(s, args.retrain_commands, "retrain_commands", false),
         recorder_percent: number(s, args.recorder_percent, "recorder_percent", 3, 1..=100),
         runner_path: optional(s, args.runner_path.clone(), "runner_path"),
         sandbox: plain(s, args.sandbox, "sandbox", SandboxPolicy::Prefer),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,6 +22,7 @@ use crate::ledger::{LedgerError, StateLock};
 use crate::metrics::Metrics;
 use crate::monitor::follow::{self, Board, Monitor};
 use crate::recorder::{Held, Recorder};
+use crate::retrain::{self, Retrain};
 use crate::time;
 use crate::webhook::{Hook, Webhook};
 
@@ -33,6 +34,7 @@ const LONG: Duration = Duration::from_secs(30);
 pub(super) struct Late {
     pub(super) webhook: Option<Webhook>,
     pub(super) monitor: Monitor,
+    pub(super) retrain: Retrain,
     /// `None` where there can be no socket in the state directory.
     pub(super) hand_over: Option<HandOver>,
     pub(super) lock: StateLock,
@@ -46,6 +48,9 @@ pub(super) struct Latecomers {
     pub(super) recorder: Recorder,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Board,
+    pub(super) retraining: retrain::Shown,
+    /// Orders to retrain.
+    pub(super) orders: Receiver<retrain::Request>,
     pub(super) acts: Sender<control::Request>,
     pub(super) gateway: Arc<Gateway>,
     /// Copies of the listening sockets.
@@ -69,6 +74,14 @@ impl Latecomers {
             Webhook::start(hook.clone(), &self.config.state, models, recorder, metrics)
         };
         let webhook = self.config.webhook.as_ref().map(hook).transpose();
+        let parts = retrain::Parts {
+            config: Arc::clone(&self.config),
+            models: Arc::clone(&self.models),
+            recorder: self.recorder.clone(),
+            board: Arc::clone(&self.board),
+            shown: self.retraining,
+        };
+        let retrain = Retrain::start(parts, self.orders);
         let monitor = Monitor::start(follow::Parts {
             config: Arc::clone(&self.config),
             models: self.models,
@@ -83,6 +96,7 @@ impl Latecomers {
         Ok(Late {
             webhook: webhook.map_err(thread("webhook"))?,
             monitor: monitor.map_err(thread("monitor"))?,
+            retrain: retrain.map_err(thread("retraining"))?,
             hand_over: hand_over.ok(),
             lock,
         })

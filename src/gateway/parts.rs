@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::model::runtime::{self, RuntimeError};
 use crate::monitor::follow::Board;
 use crate::recorder::{Recorder, StorageError};
+use crate::retrain;
 use crate::served::Served;
 use crate::time;
 use crate::tls::Tls;
@@ -198,11 +199,14 @@ async fn begin(
         }
         None => (ids, Vec::new()),
     };
-    let board = Board::default();
+    let (board, retraining) = (Board::default(), retrain::Shown::default());
+    let (order, orders) = retrain::orders();
     let gateway = Arc::new(Gateway {
         ids,
         models: Arc::clone(&models),
         monitor: Arc::clone(&board),
+        retraining: Arc::clone(&retraining),
+        retrain: order,
         recorder: recorder.clone(),
         metrics: Arc::clone(&metrics),
         acts: control.requests(),
@@ -243,6 +247,8 @@ async fn begin(
         recorder: recorder.clone(),
         metrics,
         board,
+        retraining,
+        orders,
         acts: control.requests(),
         gateway: Arc::clone(&gateway),
         sockets,
@@ -584,19 +590,24 @@ impl Running {
         let ended = tokio::task::spawn_blocking(move || {
             drop(interference);
             // What was not told is told after the next start.
-            let (monitor, _directory) = late.map_or((None, None), |late| {
+            let (watching, _directory) = late.map_or((None, None), |late| {
                 let Late {
                     webhook,
                     monitor,
+                    retrain,
                     hand_over,
                     lock,
                 } = late;
                 drop((webhook, hand_over));
-                (Some(monitor), Some(lock))
+                (Some((retrain, monitor)), Some(lock))
             });
             control.stop();
-            // It has baselines and alarms for the recorder to write.
-            monitor.into_iter().for_each(|mut monitor| monitor.stop());
+            if let Some((mut retrain, mut monitor)) = watching {
+                // A command ends with the gateway, and that is written.
+                retrain.stop();
+                // It has baselines and alarms for the recorder to write.
+                monitor.stop();
+            }
             recorder.stop();
             recorder_thread.join()
         });

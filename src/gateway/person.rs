@@ -50,6 +50,7 @@ fn copied(copied: &Copied) -> Value {
         "time": rfc3339(export.began_ms),
         "author": export.author,
         "rows": copied.erased,
+        "deleted": copied.removed_ms.map(rfc3339),
     })
 }
 

@@ -22,12 +22,15 @@ use crate::model::facts::Facts;
 use crate::monitor::view::Published;
 use crate::oip::Statistics;
 use crate::recorder::Coverage;
+use crate::retrain::brief;
 use crate::score::VersionNo;
 use crate::served::Served;
 use crate::time::rfc3339;
 
 /// Decisions shown at most; the ledger has them all.
 const DECISIONS: u32 = 10_000;
+/// Retrainings shown at most.
+const RETRAININGS: u32 = 100;
 /// Decisions shown before and after one.
 const NEARBY: u32 = 5;
 /// Versions that do not run, shown at most: names may come and go for years, and the recorder's thread reads them.
@@ -97,6 +100,11 @@ impl Gateway {
         if let Some(view) = view.as_object_mut() {
             view.insert("ledger_fault".into(), json!(self.recorder.fault()));
             view.insert("kept".into(), self.recorder.keeping().of(name));
+            let retraining = self.retraining.load();
+            view.insert(
+                "retrain".into(),
+                json!(retraining.get(&served.no).map(|shown| &**shown)),
+            );
             let (count, first) = self.recorder.damaged();
             let damage = (count > 0).then(|| json!({"found": count, "first": first}));
             view.insert("ledger_damage".into(), json!(damage));
@@ -228,6 +236,18 @@ impl Gateway {
             shown.insert("after".into(), json!(told.after));
         }
         Ok(shown)
+    }
+
+    /// When the next retraining may come, and the latest ones, newest first.
+    pub(super) async fn show_retrainings(&self, name: &str) -> Result<Value, Error> {
+        let no = self.resolve(Some(name))?.no;
+        let rows = self
+            .recorder
+            .look(move |_, reader| reader.retrainings(no, RETRAININGS))
+            .await;
+        let rows: Vec<Value> = rows.map_err(Error::from)?.iter().map(brief).collect();
+        let now = self.retraining.load_full();
+        Ok(json!({"model": name, "now": now.get(&no).map(|shown| &**shown), "retrainings": rows}))
     }
 
     /// What the monitor last published of a model.

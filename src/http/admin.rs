@@ -25,6 +25,12 @@ pub(crate) async fn act<B: Backend>(
     Ok(reply::value(200, &backend.act(model, action, order).await?))
 }
 
+/// `POST /api/models/{m}/retrain`.
+pub(crate) async fn retrain<B: Backend>(backend: &B, model: &str, body: &[u8], who: &Who) -> Result<Answer, Error> {
+    let order = Order::parse(body, who.name())?;
+    Ok(reply::value(200, &backend.retrain(model, order).await?))
+}
+
 /// `POST /api/models/{m}/erase`.
 pub(crate) async fn erase<B: Backend>(backend: &B, model: &str, body: &[u8], who: &Who) -> Result<Answer, Error> {
     let order = Erasure::parse(body, who.name())?;

@@ -212,6 +212,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `GET /api/models/{m}/sample`.
     fn sample(&self, model: &str, order: SampleOrder) -> impl Future<Output = Result<Value, Error>> + Send;
+    /// `GET /api/models/{m}/retrainings`.
+    fn retrainings(&self, model: &str) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// `POST /api/models/{m}/retrain`; done when it is durable.
+    fn retrain(&self, model: &str, order: Order) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// `GET /api/models/{m}/rows/{id}` and `GET /api/models/{m}/entities/{entity}`.
     fn held(&self, model: &str, whose: Whose) -> impl Future<Output = Result<Value, Error>> + Send;

@@ -191,6 +191,7 @@ impl<B: Backend, W: Work> Edge<B, W> {
             Route::Monitor(model) => reply::value(200, &backend.monitor(&model)?),
             Route::Report(model) => admin::report(backend, &model, parts.uri.query()).await?,
             Route::Sample(model) => admin::sample(backend, &model, parts.uri.query()).await?,
+            Route::Retrainings(model) => reply::value(200, &backend.retrainings(&model).await?),
             Route::Decisions(model) => reply::value(200, &backend.decisions(&model).await?),
             Route::Decision(model, n) => reply::value(200, &backend.decision(&model, n).await?),
             Route::Versions(model, of) => reply::value(200, &backend.versions(&model, of).await?),
@@ -200,6 +201,12 @@ impl<B: Backend, W: Work> Edge<B, W> {
                 strict::encoding(&parts.headers)?;
                 let body = body::read(incoming, &app.limits, &app.buffered).await?;
                 admin::erase(backend, &model, &body.bytes, &who).await?
+            }
+            Route::Retrain(model) => {
+                strict::json_type(&parts.headers)?;
+                strict::encoding(&parts.headers)?;
+                let body = body::read(incoming, &app.limits, &app.buffered).await?;
+                admin::retrain(backend, &model, &body.bytes, &who).await?
             }
             Route::RotateKey => {
                 strict::json_type(&parts.headers)?;
@@ -254,6 +261,8 @@ fn name_of(route: &Route) -> RouteName {
         | Route::Monitor(_)
         | Route::Report(_)
         | Route::Sample(_)
+        | Route::Retrainings(_)
+        | Route::Retrain(_)
         | Route::Decision(..)
         | Route::Act(..)
         | Route::Held(..)

@@ -60,14 +60,16 @@ fn scopes(face: Face, route: &Route) -> &'static [Scope] {
         | Route::Decision(..)
         | Route::Versions(..)
         | Route::Monitor(_)
-        | Route::Report(_) => &[Scope::Read],
+        | Route::Report(_)
+        | Route::Retrainings(_) => &[Scope::Read],
         // A sample shows what is held on people.
         Route::Sample(_)
         | Route::Repository(..)
         | Route::Held(..)
         | Route::Erase(_)
         | Route::RotateKey
-        | Route::Act(..) => &[Scope::Admin],
+        | Route::Act(..)
+        | Route::Retrain(_) => &[Scope::Admin],
     }
 }
 
@@ -94,6 +96,8 @@ fn models(route: &Route) -> Models<'_> {
         | Route::Monitor(model)
         | Route::Report(model)
         | Route::Sample(model)
+        | Route::Retrainings(model)
+        | Route::Retrain(model)
         | Route::Held(model, _)
         | Route::Erase(model)
         | Route::Act(model, _) => Models::One(model),

@@ -66,6 +66,10 @@ pub(crate) enum Route {
     Report(String),
     /// Rows drawn at random.
     Sample(String),
+    /// Retrainings, and when the next may come.
+    Retrainings(String),
+    /// It is time to retrain, somebody says.
+    Retrain(String),
     /// All that is held on a row or on an entity.
     Held(String, Whose),
     /// Rows that are to go.
@@ -152,6 +156,8 @@ fn admin(path: &str) -> Result<(Route, &'static str), Error> {
         ["api", "models", model, "monitor"] => (Route::Monitor(decoded(model)?), "GET"),
         ["api", "models", model, "report"] => (Route::Report(decoded(model)?), "GET"),
         ["api", "models", model, "sample"] => (Route::Sample(decoded(model)?), "GET"),
+        ["api", "models", model, "retrainings"] => (Route::Retrainings(decoded(model)?), "GET"),
+        ["api", "models", model, "retrain"] => (Route::Retrain(decoded(model)?), "POST"),
         ["api", "models", model, "decisions", n] => match n.parse() {
             Ok(n) => (Route::Decision(decoded(model)?, n), "GET"),
             Err(_) => return Err(not_found(path)),
@@ -290,6 +296,8 @@ mod tests {
             (Method::GET, "/api/models/m/monitor"),
             (Method::GET, "/api/models/m/report"),
             (Method::GET, "/api/models/m/sample"),
+            (Method::GET, "/api/models/m/retrainings"),
+            (Method::POST, "/api/models/m/retrain"),
             (Method::GET, "/api/models/m/rows/order-17"),
             (Method::GET, "/api/models/m/entities/customer%209"),
             (Method::POST, "/api/models/m/erase"),

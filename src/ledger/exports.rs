@@ -86,6 +86,8 @@ pub struct Copied {
     pub export: ExportRow,
     /// How many of the erased rows it held.
     pub erased: u64,
+    /// When its files were deleted, Unix ms; `None`: not by the gateway.
+    pub removed_ms: Option<i64>,
 }
 
 /// A recorded row on its way out.
@@ -239,7 +241,12 @@ impl Writer<'_> {
             self.connection
                 .prepare_cached(insert_sealed!("erased_exports", "?1, ?2, ?3"))?
                 .execute(params![erasure, export.uid, erased.cast_signed()])?;
-            copied.push(Copied { export, erased });
+            let removed_ms = self.removed_at(&export.path)?;
+            copied.push(Copied {
+                export,
+                erased,
+                removed_ms,
+            });
         }
         Ok(copied)
     }

@@ -26,6 +26,7 @@
 //! | `retention` | how far a model was pruned (`inputs_to`, `rows_to`: row numbers), what went, bytes of inputs that are left | with each commit |
 //! | `erasures` | rows that were erased: their numbers, by whom, why | when a person asks for it |
 //! | `exports`, `erased_exports` | an export of recorded rows: by whom, where, which rows; and which exports held rows that were erased | when it begins, and with each erasure |
+//! | `retrainings` | a time to retrain: causes with their numbers, where the rows went, the command and what came of it, `removed` when rows and log were deleted; `labelled_row`: how far labels were counted | when it is time, and at each step |
 //! | `baselines` | what a version's rows are compared with by the monitor, as JSON | when it is complete |
 //! | `alarms` | a feature that changed, by the monitor's count | when it is raised |
 //! | `outages` | a time in which the ledger could not be written, and the rows it cost; rows that a power cut cost | when it is over |
@@ -159,6 +160,13 @@ CREATE TABLE IF NOT EXISTS exports (
 CREATE TABLE IF NOT EXISTS erased_exports (
   erasure_no INTEGER NOT NULL, uid TEXT NOT NULL, rows INTEGER NOT NULL, seal INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (erasure_no, uid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retrainings (
+  retraining_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, uid TEXT NOT NULL, time INTEGER NOT NULL,
+  row INTEGER NOT NULL, labelled_row INTEGER NOT NULL, kind TEXT NOT NULL, author TEXT NOT NULL, reason TEXT NOT NULL,
+  causes TEXT NOT NULL, state TEXT NOT NULL, path TEXT, export_uid TEXT, rows INTEGER, classes TEXT, command TEXT,
+  began INTEGER, ended INTEGER, exit_code INTEGER, outcome TEXT, log TEXT, removed INTEGER,
+  seal INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS retrainings_of_model ON retrainings (model_no);
 DROP VIEW IF EXISTS labelled_predictions;
 CREATE VIEW labelled_predictions AS
 SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, p.epoch,

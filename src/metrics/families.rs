@@ -26,6 +26,9 @@ pub(super) const FALLBACKS: &str = "dethrone_fallbacks_total";
 pub(super) const NO_ANSWER: &str = "dethrone_no_answer_total";
 pub(super) const RECORDER_DROPPED: &str = "dethrone_recorder_dropped_total";
 pub(super) const WEBHOOK: &str = "dethrone_webhook_calls_total";
+pub(super) const RETRAIN_CAUSES: &str = "dethrone_retrain_causes_total";
+pub(super) const RETRAIN_HELD: &str = "dethrone_retrain_held_total";
+pub(super) const RETRAININGS: &str = "dethrone_retrainings_total";
 pub(super) const RUNNER_RESTARTS: &str = "dethrone_runner_restarts_total";
 
 /// Series that are written from state at each scrape.
@@ -166,7 +169,7 @@ pub(super) const HISTOGRAMS: [Named; 9] = [
     ),
 ];
 
-pub(super) const COUNTERS: [Named; 16] = [
+pub(super) const COUNTERS: [Named; 19] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (
         GRPC_REQUESTS,
@@ -192,6 +195,12 @@ pub(super) const COUNTERS: [Named; 16] = [
     ),
     (RECORDER_DROPPED, "Rows that were answered and not recorded, by reason."),
     (WEBHOOK, "Calls of the webhook, by what became of them."),
+    (RETRAIN_CAUSES, "Causes that led to a retraining."),
+    (
+        RETRAIN_HELD,
+        "Causes that did not lead to a retraining at once, by what stood in the way.",
+    ),
+    (RETRAININGS, "Retrainings that are over, by what came of them."),
     (RUNNER_RESTARTS, "Runner processes started again after they ended."),
     (
         QUARANTINES,

@@ -8,8 +8,10 @@ use metrics::Counter;
 use super::page::{Page, number};
 use super::{Metrics, Seconds, families};
 use crate::interference::View;
+use crate::ledger::RetrainState;
 use crate::monitor::view::Published;
 use crate::protocol::STATUSES;
+use crate::retrain::{CAUSES, HELD};
 use crate::score::Shed;
 
 /// Why the champion changed.
@@ -77,6 +79,9 @@ pub struct ModelMetrics {
     labels: Vec<Counter>,
     swaps: Vec<Counter>,
     recorder_dropped: Vec<Counter>,
+    retrain_causes: Vec<Counter>,
+    retrain_held: Vec<Counter>,
+    retrainings: Vec<Counter>,
 }
 
 impl std::fmt::Debug for ModelMetrics {
@@ -97,6 +102,8 @@ impl ModelMetrics {
             };
             values.iter().map(one).collect()
         };
+        let over = RetrainState::ALL.into_iter().filter(|(_, state)| state.is_over());
+        let over: Vec<&'static str> = over.map(|(name, _)| name).collect();
         Self {
             shadow_offered: plain(families::SHADOW_OFFERED),
             shadow_executed: plain(families::SHADOW_EXECUTED),
@@ -116,6 +123,9 @@ impl ModelMetrics {
             labels: by(families::LABELS, "status", &STATUSES),
             swaps: by(families::SWAPS, "kind", &SWAPS),
             recorder_dropped: by(families::RECORDER_DROPPED, "reason", &RECORDER_DROPS),
+            retrain_causes: by(families::RETRAIN_CAUSES, "cause", &CAUSES),
+            retrain_held: by(families::RETRAIN_HELD, "reason", &HELD),
+            retrainings: by(families::RETRAININGS, "outcome", &over),
         }
     }
 
@@ -143,6 +153,23 @@ impl ModelMetrics {
     /// Counts a change of champion.
     pub fn swapped(&self, kind: SwapKind) {
         count(&self.swaps, Some(kind as usize), 1);
+    }
+
+    /// Counts a cause that led to a retraining.
+    pub(crate) fn retrain_caused(&self, cause: &str) {
+        count(&self.retrain_causes, CAUSES.iter().position(|name| *name == cause), 1);
+    }
+
+    /// Counts a cause that did not, for this reason.
+    pub(crate) fn retrain_held(&self, reason: &str) {
+        count(&self.retrain_held, HELD.iter().position(|name| *name == reason), 1);
+    }
+
+    /// Counts a retraining that is over.
+    pub(crate) fn retrained(&self, state: RetrainState) {
+        let over = RetrainState::ALL.into_iter().filter(|(_, state)| state.is_over());
+        let at = over.map(|(_, state)| state).position(|known| known == state);
+        count(&self.retrainings, at, 1);
     }
 
     /// Counts rows that were not recorded.

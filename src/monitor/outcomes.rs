@@ -392,6 +392,23 @@ impl Outcomes {
         }
     }
 
+    /// The first row of this champion whose label was looked at.
+    #[must_use]
+    pub fn since_row(&self) -> u64 {
+        self.since.row
+    }
+
+    /// Rows in a day, by the request times of the past; `None` where that is too short to tell.
+    #[must_use]
+    pub fn rows_per_day(&self) -> Option<f64> {
+        let (first, last) = (self.history.front()?, self.history.back()?);
+        let (rows, ms) = (
+            last.at.row.checked_sub(first.at.row)?,
+            last.at.time_ms - first.at.time_ms,
+        );
+        (rows > 0 && ms > 0).then(|| rows as f64 / ms as f64 * 86_400_000.0)
+    }
+
     /// For people and programs.
     #[must_use]
     pub fn json(&self, terms: &Terms<'_>) -> Json {
@@ -458,7 +475,7 @@ impl Outcomes {
 }
 
 /// Where the champion stands against its level.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decay {
     /// Mean loss over its first labels.
     pub level: Option<f64>,
@@ -473,6 +490,12 @@ pub struct Decay {
 }
 
 impl Decay {
+    /// In how many rows the limit will be crossed if things go on so.
+    #[must_use]
+    pub fn rows_to_limit(&self) -> Option<u64> {
+        self.trend?.forecast(self.recent, self.limit).1
+    }
+
     /// When the limit will be crossed if things go on so.
     #[must_use]
     pub fn forecast(&self, row: u64) -> Json {

@@ -6,11 +6,12 @@
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
+use super::alarm::Raised;
 use super::baseline::Source;
 use super::calibration::Expected;
 use super::feature::Feature;
 use super::fold::{FEATURES, Fold};
-use super::outcomes::{Outcomes, Terms};
+use super::outcomes::{Decay, Outcomes, Terms};
 use super::quality::{Apart, Finding, Kind, LEAST_ROWS, apart, findings};
 use super::sketch::Profile;
 use crate::config::MonitorConfig;
@@ -214,6 +215,23 @@ pub struct Published {
     pub broken: Vec<String>,
     /// There are a baseline and enough recent rows to say so.
     pub is_judged: bool,
+    /// What speaks for a new model.
+    pub signs: Signs,
+}
+
+/// What speaks for a new model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Signs {
+    /// The champion's labels.
+    pub decay: Decay,
+    /// First row of these labels: names the tenure.
+    pub since_row: u64,
+    /// In how many rows the loss is expected to cross its limit.
+    pub rows_to_limit: Option<u64>,
+    /// Rows in a day, by the request times of the past.
+    pub rows_per_day: Option<f64>,
+    /// Features, and outputs, whose alarm is raised.
+    pub changed: Vec<(String, Raised)>,
 }
 
 /// Shows a fold as it is at `now_ms`. `version` is its version's name, `lag` how many recorded rows wait.
@@ -253,6 +271,14 @@ pub fn publish(
         .count();
     let broken = freezing(features.iter(), &settings.freeze);
     let decay = labels.outcomes.decay(labels.terms);
+    let losses = [("level", decay.level), ("limit", decay.limit), ("recent", decay.recent)];
+    let signs = Signs {
+        since_row: labels.outcomes.since_row(),
+        rows_to_limit: decay.rows_to_limit(),
+        rows_per_day: labels.outcomes.rows_per_day(),
+        changed: changed(fold),
+        decay,
+    };
     Published {
         json: json!({
             "on": true,
@@ -280,7 +306,8 @@ pub fn publish(
         lag,
         rows: fold.rows,
         skipped: fold.skipped,
-        losses: [("level", decay.level), ("limit", decay.limit), ("recent", decay.recent)],
+        losses,
+        signs,
         broken,
         is_judged: !is_silent
             && fold.baseline.is_settled()
@@ -295,6 +322,17 @@ pub struct Labels<'a> {
     pub outcomes: &'a Outcomes,
     /// What is asked.
     pub terms: &'a Terms<'a>,
+}
+
+/// Raised alarms by feature; those of outputs are named as such.
+fn changed(fold: &Fold) -> Vec<(String, Raised)> {
+    let raised = |feature: &Feature, before: &str| {
+        let raised = feature.watch.raised.clone()?;
+        Some((format!("{before}{}", feature.known.name), raised))
+    };
+    let features = fold.features.iter().filter_map(|feature| raised(feature, ""));
+    let outputs = fold.outputs.iter().filter_map(|output| raised(output, "output "));
+    features.chain(outputs).collect()
 }
 
 /// What of the features' findings holds promotions, a sentence each.

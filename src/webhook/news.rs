@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::told::{Labels, Told};
 use crate::judge::verdict::WAITS;
-use crate::ledger::{DecisionRow, LedgerError, RefusedRow, VerdictRow, Writer};
+use crate::ledger::{DecisionRow, LedgerError, RefusedRow, RetrainingRow, VerdictRow, Writer};
 use crate::time::rfc3339;
 
 /// Read in one look; what is beyond comes with the next.
@@ -36,11 +36,13 @@ pub enum Kind {
     LabelsSilent,
     /// They do again.
     LabelsBack,
+    /// Rows have left to be learned from, and the command that learns has ended.
+    Retrain,
 }
 
 impl Kind {
     /// All, with their names.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("promotion", Self::Promotion),
         ("rollback", Self::Rollback),
         ("order", Self::Order),
@@ -51,6 +53,7 @@ impl Kind {
         ("thaw", Self::Thaw),
         ("labels_silent", Self::LabelsSilent),
         ("labels_back", Self::LabelsBack),
+        ("retrain", Self::Retrain),
     ];
 
     /// As settings and bodies have it.
@@ -92,6 +95,8 @@ pub(super) enum Mark {
     Forgotten(u32),
     Frozen(Option<i64>),
     Labels(u32, Labels),
+    Exported(i64),
+    Retrained(i64),
 }
 
 impl Told {
@@ -103,6 +108,8 @@ impl Told {
             Mark::Forgotten(no) => drop(self.refused.remove(&no)),
             Mark::Frozen(since) => self.frozen = since,
             Mark::Labels(model, labels) => drop(self.labels.insert(model, labels)),
+            Mark::Exported(n) => self.exported = n,
+            Mark::Retrained(n) => self.retrained = n,
         }
     }
 }
@@ -125,9 +132,12 @@ pub(super) struct Flow {
 pub(super) fn present(reader: &Writer<'_>) -> Result<Told, LedgerError> {
     let (decision, verdict) = reader.latest_news()?;
     let refused = reader.refused(REFUSED)?;
+    let retrained = reader.last_retraining()?;
     Ok(Told {
         decision,
         verdict,
+        exported: retrained,
+        retrained,
         refused: refused.iter().map(|row| (row.no, as_what(row))).collect(),
         ..Told::default()
     })
@@ -155,7 +165,44 @@ pub(super) fn since(reader: &Writer<'_>, told: &Told, now: i64) -> Result<Vec<St
         .keys()
         .filter(|no| !refused.iter().any(|row| row.no == **no));
     steps.extend(gone.map(|no| (None, Mark::Forgotten(*no))));
+    let from = told.exported.min(told.retrained) + 1;
+    of_retrainings(told, &reader.retrainings_from(from, AT_ONCE)?, &mut steps);
     Ok(steps)
+}
+
+/// One event when the rows have left, or will not; another when the command has ended. They are worked on in the order of
+/// their numbers.
+fn of_retrainings(told: &Told, rows: &[(String, RetrainingRow)], steps: &mut Vec<Step>) {
+    let event = |model: &str, row: &RetrainingRow, stage: &str, time_ms: i64| {
+        let mut data = crate::retrain::brief(row);
+        if let Some(data) = data.as_object_mut() {
+            data.insert("model".into(), json!(model));
+            data.insert("stage".into(), json!(stage));
+        }
+        Event {
+            id: format!("retrain_{}_{stage}", row.n),
+            kind: Kind::Retrain,
+            time_ms,
+            data,
+        }
+    };
+    for (model, row) in rows {
+        if row.n > told.exported {
+            if !row.state.has_exported() {
+                return;
+            }
+            let at = row.began_ms.or(row.ended_ms).unwrap_or(row.time_ms);
+            steps.push((Some(event(model, row, "exported", at)), Mark::Exported(row.n)));
+        }
+        if row.n > told.retrained {
+            if !row.state.is_over() {
+                return;
+            }
+            let at = row.ended_ms.unwrap_or(row.time_ms);
+            let ended = row.command.is_some().then(|| event(model, row, "ended", at));
+            steps.push((ended, Mark::Retrained(row.n)));
+        }
+    }
 }
 
 /// The ledger's failure, and its end.

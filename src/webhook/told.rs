@@ -22,6 +22,12 @@ pub(super) struct Told {
     pub(super) refused: BTreeMap<u32, String>,
     /// The ledger is known to have failed since, Unix ms.
     pub(super) frozen: Option<i64>,
+    /// The last retraining whose export was told.
+    #[serde(default)]
+    pub(super) exported: i64,
+    /// The last one of which the end was told.
+    #[serde(default)]
+    pub(super) retrained: i64,
     /// Labels by model.
     pub(super) labels: BTreeMap<u32, Labels>,
 }

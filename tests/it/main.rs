@@ -106,6 +106,8 @@ mod report;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
+mod retrain;
+#[cfg(test)]
 mod served_exports;
 #[cfg(test)]
 mod shadowing;

@@ -126,6 +126,7 @@ fn bodies(id: &str) -> Map<String, Value> {
         "/api/models/{model}/erase": {"ids": ["order-18"], "author": "test", "reason": "because the document says so"},
         "/api/models/{model}/promote": of("e02_tree"),
         "/api/models/{model}/rollback": of("e01_logreg"),
+        "/api/models/{model}/retrain": order,
         "/api/models/{model}/hold": order,
         "/api/models/{model}/resume": order,
         "/api/models/{model}/retire": of("e03_demand_only"),

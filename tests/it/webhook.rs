@@ -12,7 +12,7 @@ use super::support::{Site, shipped, stream, until};
 
 /// A call as it came.
 #[derive(Debug, Clone)]
-struct Call {
+pub(super) struct Call {
     id: String,
     timestamp: String,
     signature: Option<String>,
@@ -20,23 +20,23 @@ struct Call {
 }
 
 impl Call {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    fn kind(&self) -> String {
+    pub(super) fn kind(&self) -> String {
         self.json()["type"].as_str().unwrap().to_owned()
     }
 }
 
 /// Somebody who is told: answers with these statuses in turn, and 204 when they are used up.
-struct Listener {
-    address: SocketAddr,
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Listener {
-    fn start(statuses: &[u16]) -> Self {
+    pub(super) fn start(statuses: &[u16]) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
@@ -51,7 +51,7 @@ impl Listener {
         Self { address, calls }
     }
 
-    fn calls(&self) -> Vec<Call> {
+    pub(super) fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap().clone()
     }
 

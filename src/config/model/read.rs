@@ -27,6 +27,7 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
             "must be the name of a file in the model's directory",
         ),
     });
+    let monitor = s.table("monitor", |s| super::monitor::monitor(s, default.monitor));
     ModelConfig {
         interface: s.get("interface", default.interface),
         isolation: s.get("isolation", default.isolation),
@@ -60,7 +61,8 @@ pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
         groups: s.table("groups", |s| super::guard::groups(s, &record.drop)),
         record,
         execution: s.table("execution", |s| super::execution::execution(s, default.execution)),
-        monitor: s.table("monitor", |s| super::monitor::monitor(s, default.monitor)),
+        retrain: s.table("retrain", |s| super::retrain::retrain(s, default.retrain, &monitor)),
+        monitor,
     }
 }
 
