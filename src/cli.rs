@@ -1,16 +1,20 @@
 //! The command line: what can be typed, and which exit code a failure has.
 //!
-//! Always holds: 64 for usage, 78 for configuration, 1 for work that failed; errors go to standard error.
+//! Always holds: 64 for usage, 78 for configuration, 1 for work that failed; errors go to standard error; colours go to
+//! terminals only, and not where `NO_COLOR` is set.
 //! Leaves to others: the work itself, one module per command.
 
 pub mod act;
 pub mod audit;
+pub mod bench;
 pub mod check;
+mod colour;
 pub mod config;
 pub mod explain;
 pub mod export;
 pub mod key;
 pub mod keys;
+pub mod manual;
 pub mod person;
 pub mod recompute;
 pub mod report;
@@ -39,9 +43,14 @@ use act::ActArgs;
 use explain::ExplainArgs;
 use status::StatusArgs;
 
+/// In `--help` and in the manual page.
+const EXIT: &str = "Exit status:\n  0   done\n  1   the work failed, or what was asked about is not well (check, audit, replay, recompute, bench)\n  \
+                    64  the command line asks for something that does not exist\n  78  the settings are wrong, or something \
+                    that they require is missing\n\nColours are used on terminals, and not where NO_COLOR is set.";
+
 /// A champion-challenger inference gateway for ONNX models.
 #[derive(Debug, Parser)]
-#[command(name = "dethrone", version, about, max_term_width = 100)]
+#[command(name = "dethrone", version, about, max_term_width = 100, after_help = EXIT)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -107,6 +116,12 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Count on streams of chance how often a champion is displaced that nobody beats, and how soon a better one wins
     Simulate(SimulateArgs),
+    /// Ask a running gateway as often as it answers, and print how often and how fast that is
+    Bench(Box<bench::BenchArgs>),
+    /// Print what a shell needs to complete command lines
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages
+    Man(manual::ManArgs),
     /// Load and run a file in this bare process, and tell what that did to it
     #[command(hide = true)]
     RuntimeProbe {
@@ -305,6 +320,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => crate::replay::run(&args),
         Command::Simulate(args) => crate::simulate::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Completions(args) => {
+            manual::completions(&args);
+            Ok(())
+        }
+        Command::Man(args) => manual::man(&args),
         Command::RuntimeProbe { file } => {
             let facts = runtime_probe::run(&file).map_err(Failure::Failed)?;
             println!("{facts}");

@@ -71,6 +71,7 @@ pub use route::Face;
 use crate::auth::Auth;
 use crate::config::ServerConfig;
 use crate::metrics::HttpMetrics;
+use crate::trace::Tracer;
 use places::Places;
 
 /// Bounds of a listener.
@@ -168,6 +169,8 @@ pub struct App<B> {
     pub(crate) places: Arc<Places>,
     pub(crate) labelling: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Where single requests are told; most gateways have none.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 impl<B: Backend> App<B> {
@@ -189,7 +192,15 @@ impl<B: Backend> App<B> {
             places: Arc::clone(&self.places),
             labelling: Arc::clone(&self.labelling),
             streams: Arc::clone(&self.streams),
+            tracer: self.tracer.clone(),
         }
+    }
+
+    /// The same, with a tracer.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Option<Arc<Tracer>>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// The gateway.
@@ -210,6 +221,7 @@ impl<B: Backend> App<B> {
             streams: Arc::new(Semaphore::new(limits.max_streams)),
             limits,
             metrics,
+            tracer: None,
         }
     }
 }

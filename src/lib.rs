@@ -50,6 +50,7 @@
 //! | [`monitor`] | what comes in, against what came before: quality, drift, alarms; one thread that reads the ledger | the request's path, the judge's evidence |
 //! | [`report`] | a stretch of the record for people: one page, the same as JSON, rows for an audit | writing, judging |
 //! | [`retrain`] | when it is time to retrain: labelled rows leave, a command is run | the request's path, what the command makes |
+//! | [`trace`] | spans and slow requests, for who asks for them | waiting for a collector |
 //! | [`metrics`] | every metric's name, labels and edges; a scrape in three formats | when to count |
 //! | [`demo`], [`client`] | the shipped real stream, replayed against a real gateway | the gateway's insides |
 //!
@@ -71,7 +72,7 @@
 //!   a champion whose operators may bring a process down runs in processes of its own ([`champion`]).
 //! - A process that takes over answers before the one before it has ended, writes nothing until then, and issues no id that
 //!   the other one issues (`gateway::hand_over`, `recorder::held`).
-//! - The gateway opens no connection but the webhook's, where the settings name one; ONNX Runtime's telemetry is off before the library loads
+//! - The gateway opens no connection but the webhook's and the collector's of traces, where the settings name them; ONNX Runtime's telemetry is off before the library loads
 //!   ([`model::runtime`]).
 //!
 //! # Threads
@@ -127,4 +128,5 @@ pub mod simulate;
 pub mod span;
 pub mod time;
 pub mod tls;
+pub mod trace;
 pub mod webhook;

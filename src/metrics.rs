@@ -18,6 +18,7 @@ pub mod protobuf;
 mod registered;
 mod scale;
 mod text;
+mod trace;
 mod triton;
 mod versions;
 mod webhook;
@@ -40,6 +41,7 @@ pub use model::{ModelMetrics, RecorderDrop, SwapKind, write_interference, write_
 pub use page::{Page, number};
 pub use registered::Seconds;
 pub use scale::MOST_EDGES;
+pub use trace::TraceMetrics;
 pub use triton::write_triton;
 pub use versions::{ModelSeries, Standing, VersionSeries, write_models};
 pub use webhook::{Delivery, WebhookMetrics};
@@ -101,6 +103,12 @@ impl Metrics {
     #[must_use]
     pub fn webhook(&self) -> WebhookMetrics {
         WebhookMetrics::new(self)
+    }
+
+    /// Handles of the traces.
+    #[must_use]
+    pub fn trace(&self) -> TraceMetrics {
+        TraceMetrics::new(self)
     }
 
     /// Handles of one model.

@@ -59,6 +59,16 @@ pub fn ms_at(moment: Instant) -> i64 {
     clock.now_ms(moment.saturating_duration_since(*start))
 }
 
+/// The same in nanoseconds.
+#[must_use]
+pub fn ns_at(moment: Instant) -> u64 {
+    let (clock, start) = &*CLOCK;
+    let since = moment.saturating_duration_since(*start);
+    let start_ms = u64::try_from(clock.start_ms.load(Ordering::Relaxed)).unwrap_or_default();
+    let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    start_ms.saturating_mul(1_000_000).saturating_add(since)
+}
+
 /// Has the clock go on from `ms` where that lies in the future: what is recorded happened before now. True when it does.
 pub fn not_before(ms: i64) -> bool {
     let (clock, start) = &*CLOCK;

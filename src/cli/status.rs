@@ -4,11 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Failure, Target, answer_of, block_on, parse};
+use super::{Failure, Target, answer_of, block_on, colour, parse};
+use crate::client::Client;
+use crate::span::Span;
 
 /// `dethrone status`.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +22,12 @@ pub struct StatusArgs {
     /// Print the gateway's answer as it is
     #[arg(long)]
     pub json: bool,
+    /// Print it again and again, on a terminal in place, until it is interrupted
+    #[arg(long)]
+    pub watch: bool,
+    /// How often, with --watch
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = interval, requires = "watch")]
+    pub every: Duration,
 }
 
 /// `GET /api/models/{m}`, as far as a client needs it.
@@ -192,30 +202,64 @@ pub struct Coverage {
     pub dropped: BTreeMap<String, u64>,
 }
 
-/// Prints the state of one model, or of all.
+fn interval(text: &str) -> Result<Duration, String> {
+    match text.parse()? {
+        Span::Time(time) if (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&time) => Ok(time),
+        _ => Err("must be a time between 100ms and 1h".into()),
+    }
+}
+
+/// Prints the state of one model, or of all; with `--watch` for ever.
 ///
 /// # Errors
-/// The gateway does not answer, or knows no such model.
+/// The gateway does not answer, or knows no such model; who watches is told, and watches on.
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     block_on(async {
         let mut client = args.target.door.client()?;
-        let models = match &args.target.model {
-            Some(model) => vec![model.clone()],
-            None => args.target.models(&mut client).await?,
-        };
-        if models.is_empty() {
-            println!("no models: put a directory with an ONNX file into the gateway's directory of models");
+        if !args.watch {
+            return print(&shown(args, &mut client).await?);
         }
-        for model in models {
-            let body = answer_of(client.get(&format!("/api/models/{model}")).await?)?;
-            if args.json {
-                println!("{}", String::from_utf8_lossy(&body));
-            } else {
-                print!("{}", table(&parse(&body)?));
-            }
+        let is_terminal = std::io::stdout().is_terminal();
+        loop {
+            let text = match shown(args, &mut client).await {
+                Ok(text) => text,
+                Err(failure) => format!("{failure}\n"),
+            };
+            // From the top, and away with what stood there.
+            let top = if is_terminal { "\u{1b}[H\u{1b}[2J\u{1b}[3J" } else { "" };
+            print(&format!("{top}{text}"))?;
+            tokio::time::sleep(args.every).await;
         }
-        Ok(())
     })
+}
+
+/// Whoever read along may have gone.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| Failure::Failed(format!("cannot print: {error}")))
+}
+
+/// One model, or all, as they stand now.
+async fn shown(args: &StatusArgs, client: &mut Client) -> Result<String, Failure> {
+    let models = match &args.target.model {
+        Some(model) => vec![model.clone()],
+        None => args.target.models(client).await?,
+    };
+    let mut text = String::new();
+    if models.is_empty() {
+        text.push_str("no models: put a directory with an ONNX file into the gateway's directory of models\n");
+    }
+    for model in models {
+        let body = answer_of(client.get(&format!("/api/models/{model}")).await?)?;
+        if args.json {
+            text += &String::from_utf8_lossy(&body);
+            text.push('\n');
+        } else {
+            text += &colour::status(&table(&parse(&body)?));
+        }
+    }
+    Ok(text)
 }
 
 /// The readable form.

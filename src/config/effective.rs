@@ -55,6 +55,12 @@ impl Shown for u64 {
     }
 }
 
+impl Shown for f64 {
+    fn shown(&self) -> Json {
+        (*self).into()
+    }
+}
+
 impl Shown for bool {
     fn shown(&self) -> Json {
         (*self).into()

@@ -16,12 +16,14 @@ use super::value::{Bytes, Value};
 use crate::arena::SandboxPolicy;
 use crate::metrics::MOST_EDGES;
 use crate::model::runtime::is_sha256;
+use crate::trace::TraceConfig;
 use crate::webhook::Hook;
 
 mod args;
 mod retention;
 mod shadow;
 mod tls;
+mod trace;
 mod webhook;
 
 pub use args::ServeArgs;
@@ -47,7 +49,7 @@ pub struct RunnerConfig {
 }
 
 /// The server's settings, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServerConfig {
     /// Directory of models.
     pub models: PathBuf,
@@ -65,6 +67,8 @@ pub struct ServerConfig {
     pub metrics_edges: Vec<Duration>,
     /// Scrapes have the names of NVIDIA Triton too.
     pub metrics_triton: bool,
+    /// What single requests are told of.
+    pub trace: TraceConfig,
     /// Worker threads.
     pub workers: usize,
     /// Largest request body.
@@ -216,6 +220,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         metrics_listen: optional(s, args.metrics_listen, "metrics_listen"),
         metrics_edges: edges(s, args),
         metrics_triton: plain(s, args.metrics_triton, "metrics_triton", false),
+        trace: trace::read(s, args),
         workers: count(s, args.workers, "workers", cpus, 1..=1_024),
         max_body_bytes: to_usize(size(
             s,

@@ -38,6 +38,7 @@ use crate::retrain;
 use crate::served::Served;
 use crate::time;
 use crate::tls::Tls;
+use crate::trace::{Exporter, Tracer};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,7 @@ pub struct Running {
     recorder_thread: JoinHandle<()>,
     interference: Interference,
     followed: Follower,
+    traces: Option<Exporter>,
     grace: Duration,
     delay: Duration,
     handed: watch::Receiver<bool>,
@@ -227,12 +229,18 @@ async fn begin(
         has_successor: AtomicBool::new(false),
         is_shared: AtomicBool::new(false),
     });
-    let app = Arc::new(App::new(
+    let (tracer, traces) = Tracer::start(&config.trace, &metrics.trace()).map_err(|source| StartError::Io {
+        what: "the traces' thread".into(),
+        source,
+    })?;
+    let app = App::new(
         Arc::clone(&gateway),
         auth.clone(),
         Limits::from(&*config),
         metrics.http(),
-    ));
+    )
+    .with_tracer(tracer);
+    let app = Arc::new(app);
     let servers = Servers::new();
     let (listeners, sockets) = listen(&config, &servers, tls.as_ref(), &app, &metrics, sockets).await?;
     let followed = follow(auth, tls).map_err(|source| StartError::Io {
@@ -263,6 +271,7 @@ async fn begin(
         recorder_thread,
         interference,
         followed,
+        traces,
         grace,
         delay,
         handed: was_handed,
@@ -584,6 +593,7 @@ impl Running {
             recorder_thread,
             interference,
             late,
+            traces,
             gateway,
             ..
         } = self;
@@ -601,6 +611,9 @@ impl Running {
                 drop((webhook, hand_over));
                 (Some((retrain, monitor)), Some(lock))
             });
+            if let Some(traces) = traces {
+                traces.stop();
+            }
             control.stop();
             if let Some((mut retrain, mut monitor)) = watching {
                 // A command ends with the gateway, and that is written.

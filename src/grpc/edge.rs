@@ -25,6 +25,7 @@ use crate::http::infer::Asker;
 use crate::http::listener::{Background, Entry};
 use crate::http::{App, Backend, Limits, models, strict};
 use crate::metrics::{GrpcMetrics, Role, Seconds};
+use crate::trace::Ended;
 
 /// Most streams at once, of all connections: each has a task and may be silent for long.
 const MAX_STREAMS: usize = 1_024;
@@ -112,11 +113,11 @@ impl<B: Backend> Entry for Edge<B> {
         let rpc = Rpc::of(parts.uri.path());
         let head = match Head::of(&parts, start) {
             Ok(head) => head,
-            Err(error) => return self.ended(rpc, start, Err(error)),
+            Err(error) => return self.ended(rpc, &parts, start, Err(error)),
         };
         let who = match gate::let_in(self.app.auth.as_deref(), rpc, &parts.headers) {
             Ok(who) => who,
-            Err(error) => return self.ended(rpc, start, Err(error)),
+            Err(error) => return self.ended(rpc, &parts, start, Err(error)),
         };
         let open = match rpc {
             Rpc::ModelStreamInfer => self.stream_infer(head, who, incoming, guard),
@@ -124,22 +125,34 @@ impl<B: Backend> Entry for Edge<B> {
             Rpc::Reflection => self.reflect(head, incoming, guard),
             _ => {
                 let answer = self.unary(rpc, &parts, head, &who, incoming).await;
-                return self.ended(rpc, start, answer);
+                return self.ended(rpc, &parts, start, answer);
             }
         };
         // What an open stream answers is counted where it is answered.
-        open.unwrap_or_else(|error| self.ended(rpc, start, Err(error)))
+        open.unwrap_or_else(|error| self.ended(rpc, &parts, start, Err(error)))
     }
 }
 
 impl<B: Backend> Edge<B> {
     /// Counts a call that is over.
-    fn ended(&self, rpc: Rpc, start: Instant, answer: Result<(Answer, Role), Error>) -> Answer {
-        let (answer, code, role) = match answer {
+    fn ended(&self, rpc: Rpc, parts: &Parts, start: Instant, answer: Result<(Answer, Role), Error>) -> Answer {
+        let (mut answer, code, role) = match answer {
             Ok((answer, role)) => (answer, Code::Ok, role),
             Err(error) => (reply::failed(&error), Code::of(error.kind), Role::default()),
         };
-        self.metrics.answered(rpc, code, role, start.elapsed());
+        let end = Instant::now();
+        self.metrics.answered(rpc, code, role, end.duration_since(start));
+        if let (Some(tracer), Rpc::ModelInfer) = (&self.app.tracer, rpc) {
+            let failed = matches!(code, Code::Internal | Code::Unavailable | Code::DeadlineExceeded);
+            let ended = Ended {
+                route: "ModelInfer",
+                code: ("rpc.grpc.status_code", u16::try_from(code.number()).unwrap_or_default()),
+                failed,
+                start: start.into_std(),
+                end: end.into_std(),
+            };
+            tracer.answered(&parts.headers, &ended, &mut answer);
+        }
         answer
     }
 
@@ -153,12 +166,20 @@ impl<B: Backend> Edge<B> {
     ) -> Result<(Answer, Role), Error> {
         offered(rpc, parts)?;
         let message = self.message(head, incoming).await?;
-        let (frame, role) = match rpc {
-            Rpc::ModelInfer => infer::answer(&self.app, message, head.asker, who).await?,
-            _ => (self.other(rpc, &message.bytes, head, who).await?, Role::default()),
+        let (frame, counted) = match rpc {
+            Rpc::ModelInfer => {
+                let (frame, counted) = infer::answer(&self.app, message, head.asker, who).await?;
+                (frame, Some(counted))
+            }
+            _ => (self.other(rpc, &message.bytes, head, who).await?, None),
         };
         let packed = head.codings.wanted;
-        Ok((reply::message(frame::close(frame, packed).await?, packed), role))
+        let mut answer = reply::message(frame::close(frame, packed).await?, packed);
+        let role = counted.as_ref().map(|counted| counted.role).unwrap_or_default();
+        if let Some(counted) = counted {
+            counted.mark(&mut answer);
+        }
+        Ok((answer, role))
     }
 
     /// The one message of a call.

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use super::{answer, request};
 use crate::auth::Who;
 use crate::error::Error;
+use crate::http::asking::{self, Counted};
 use crate::http::backend::Model;
 use crate::http::body::Body;
 use crate::http::infer::{self, Answered, Asker};
-use crate::http::{App, Backend, asking, stack};
-use crate::metrics::Role;
+use crate::http::{App, Backend, stack};
 use crate::oip::Reply;
 
 /// The answer's frame, not closed, and who gave it.
@@ -23,7 +23,7 @@ pub(super) async fn answer<B: Backend>(
     message: Body,
     asker: Asker,
     who: &Who,
-) -> Result<(Vec<u8>, Role), Error> {
+) -> Result<(Vec<u8>, Counted), Error> {
     let read = asking::has_read(app, asker.start);
     // The limit of all listeners; held until the answer is written.
     let _place = app.places.take().ok_or_else(stack::no_place)?;
@@ -41,7 +41,7 @@ async fn written<B: Backend>(
     sent: request::Sent,
     (asker, who): (Asker, &Who),
     read: Instant,
-) -> Result<(Vec<u8>, Role), Error> {
+) -> Result<(Vec<u8>, Counted), Error> {
     let pinned = sent
         .version
         .as_deref()
@@ -61,5 +61,5 @@ async fn written<B: Backend>(
         explore: reply.explored().as_deref(),
         outputs: &outputs,
     });
-    Ok((frame, asking::count(app, &reply, is_pinned, marks)))
+    Ok((frame, asking::count(app, model.name(), &reply, is_pinned, marks)))
 }

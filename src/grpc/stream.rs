@@ -227,7 +227,7 @@ impl<B: Backend> Each for InferEach<B> {
             Err(error) => Err(error),
         };
         let (code, role) = match &answer {
-            Ok((_, role)) => (Code::Ok, *role),
+            Ok((_, counted)) => (Code::Ok, counted.role),
             Err(error) => (Code::of(error.kind), Role::default()),
         };
         self.metrics

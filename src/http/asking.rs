@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::Response;
 use tokio::time::Instant;
 
 use super::App;
@@ -12,6 +13,7 @@ use crate::error::{Error, Kind};
 use crate::metrics::Role;
 use crate::oip::statistics::Times;
 use crate::time::ms_at;
+use crate::trace::{Moments, Told};
 
 /// When a request reached each point of its way.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +84,30 @@ pub(crate) async fn ask<B: Backend>(
     tokio::time::timeout_at(deadline, answering).await.map_err(|_| late())?
 }
 
+/// An answer that was counted.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// Who gave it.
+    pub(crate) role: Role,
+    /// What there is to tell of it, where anybody is told.
+    pub(crate) told: Option<Box<Told>>,
+}
+
+impl Counted {
+    /// Hands on what is unusual: an answer that is not the champion's says so in its extensions, because its latency is not
+    /// the champion's either.
+    pub(crate) fn mark<T>(self, answer: &mut Response<T>) {
+        if self.role != Role::Champion {
+            answer.extensions_mut().insert(self.role);
+        }
+        if let Some(told) = self.told {
+            answer.extensions_mut().insert(told);
+        }
+    }
+}
+
 /// Counts an answer that has just been encoded, and says who gave it.
-pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks: Marks) -> Role {
+pub(crate) fn count<B: Backend>(app: &App<B>, model: &str, reply: &Reply, pinned: bool, marks: Marks) -> Counted {
     let Marks {
         start,
         read,
@@ -118,7 +142,24 @@ pub(crate) fn count<B: Backend>(app: &App<B>, reply: &Reply, pinned: bool, marks
             app.metrics.mirrored(is_mirrored).record(done.duration_since(read));
         }
     }
-    role
+    let told = app.tracer.is_some().then(|| {
+        Box::new(Told {
+            model: model.to_owned(),
+            version: reply.version.name.clone(),
+            id: reply.id.to_string(),
+            role: role.name(),
+            rows: reply.rows.len(),
+            moments: Moments {
+                read: read.into_std(),
+                decoded: decoded.into_std(),
+                queue: reply.queue,
+                compute: reply.compute,
+                answered: answered.into_std(),
+                encoded: done.into_std(),
+            },
+        })
+    });
+    Counted { role, told }
 }
 
 /// The deadline came first.

@@ -24,6 +24,7 @@ use super::{App, Backend, Limits, admin, body, coding, feedback, gate, health, i
 use crate::auth::Who;
 use crate::error::{Error, Kind};
 use crate::metrics::{Format, Role, RouteName, Seconds, write_listeners};
+use crate::trace::Ended;
 
 /// One listener's way in.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
     async fn handle(&self, request: Request<Incoming>, guard: InFlight) -> Response<Self::Body> {
         let start = Instant::now();
         let (parts, mut incoming) = request.into_parts();
-        let (name, answer) = match self.route(&parts) {
+        let (name, mut answer) = match self.route(&parts) {
             Ok(route) => {
                 let name = name_of(&route);
                 let answer = match gate::let_in(self.app.auth.as_deref(), self.face, &route, &parts.headers) {
@@ -82,6 +83,17 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         let end = Instant::now();
         let took = end.duration_since(start);
         self.app.metrics.answered(name, answer.status().as_u16(), role, took);
+        if let (Some(tracer), RouteName::Predict | RouteName::Infer | RouteName::Feedback) = (&self.app.tracer, name) {
+            let code = answer.status().as_u16();
+            let ended = Ended {
+                route: name.name(),
+                code: ("http.response.status_code", code),
+                failed: code >= 500,
+                start: start.into_std(),
+                end: end.into_std(),
+            };
+            tracer.answered(&parts.headers, &ended, &mut answer);
+        }
         // A client that asks before it sends is told not to; one that was too slow has had its time.
         let waits = parts.headers.contains_key(EXPECT) || answer.status() == StatusCode::REQUEST_TIMEOUT;
         if waits || incoming.is_end_stream() {

@@ -9,7 +9,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use super::asking::{self, Marks};
+use super::asking::{self, Counted, Marks};
 use super::backend::{Ask, Backend, Model, Reply};
 use super::body::Body;
 use super::coding::{self, Coding};
@@ -19,7 +19,6 @@ use crate::auth::Who;
 use crate::champion::VersionInfo;
 use crate::decode::{Keys, clip};
 use crate::error::{Error, Kind};
-use crate::metrics::Role;
 use crate::model::tensor::{Datatype, Tensor};
 use crate::oip::{self, Asked, Binary, Parsed, Plan};
 
@@ -98,7 +97,7 @@ async fn infer<B: Backend>(app: &App<B>, call: Call) -> Result<Answer, Error> {
     let (model, wanted) = (asking::model(app, Some(&call.model), &call.who)?, call.wanted);
     let start = call.asker.start;
     let answered = written(app, &model, call, read).await;
-    let (body, json_length, role) = answered.inspect_err(|_| model.failed(start.elapsed()))?;
+    let (body, json_length, counted) = answered.inspect_err(|_| model.failed(start.elapsed()))?;
     let mut answer = match wanted {
         None => reply::json(200, body),
         Some(coding) => {
@@ -113,9 +112,7 @@ async fn infer<B: Backend>(app: &App<B>, call: Call) -> Result<Answer, Error> {
         headers.insert(CONTENT_TYPE, BYTES);
         headers.insert(JSON_LENGTH, HeaderValue::from(length));
     }
-    if role != Role::Champion {
-        answer.extensions_mut().insert(role);
-    }
+    counted.mark(&mut answer);
     Ok(answer)
 }
 
@@ -125,7 +122,7 @@ async fn written<B: Backend>(
     model: &Arc<B::Model>,
     call: Call,
     read: Instant,
-) -> Result<(Vec<u8>, Option<usize>, Role), Error> {
+) -> Result<(Vec<u8>, Option<usize>, Counted), Error> {
     let bytes = call.body.as_ref().map_or(&[][..], |body| &body.bytes);
     let pinned = call
         .version
@@ -156,8 +153,8 @@ async fn written<B: Backend>(
         outputs: &outputs,
     };
     let (body, json_length) = oip::reply(&parts, &binary)?;
-    let role = asking::count(app, &reply, call.version.is_some(), marks);
-    Ok((body, json_length, role))
+    let counted = asking::count(app, model.name(), &reply, call.version.is_some(), marks);
+    Ok((body, json_length, counted))
 }
 
 /// Refused before it is computed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::asking::{self, Marks};
+use super::asking::{self, Counted, Marks};
 use super::backend::{Ask, Backend, Model};
 use super::body::Body;
 use super::reply::{self, Answer};
@@ -13,7 +13,6 @@ use super::{App, encode, strict};
 use crate::auth::Who;
 use crate::decode::{PredictBody, clip};
 use crate::error::{Error, Kind};
-use crate::metrics::Role;
 
 /// A request whose head was fine.
 #[derive(Debug)]
@@ -47,14 +46,12 @@ impl Call {
     }
 }
 
-/// Decodes, asks, encodes. An answer that is not the champion's says so in its extensions: its latency is not the
-/// champion's either.
+/// Decodes, asks, encodes.
 pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
     match predict(app, call).await {
-        Ok((body, Role::Champion)) => reply::json(200, body),
-        Ok((body, role)) => {
+        Ok((body, counted)) => {
             let mut answer = reply::json(200, body);
-            answer.extensions_mut().insert(role);
+            counted.mark(&mut answer);
             answer
         }
         Err(e) => reply::error(&e),
@@ -62,7 +59,7 @@ pub(crate) async fn answer<B: Backend>(app: &App<B>, call: Call) -> Answer {
 }
 
 /// The reply's body, and who answered.
-async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Role), Error> {
+async fn predict<B: Backend>(app: &App<B>, call: Call) -> Result<(Vec<u8>, Counted), Error> {
     let read = asking::has_read(app, call.start);
     let bytes = call.body.as_ref().map_or(&[][..], |b| &b.bytes);
     let body = PredictBody::parse(bytes)?;
@@ -80,7 +77,7 @@ async fn rows<B: Backend>(
     call: &Call,
     body: PredictBody<'_>,
     read: Instant,
-) -> Result<(Vec<u8>, Role), Error> {
+) -> Result<(Vec<u8>, Counted), Error> {
     let ask = decode(&**model, call, body).map_err(|error| match (error.kind, &call.body) {
         (Kind::MalformedJson, Some(body)) => PredictBody::complaint(&body.bytes).unwrap_or(error),
         _ => error,
@@ -95,7 +92,7 @@ async fn rows<B: Backend>(
         decoded,
         answered,
     };
-    Ok((body, asking::count(app, &reply, pinned, marks)))
+    Ok((body, asking::count(app, model.name(), &reply, pinned, marks)))
 }
 
 fn decode<M: Model>(model: &M, call: &Call, mut body: PredictBody<'_>) -> Result<Ask, Error> {

@@ -29,6 +29,7 @@ pub(super) const WEBHOOK: &str = "dethrone_webhook_calls_total";
 pub(super) const RETRAIN_CAUSES: &str = "dethrone_retrain_causes_total";
 pub(super) const RETRAIN_HELD: &str = "dethrone_retrain_held_total";
 pub(super) const RETRAININGS: &str = "dethrone_retrainings_total";
+pub(super) const SPANS: &str = "dethrone_trace_spans_total";
 pub(super) const RUNNER_RESTARTS: &str = "dethrone_runner_restarts_total";
 
 /// Series that are written from state at each scrape.
@@ -169,7 +170,7 @@ pub(super) const HISTOGRAMS: [Named; 9] = [
     ),
 ];
 
-pub(super) const COUNTERS: [Named; 19] = [
+pub(super) const COUNTERS: [Named; 20] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (
         GRPC_REQUESTS,
@@ -201,6 +202,7 @@ pub(super) const COUNTERS: [Named; 19] = [
         "Causes that did not lead to a retraining at once, by what stood in the way.",
     ),
     (RETRAININGS, "Retrainings that are over, by what came of them."),
+    (SPANS, "Spans of traces, by what became of them."),
     (RUNNER_RESTARTS, "Runner processes started again after they ended."),
     (
         QUARANTINES,

@@ -25,6 +25,13 @@ pub enum RouteName {
 }
 
 impl RouteName {
+    /// As metrics and traces name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let known = Self::ALL.iter().find(|(route, _)| *route == self);
+        known.map_or("none", |(_, name)| name)
+    }
+
     const ALL: [(Self, &'static str); 8] = [
         (Self::Predict, "predict"),
         (Self::Infer, "infer"),
@@ -47,6 +54,14 @@ pub enum Role {
     Previous,
     /// The version that the client named.
     Pinned,
+}
+
+impl Role {
+    /// As metrics and traces name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ROLES.get(self as usize).copied().unwrap_or_default()
+    }
 }
 
 /// Roles as metrics name them, in their order.

@@ -15,6 +15,8 @@ mod check;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod config_tree;
@@ -114,11 +116,15 @@ mod shadowing;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod upgrade;
 #[cfg(test)]

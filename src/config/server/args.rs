@@ -42,6 +42,15 @@ pub struct ServeArgs {
     /// Scrapes have the names of NVIDIA Triton (`nv_inference_…`) too [default: false]
     #[arg(long, env = "DETHRONE_METRICS_TRITON", value_name = "BOOL")]
     pub metrics_triton: Option<bool>,
+    /// Collector that takes spans by OpenTelemetry's protocol over HTTP, such as http://127.0.0.1:4318/v1/traces [default: none]
+    #[arg(long, env = "DETHRONE_TRACE_ENDPOINT", value_name = "URL")]
+    pub trace_endpoint: Option<String>,
+    /// Share of the requests without a caller's trace that are told; a caller's own flag is followed [default: 0.01]
+    #[arg(long, env = "DETHRONE_TRACE_SAMPLE", value_name = "SHARE")]
+    pub trace_sample: Option<f64>,
+    /// Requests that take longer are logged with their phases and ids, ten a second at most [default: none]
+    #[arg(long, env = "DETHRONE_SLOW_REQUEST", value_name = "TIME", value_parser = duration)]
+    pub slow_request: Option<Duration>,
     /// Worker threads [default: one per available CPU]
     #[arg(long, env = "DETHRONE_WORKERS", value_name = "N")]
     pub workers: Option<u64>,

@@ -25,17 +25,14 @@ impl Value for Kinds {
 }
 
 pub(super) fn read(s: &mut Section<'_>) -> Hook {
-    let is_url = |url: &String| {
-        let uri = url.parse::<http::Uri>();
-        uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
-    };
+    let is_url = |url: &String| super::trace::is_url(url);
     if !s.has("url") {
         s.fault("url", "is missing: name the address to post to, or leave [webhook] out");
     }
     let url = s.opt_if("url", is_url, "must be an address that begins with http:// or https://");
     let timeout = |time: &Duration| (Duration::from_millis(10)..=Duration::from_secs(60)).contains(time);
     let silence = |time: &Duration| (Duration::from_secs(1)..=DAY * 366).contains(time);
-    Hook {
+    let hook = Hook {
         url: url.unwrap_or_default(),
         secret_file: s.opt::<PathBuf>("secret_file"),
         ca_file: s.opt::<PathBuf>("ca_file"),
@@ -47,5 +44,16 @@ pub(super) fn read(s: &mut Section<'_>) -> Hook {
             "must lie between 10ms and 60s",
         ),
         silence: s.get_if("label_silence", DAY, silence, "must lie between 1s and 366d"),
-    }
+    };
+    s.note("url", &hook.url, false);
+    s.note("secret_file", &hook.secret_file, false);
+    s.note("ca_file", &hook.ca_file, false);
+    let events = |all: &[Kind]| -> Vec<String> {
+        let named = Kind::ALL.iter().filter(|(_, kind)| all.contains(kind));
+        named.map(|(name, _)| (*name).to_owned()).collect()
+    };
+    s.note("events", &events(&hook.events), false);
+    s.note("timeout", &hook.timeout, false);
+    s.note("label_silence", &hook.silence, false);
+    hook
 }

@@ -117,6 +117,7 @@ impl Thread {
             _ => writer.insert_version(&copy),
         })?;
         if let Some(reason) = refusal {
+            keeper.served.metrics.refusals.increment(1);
             tracing::warn!(model, version = name, reason, "rejected");
         } else {
             tracing::info!(model, version = name, digest, "candidate");

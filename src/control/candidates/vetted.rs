@@ -103,7 +103,11 @@ impl Thread {
 
     /// Rejects a version for its bytes, and keeps by whom they were examined: once is enough.
     pub(super) fn refuse_bytes(&mut self, model: &str, no: VersionNo, reason: &str) -> Result<(), Fault> {
-        let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) else {
+        let Some(keeper) = self.keepers.get_mut(model) else {
+            return Ok(());
+        };
+        let refusals = keeper.served.metrics.refusals.clone();
+        let Some(version) = keeper.version_mut(no) else {
             return Ok(());
         };
         let lasts = !is_passing(reason);
@@ -117,6 +121,7 @@ impl Thread {
         self.recorder
             .call_blocking(move |_, writer| writer.update_version(&copy))?;
         if version.row.reason != row.reason {
+            refusals.increment(1);
             tracing::warn!(model, version = row.name, reason, "rejected");
         }
         version.row = row;
