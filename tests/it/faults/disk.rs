@@ -26,33 +26,54 @@ fn until_refused(gateway: &Gateway, acknowledged: &mut Vec<(String, u8)>) -> (u1
     })
 }
 
+/// Injects `error` from the `n`th such call on, or only there; labels are refused meanwhile, and afterwards taken.
+fn hit(gateway: &Gateway, (call, error): (&str, &str), when: &str, acknowledged: &mut Vec<(String, u8)>) {
+    let inject = format!("inject={call}:error={error}:when={when}");
+    let trace = format!("trace={call}");
+    let tracer = Tracer::attach(gateway, Path::new("/dev/null"), &["-e", &trace, "-e", &inject]);
+    let (status, head) = until_refused(gateway, acknowledged);
+    let is_refusal = status == 503 || (status == 507 && error == "ENOSPC");
+    assert!(
+        is_refusal && head.contains("retry-after:"),
+        "{call} {error} {when}: {head}"
+    );
+    if when.ends_with('+') {
+        until("it is said", || degraded(gateway));
+        let (status, answer) = gateway.act("elec2", "hold", None);
+        assert!(status == 503 || (status == 507 && error == "ENOSPC"), "{answer}");
+    }
+    tracer.end();
+    until("it heals", || degraded(gateway).is_none().then_some(()));
+}
+
 #[test]
-fn an_error_at_the_nth_sync_refuses_what_it_hit_acknowledges_nothing_false_and_heals() {
+fn an_error_at_the_nth_sync_or_write_refuses_what_it_hit_acknowledges_nothing_false_and_heals() {
     if !tracer::works() {
-        return skipped("errors at the n-th sync: strace is missing or may not trace");
+        return skipped("errors at the n-th sync and write: strace is missing or may not trace");
     }
     let site = site();
     let gateway = site.start().ready();
     let traffic = Traffic::of(gateway.data, vec![json!({"instances": [super::row()]})]);
     let mut acknowledged: Vec<(String, u8)> = Vec::new();
     let most = if is_long() { 50 } else { 2 };
-    let (mut runs, mut faults) = (0, 0);
+    let mut runs = 0;
     for n in 1..=most {
         // Once, or from then on.
         let when = if n % 2 == 1 { format!("{n}+") } else { n.to_string() };
-        let inject = format!("inject=fsync:error=EIO:when={when}");
-        let tracer = Tracer::attach(&gateway, Path::new("/dev/null"), &["-e", "trace=fsync", "-e", &inject]);
-        let (status, head) = until_refused(&gateway, &mut acknowledged);
-        assert!(status == 503 && head.contains("retry-after:"), "{n}: {head}");
-        if n % 2 == 1 {
-            until("it is said", || degraded(&gateway));
-            let (status, answer) = gateway.act("elec2", "hold", None);
-            assert_eq!(status, 503, "{answer}");
-        }
-        tracer.end();
-        until("it heals", || degraded(&gateway).is_none().then_some(()));
+        hit(&gateway, ("fsync", "EIO"), &when, &mut acknowledged);
         runs += 1;
-        faults += 1;
+    }
+    let faults: &[&str] = if is_long() {
+        &["EIO", "EROFS", "ENOSPC"]
+    } else {
+        &["EROFS"]
+    };
+    for error in faults {
+        for n in 1..=most / 2 {
+            // A disk that has turned read-only stays so; and one write alone may be one that nothing rests on.
+            hit(&gateway, ("pwrite64", error), &format!("{n}+"), &mut acknowledged);
+            runs += 1;
+        }
     }
     let id = predict(&gateway);
     until("labels are taken again", || {
@@ -62,7 +83,28 @@ fn an_error_at_the_nth_sync_refuses_what_it_hit_acknowledges_nothing_false_and_h
     gateway.kill();
     let gateway = site.start().ready();
     let missing = lost(&gateway, &acknowledged);
-    told("EIO at the n-th sync", runs, faults, missing);
+    told("an error at the n-th sync or write", runs, runs, missing);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_refused_at_the_start_with_what_to_do() {
+    let site = site();
+    let Some(disk) = Tmpfs::mount(&site, 4_096) else {
+        return skipped("a read-only state directory: a tmpfs cannot be mounted here");
+    };
+    let gateway = site.start().ready();
+    let id = predict(&gateway);
+    assert_eq!(label(&gateway, &id, 1).2, "accepted");
+    gateway.kill();
+    disk.remount("ro");
+    let (code, said) = site.refused();
+    assert!(
+        code != Some(0) && said.contains("read-only") && said.contains(site.state().to_str().unwrap()),
+        "{said}"
+    );
+    disk.remount("rw");
+    let gateway = site.start().ready();
+    assert_eq!(lost(&gateway, &[(id, 1)]), 0);
 }
 
 #[test]
@@ -115,6 +157,12 @@ impl<'a> Tmpfs<'a> {
         let block = vec![0x55; 4_096];
         let mut file = std::fs::File::create(self.0.state().join("ballast")).unwrap();
         while std::io::Write::write(&mut file, &block).is_ok_and(|written| written > 0) {}
+    }
+
+    fn remount(&self, how: &str) {
+        let how = format!("remount,{how}");
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", &how]).arg(self.0.state()).status().unwrap().success());
     }
 
     fn make_room(&self) {
