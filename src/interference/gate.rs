@@ -14,6 +14,11 @@ const FULL: u32 = 1_000_000;
 const LONGEST_REST_US: u64 = 60_000_000;
 /// Rows that may wait for a challenger however small the share is.
 const LEAST_ROOM: usize = 64;
+/// A run as short as this delays a request by no more, however often it comes: it is long ones that make a tail.
+const BRIEF: Duration = Duration::from_micros(300);
+/// A row of a brief run delays the next run by so much at most: 2,000 rows a second, as many as the recorder takes whatever
+/// they cost, are shadowed at any share.
+const BRIEF_REST: Duration = Duration::from_micros(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -134,11 +139,17 @@ impl Gate {
         self.processors
     }
 
-    /// A run that is over by `now` took so much of a processor: the next one may begin when the share allows as much.
-    fn spent(&self, cpu: Duration, now: u64) {
+    /// A run of `rows` that is over by `now` took so much of a processor: the next one may begin when the share allows as
+    /// much.
+    fn spent(&self, cpu: Duration, rows: u32, now: u64) {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let worth = Duration::try_from_secs_f64(cpu.as_secs_f64() / (self.share() * self.processors));
-        let (began, worth) = (now.saturating_sub(micros(cpu)), micros(worth.unwrap_or(Duration::MAX)));
+        let worth = worth.unwrap_or(Duration::MAX);
+        let worth = match cpu <= BRIEF {
+            true => worth.min(BRIEF_REST.saturating_mul(rows)),
+            false => worth,
+        };
+        let (began, worth) = (now.saturating_sub(micros(cpu)), micros(worth));
         let later = |next: u64| {
             next.max(began)
                 .saturating_add(worth)
@@ -180,9 +191,10 @@ impl Pass {
         self.0.is_slowed()
     }
 
-    /// The run, which is over, took so much of a processor.
-    pub fn pay(&self, cpu: Duration) {
-        self.0.spent(cpu, self.0.now());
+    /// The run of so many rows, which is over, took so much of a processor.
+    pub fn pay(&self, cpu: Duration, rows: usize) {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.0.spent(cpu, rows, self.0.now());
     }
 }
 
@@ -222,11 +234,11 @@ mod tests {
         // Two thousandths of one processor.
         gate.set_share(1e-3);
         for runs in 1..=3 {
-            gate.spent(Duration::from_millis(10), 20_000_000);
+            gate.spent(Duration::from_millis(10), 1, 20_000_000);
             let owed = 20_000_000 - 10_000 + runs * 5_000_000;
             assert_eq!(gate.next(), owed, "after {runs} runs");
         }
-        gate.spent(Duration::from_secs(3_600), 20_000_000);
+        gate.spent(Duration::from_secs(3_600), 1, 20_000_000);
         assert_eq!(gate.next(), 80_000_000, "a minute after the end at most");
         assert!(gate.enter().is_none() && gate.is_slowed());
         assert_eq!(gate.running(), 0, "who was not let in is not running");
@@ -236,6 +248,19 @@ mod tests {
         assert!(gate.next() <= gate.now() + 40_000_000);
         gate.set_share(1.0);
         assert!(gate.enter().is_some());
+    }
+
+    #[test]
+    fn quick_challengers_get_some_rows_a_second_at_any_share_and_slow_ones_do_not() {
+        let gate = Gate::new(2);
+        gate.set_share(1e-6);
+        let now = 20_000_000;
+        for runs in 1..=4 {
+            gate.spent(Duration::from_micros(200), 10, now);
+            assert_eq!(gate.next(), now - 200 + runs * 5_000, "2,000 rows a second");
+        }
+        gate.spent(Duration::from_millis(20), 10, now);
+        assert_eq!(gate.next(), now + LONGEST_REST_US);
     }
 
     #[test]

@@ -248,11 +248,12 @@ impl Driver {
         if !pass.is_charged() {
             return self.shadow(runner, rows);
         }
-        let (before, started) = (runner.process().cpu_time().ok(), Instant::now());
+        let (count, before, started) = (rows.len(), runner.process().cpu_time().ok(), Instant::now());
         let fault = self.shadow(runner, rows);
         let used = before.zip(runner.process().cpu_time().ok());
         // A child that has ended has no clock any more.
-        pass.pay(used.map_or_else(|| started.elapsed(), |(before, after)| after.saturating_sub(before)));
+        let took = used.map_or_else(|| started.elapsed(), |(before, after)| after.saturating_sub(before));
+        pass.pay(took, count);
         fault
     }
 
