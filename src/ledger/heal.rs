@@ -23,13 +23,15 @@ pub(super) fn remedy(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// What to do about an error of the system, where it is want of room.
+/// What to do about an error of the system, where something can be done.
 pub(super) fn room(error: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    if matches!(error.kind(), StorageFull | QuotaExceeded) {
-        NO_ROOM
-    } else {
-        ""
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => NO_ROOM,
+        ReadOnlyFilesystem => {
+            "; the state directory must be one that can be written: mount it so, or name another (--state)"
+        }
+        _ => "",
     }
 }
 

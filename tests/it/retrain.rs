@@ -144,8 +144,11 @@ fn the_loop_closes_from_decay_over_export_and_command_to_a_promotion_by_evidence
         "{promotion}"
     );
     assert_eq!(promotion["author"], "judge", "{promotion}");
-    let (_, answer) = gateway.predict(&json!({"model": "elec2", "instances": [elec2_row()]}));
-    assert_eq!(answer["version"], "again");
+    // It is told once it is durable, and a moment later it is done.
+    until("the new champion answers", || {
+        let (_, answer) = gateway.predict(&json!({"model": "elec2", "instances": [elec2_row()]}));
+        (answer["version"] == "again").then_some(())
+    });
 
     // Told: the rows with their place and why, the command's end, and the promotion.
     let stages = until("all is told", || {

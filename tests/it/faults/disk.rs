@@ -99,7 +99,7 @@ fn a_state_directory_that_cannot_be_written_is_refused_at_the_start_with_what_to
     disk.remount("ro");
     let (code, said) = site.refused();
     assert!(
-        code != Some(0) && said.contains("read-only") && said.contains(site.state().to_str().unwrap()),
+        code != Some(0) && said.contains("--state") && said.contains(site.state().to_str().unwrap()),
         "{said}"
     );
     disk.remount("rw");

@@ -240,8 +240,8 @@ fn a_clock_that_jumps_between_and_during_runs_loses_no_label_and_issues_no_id_tw
         return;
     };
     let site = site();
-    let program = site.state().join("../late");
-    let offset = site.state().join("../offset");
+    let program = site.models().join("../late");
+    let offset = site.models().join("../offset");
     let script = format!(
         "#!/bin/sh\nFAKETIME_TIMESTAMP_FILE='{}' FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1 LD_PRELOAD='{}' exec '{}' \"$@\"\n",
         offset.display(),
