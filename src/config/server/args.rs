@@ -123,7 +123,7 @@ pub struct ServeArgs {
     /// Repository load and unload on a data listener that is not on loopback [default: false]
     #[arg(long, env = "DETHRONE_REPOSITORY_CONTROL", value_name = "BOOL")]
     pub repository_control: Option<bool>,
-    /// Whether the command that a model.toml names under [retrain] is run, as this user [default: false]
+    /// Whether the command that a model.toml names under `[retrain]` is run, as this user [default: false]
     #[arg(long, env = "DETHRONE_RETRAIN_COMMANDS", value_name = "BOOL")]
     pub retrain_commands: Option<bool>,
     /// How much of all processors recording rows may take before it sheds, in percent; 100: no limit [default: 3]
