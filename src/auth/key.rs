@@ -168,7 +168,7 @@ impl Who {
     /// Takes a request off the key's allowance.
     ///
     /// # Errors
-    /// There is none left for now.
+    /// Nothing is left of it: says when to come again.
     pub fn spend_request(&self) -> Result<(), Error> {
         match &self.0 {
             Some(key) => key
@@ -183,7 +183,7 @@ impl Who {
     /// Takes rows, or labels, off the key's allowance.
     ///
     /// # Errors
-    /// There is none left for now.
+    /// Nothing is left of it: says when to come again.
     pub fn spend_rows(&self, rows: usize) -> Result<(), Error> {
         match &self.0 {
             Some(key) => {

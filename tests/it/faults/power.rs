@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dethrone::id::IdKey;
@@ -285,14 +284,12 @@ fn a_clock_that_jumps_between_and_during_runs_loses_no_label_and_issues_no_id_tw
     let runs = if is_long() { 40 } else { 4 };
     const DAY: i64 = 86_400;
     let jumps = [0, -DAY, DAY, -400 * DAY, 3 * 3_600, 20 * DAY, -20 * DAY];
-    let jumping = AtomicBool::new(false);
     for run in 0..runs {
         std::fs::write(&offset, jumps[run % jumps.len()].to_string()).unwrap();
         let gateway = site.start_program(&program).ready();
         for k in 0..6 {
             if k == 3 {
                 std::fs::write(&offset, jumps[(run + 3) % jumps.len()].to_string()).unwrap();
-                jumping.store(true, Ordering::Relaxed);
             }
             let id = predict(&gateway);
             let (status, _, became) = label(&gateway, &id, 1);
