@@ -101,6 +101,13 @@ impl Cause {
                 format!("what comes in has changed: {}{more}", named.join(", "))
             }
             Self::Forecast {
+                rows: 0, recent, limit, ..
+            } => format!(
+                "the loss has crossed its limit already: it is {}, the limit {}",
+                number(recent),
+                number(limit)
+            ),
+            Self::Forecast {
                 rows,
                 within,
                 recent,

@@ -285,7 +285,7 @@ fn client(gateway: &Gateway, (pin, shadow): (Option<&str>, bool), done: &AtomicB
 
 #[test]
 fn swaps_by_order_fail_no_request_and_mix_no_answer() {
-    let swaps: u32 = std::env::var("DETHRONE_SWAPS").map_or(60, |n| n.parse().unwrap());
+    let swaps: u32 = std::env::var("DETHRONE_SWAPS").map_or(20, |n| n.parse().unwrap());
     let site = Site::new("");
     site.model_toml("elec2", "champion = \"e01_logreg\"\n")
         .drop_file("elec2", NAMES[0], &shipped(NAMES[0]))

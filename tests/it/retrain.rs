@@ -392,6 +392,61 @@ fn each_cause_makes_it_time_no_sooner_than_the_cool_down_and_over_restarts_and_o
 }
 
 #[test]
+fn a_loss_that_rises_slowly_is_forecast_to_cross_its_limit_and_rows_leave_before_it_does() {
+    let site = Site::new(QUICK);
+    site.model_toml(
+        "elec2",
+        "[label]\nmaturity = \"40 rows\"\nhorizon = \"100000 rows\"\n[policy]\nmode = \"off\"\n\
+         [monitor]\nbaseline_rows = 40\nwindow = \"160 rows\"\ncycle = \"1 row\"\ndecay = 0.2\n\
+         [retrain]\nwhen = { forecast = \"4000 rows\" }\n",
+    );
+    site.drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
+    let gateway = site.start().ready();
+    let rows = stream(20_000, 2_000);
+    // The champion's own words for labels, more and more of which are wrong.
+    let said = |row: &Value| {
+        let (status, answer) = gateway.predict(&json!({"model": "elec2", "instances": [row], "shadow": false}));
+        assert_eq!(status, 200, "{answer}");
+        u8::try_from(answer["predictions"][0]["label"].as_u64().unwrap()).unwrap()
+    };
+    let world: Vec<(Value, u8)> = rows
+        .iter()
+        .enumerate()
+        .map(|(at, (row, _))| {
+            // Of a hundred rows in the k-th hundred, 3 k are turned, spread evenly.
+            let turned = at >= 300 && (at * 37) % 100 < 3 * (at / 100 - 2);
+            (row.clone(), said(row) ^ u8::from(turned))
+        })
+        .collect();
+    for rows in world.chunks(40) {
+        gateway.feed("elec2", rows);
+        if told(&gateway, "elec2")["retrainings"] != json!([]) {
+            break;
+        }
+    }
+    let done = over(&gateway, "elec2", 1);
+    let cause = &done["causes"][0];
+    assert_eq!(
+        (&cause["cause"], &done["state"]),
+        (&json!("forecast"), &json!("exported")),
+        "{done}"
+    );
+    // It was told before it happened.
+    assert!((1..=4_000).contains(&cause["rows"].as_u64().unwrap()), "{done}");
+    assert!(
+        cause["recent"].as_f64().unwrap() < cause["limit"].as_f64().unwrap(),
+        "{done}"
+    );
+    assert!(
+        done["reason"]
+            .as_str()
+            .unwrap()
+            .contains("expected to cross its limit in"),
+        "{done}"
+    );
+}
+
+#[test]
 fn a_command_that_never_ends_holds_nobody_up_and_is_interrupted_or_timed_out_with_all_it_started() {
     let mut site = Site::new(&format!("{QUICK}retrain_commands = true\n"));
     let pid = site.models().parent().unwrap().join("pid");
