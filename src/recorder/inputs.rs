@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::book::Hashed;
-use crate::batch::{Batch, Cell, Presence, Rows, Schema};
+use crate::batch::{Batch, Cell, Feature, Presence, Rows, Schema};
 use crate::id::IdKey;
 use crate::model::tensor::Datatype;
 
@@ -19,6 +19,8 @@ pub(super) struct Columns {
     /// Features of which a hash is recorded.
     hashed: Vec<bool>,
     hashed_names: Vec<String>,
+    /// Features that every version takes in single precision.
+    singles: Vec<bool>,
     buffer: Vec<u8>,
 }
 
@@ -65,6 +67,8 @@ impl Columns {
             .map(|feature| names.contains(&feature.name))
             .collect();
         self.hashed_names = names.to_vec();
+        let is_single = |feature: &Feature| feature.datatype == Datatype::Fp32;
+        self.singles = schema.features().iter().map(is_single).collect();
         let key = |name: &String| {
             let mut key = serde_json::to_vec(name).unwrap_or_default();
             key.push(b':');
@@ -76,10 +80,10 @@ impl Columns {
     }
 
     fn features(&mut self, rows: &Rows, row: usize, key_of_hashes: Option<&IdKey>) {
-        let is_single = rows.as_table().is_some_and(|table| table.datatype() == Datatype::Fp32);
+        let is_table = rows.as_table().is_some_and(|table| table.datatype() == Datatype::Fp32);
         let buffer = &mut self.buffer;
         buffer.push(b'{');
-        for (number, key) in (0_u32..).zip(&self.keys) {
+        for ((number, key), &is_single) in (0_u32..).zip(&self.keys).zip(&self.singles) {
             let (Some(key), presence) = (key, rows.presence(row, number)) else {
                 continue;
             };
@@ -93,8 +97,10 @@ impl Columns {
             let from = buffer.len();
             // Writing to memory does not fail.
             let _ = match rows.get(row, number) {
-                // With the digits that make it the same single again, not those of the double beside it.
-                Some(Cell::Float(x)) if is_single => serde_json::to_writer(&mut *buffer, &single(x)),
+                // With the digits that make it the same single again, not the double's, of which half say nothing.
+                Some(Cell::Float(x)) if (is_table || is_single) && f64::from(single(x)).to_bits() == x.to_bits() => {
+                    serde_json::to_writer(&mut *buffer, &single(x))
+                }
                 Some(Cell::Float(x)) => serde_json::to_writer(&mut *buffer, &x),
                 Some(Cell::Int(x)) => serde_json::to_writer(&mut *buffer, &x),
                 Some(Cell::Text(x)) => serde_json::to_writer(&mut *buffer, x),
@@ -120,7 +126,6 @@ fn single(x: f64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Feature;
     use crate::model::tensor::{Data, Tensor};
 
     #[test]
@@ -136,6 +141,25 @@ mod tests {
             text(&Columns::default().encode(&batch, 0, &[], None)),
             "{\"a\":0.1,\"b\":null}"
         );
+    }
+
+    #[test]
+    fn a_single_is_recorded_with_its_own_digits_and_a_double_with_all_of_its() {
+        let feature = |name: &str, datatype| Feature {
+            name: name.into(),
+            datatype,
+        };
+        let schema = Schema::new([feature("single", Datatype::Fp32), feature("double", Datatype::Fp64)]);
+        let mut rows = Rows::new(Arc::new(schema), 2);
+        let x = f64::from(0.1_f32);
+        for (row, value) in [(0, x), (1, 0.1)] {
+            assert!(rows.set(row, 0, Cell::Float(value)) && rows.set(row, 1, Cell::Float(value)));
+        }
+        let (batch, mut columns) = (Batch::Features(rows), Columns::default());
+        let first = text(&columns.encode(&batch, 0, &[], None));
+        assert_eq!(first, "{\"single\":0.1,\"double\":0.10000000149011612}");
+        let as_sent = text(&columns.encode(&batch, 1, &[], None));
+        assert_eq!(as_sent, "{\"single\":0.1,\"double\":0.1}");
     }
 
     fn text(output: &ToSqlOutput<'_>) -> String {
