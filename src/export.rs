@@ -149,8 +149,12 @@ pub fn export_while(order: &Order, mut go_on: impl FnMut() -> bool) -> Result<Ex
         if is_wanted {
             let outcomes = reader.outcomes(row.id)?;
             let said = reader.said(row.id)?;
+            let stand_in = match row.fallback {
+                Some(_) => reader.fallback(row.id)?,
+                None => None,
+            };
             parts.row(row.time_ms, |columns| {
-                layout.push(columns, &row, &outcomes, &said, &key)
+                layout.push(columns, &row, stand_in.as_ref(), &outcomes, &said, &key)
             })?;
             count += 1;
             classes.count(&row);

@@ -40,7 +40,7 @@ use crate::interference::Board as InterferenceBoard;
 use crate::metrics::{
     Metrics, Page, RecorderDrop, write_interference, write_ledger, write_models, write_monitor, write_triton,
 };
-use crate::mirror::{Observation, Observed, Offered};
+use crate::mirror::{Observation, Observed, Offered, StandIn};
 use crate::monitor::follow::Board;
 use crate::protocol::{Action, Erasure, ItemStatus, Of, Order, Rotation, Whose};
 use crate::recorder::{Recorder, StorageError};
@@ -136,7 +136,12 @@ impl Gateway {
         }
         let observed = |row: &RowAnswer| Observed {
             outcome: row.outcome.clone(),
-            fallback: row.fallback.as_ref().map(|version| version.info.no),
+            fallback: row.fallback.as_ref().map(|version| {
+                Box::new(StandIn {
+                    version: version.info.no,
+                    score: row.score.clone(),
+                })
+            }),
         };
         let offered = self.recorder.mirror().offer(Observation {
             model: model.no,

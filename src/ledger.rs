@@ -24,6 +24,7 @@ mod lock;
 mod log;
 mod mark;
 mod migrate;
+mod names;
 mod news;
 mod open;
 mod outcome;
@@ -331,6 +332,7 @@ fn opened(path: &Path, damage: &Damage) -> Result<Connection, LedgerError> {
         LedgerError::Sqlite(source) => unusable(source),
         other => other,
     })?;
+    names::begin(&connection)?;
     Ok(connection)
 }
 

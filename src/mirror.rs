@@ -9,15 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::batch::Batch;
-use crate::score::{ModelNo, Outcome, VersionNo};
+use crate::score::{ModelNo, Outcome, Score, VersionNo};
 
 /// What became of one row of a request.
 #[derive(Debug, Clone)]
 pub struct Observed {
     /// What the champion made of it.
     pub outcome: Outcome,
-    /// The version that answered instead.
-    pub fallback: Option<VersionNo>,
+    /// Who answered instead, and what; apart, because it is rare.
+    pub fallback: Option<Box<StandIn>>,
+}
+
+/// An answer in the champion's place.
+#[derive(Debug, Clone)]
+pub struct StandIn {
+    /// The version.
+    pub version: VersionNo,
+    /// Its score, where the task is known.
+    pub score: Option<Score>,
 }
 
 /// An answered request, shared with whoever learns from it.

@@ -48,7 +48,7 @@ const LAST: [(&str, Kind); 6] = [
     ("comment", Kind::Text),
     ("dispute", Kind::Text),
 ];
-/// The champion's own answer, and the outcome.
+/// What the champion made of the row; the score that was answered, by whoever did, its label, and the outcome.
 const ANSWER: [&str; 4] = ["outcome", "score", "predicted", "label"];
 
 /// Where inputs go.
@@ -136,6 +136,7 @@ impl Layout {
         &self,
         columns: &mut [Column],
         row: &Leaving<'_>,
+        stand_in: Option<&(VersionNo, Outcome)>,
         outcomes: &[(VersionNo, Outcome)],
         said: &Said,
         key: &IdKey,
@@ -161,9 +162,10 @@ impl Layout {
         put(&mut |c| c.text(row.context));
         self.push_inputs(row.inputs, &mut put);
         put(&mut |c| c.text(Some(word(&row.outcome))));
-        put(&mut |c| self.push_score(c, Some(&row.outcome)));
-        let predicted = match &row.outcome {
-            Outcome::Scored(score) => self.heads.get(&row.version).map(|head| head.label(score)),
+        let (by, answered) = stand_in.map_or((row.version, &row.outcome), |(by, answered)| (*by, answered));
+        put(&mut |c| self.push_score(c, Some(answered)));
+        let predicted = match answered {
+            Outcome::Scored(score) => self.heads.get(&by).map(|head| head.label(score)),
             _ => None,
         };
         put(&mut |c| push_label(c, predicted.as_ref()));
@@ -179,7 +181,8 @@ impl Layout {
         put(&mut |c| c.text(said.dispute.as_deref()));
         let mut of_version: HashMap<&str, &Outcome> = HashMap::new();
         of_version.insert(self.name_of(row.version), &row.outcome);
-        of_version.extend(outcomes.iter().map(|(no, outcome)| (self.name_of(*no), outcome)));
+        let others = stand_in.into_iter().chain(outcomes);
+        of_version.extend(others.map(|(no, outcome)| (self.name_of(*no), outcome)));
         for (name, column) in self.scores.keys().zip(scores) {
             self.push_score(column, of_version.get(name.as_str()).copied());
         }

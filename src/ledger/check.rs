@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use super::log::PAGE;
 use super::mark::{Mark, Reached, Told};
 use super::seal::{self, Damage, TABLES, Table};
-use super::{Ledger, LedgerError, swap};
+use super::{Ledger, LedgerError, schema, swap};
 
 /// A file up to this size is checked through and through before it is used: a few tenths of a second.
 const AT_ONCE_BYTES: u64 = 16 * 1024 * 1024;
@@ -180,7 +180,7 @@ pub fn all(state: &Path, damage: &Damage, stop: &Receiver<()>) -> Result<(), Led
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags)?;
     seal::install(&connection, damage)?;
-    connection.busy_timeout(super::schema::BUSY)?;
+    connection.busy_timeout(schema::BUSY)?;
     if (AT_ONCE_BYTES..LATER_BYTES).contains(&size(&path)) {
         tree(&connection, "quick_check")?;
     }
@@ -200,6 +200,9 @@ fn every_row(
     table: &Table,
     mut rest: impl FnMut(Duration) -> bool,
 ) -> Result<bool, LedgerError> {
+    if !schema::has_seal(connection, table.name)? {
+        return Ok(true);
+    }
     let keys = table.columns.get(..table.keys).unwrap_or_default().join(", ");
     let marks = vec!["?"; table.keys].join(", ");
     let select = |from: &str| {
@@ -256,8 +259,8 @@ impl Ledger {
 /// It is not a ledger of this format, or what SQLite says.
 pub fn seal_again(state: &Path) -> Result<(), LedgerError> {
     let connection = Connection::open(state.join(swap::LEDGER))?;
-    connection.busy_timeout(super::schema::BUSY)?;
-    super::schema::check(&connection)?;
+    connection.busy_timeout(schema::BUSY)?;
+    schema::check(&connection)?;
     seal::install(&connection, &Damage::default())?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     seal::seal_all(&connection)?;

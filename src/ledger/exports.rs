@@ -103,7 +103,7 @@ pub struct Leaving<'a> {
     pub epoch: u64,
     /// The champion that was asked.
     pub version: VersionNo,
-    /// Who answered instead.
+    /// Who answered instead; what it answered: [`Writer::fallback`].
     pub fallback: Option<VersionNo>,
     /// What the champion made of it.
     pub outcome: Outcome,
@@ -269,7 +269,7 @@ impl Writer<'_> {
                 // What is damaged does not leave.
                 concat!(
                     "SELECT p.id, p.row, p.time, p.epoch, p.version_no, p.fallback_no, p.outcome, p.score, p.inputs, p.entity,
-                 p.context, (SELECT caller_id FROM caller_ids c WHERE c.id = p.id AND c.model_no = p.model_no LIMIT 1),
+                 p.context, (SELECT caller_id FROM own_ids c WHERE c.id = p.id),
                  l.label, l.class, l.value, l.weight, l.late, l.received
                  FROM record r JOIN predictions p ON p.id = r.id LEFT JOIN labels l ON l.id = r.id
                  WHERE r.key BETWEEN ?1 AND ?2 AND ",

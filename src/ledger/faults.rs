@@ -9,6 +9,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rusqlite::OptionalExtension;
+
 use super::rescue::tests::state;
 use super::rows::Position;
 use super::{Ledger, LedgerError};
@@ -39,6 +41,13 @@ fn read(ledger: &Ledger) -> Result<Vec<String>, LedgerError> {
             all.push(format!("{k} {:?}", reader.id_of_caller(no, &format!("order-{k}"))?));
         }
         all.push(format!("{:?}", reader.ids_of_entity(no, "e")?));
+        let kept = reader.kept(no)?;
+        all.push(format!("{no:?} {:?}", (kept != super::Kept::default()).then_some(kept)));
+        all.push(format!("{no:?} {:?}", reader.baseline(VersionNo(1))?));
+        let sql = "SELECT row || feature || what || log_odds FROM alarms WHERE model_no = ?1 AND whole('alarms', seal,
+            alarm_no, model_no, row, time, version_no, feature, what, log_odds)";
+        let alarm = ledger.connection.query_row(sql, [no.0], |row| row.get::<_, String>(0));
+        all.push(format!("{no:?} {:?}", alarm.optional()?));
     }
     for id in ids {
         let mut line = format!("{id} {:?} {:?}", reader.position(id)?, reader.label(id)?);
@@ -50,6 +59,7 @@ fn read(ledger: &Ledger) -> Result<Vec<String>, LedgerError> {
             reader.recorded(id)?
         );
         all.push(line);
+        all.push(format!("{id} {:?}", reader.fallback(id)?));
     }
     all.push(format!("{:?} {:?}", reader.lineup(1)?, reader.last_id()?));
     Ok(all)

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::labels::truth;
 use super::outcome::restore;
 use super::rows::{Position, unsigned};
+use super::seal::insert_sealed;
 use super::{CHECKPOINT_PAGES, Damage, Ledger, LedgerError, Writer, schema, seal};
 use crate::score::{ModelNo, Outcome, Truth, VersionNo};
 use crate::span::Clock;
@@ -140,19 +141,19 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn put_baseline(&self, version: VersionNo, made_ms: i64, baseline: &str) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO baselines VALUES (?1, ?2, ?3)")?
+            .prepare_cached(insert_sealed!("INSERT OR REPLACE INTO ", "baselines", "?1, ?2, ?3"))?
             .execute(params![version.0, made_ms, baseline])?;
         Ok(())
     }
 
-    /// A version's baseline.
+    /// A version's baseline, unless it is damaged: then another has to be made.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn baseline(&self, version: VersionNo) -> Result<Option<String>, LedgerError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT baseline FROM baselines WHERE version_no = ?1")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT baseline FROM baselines WHERE version_no = ?1 AND whole('baselines', seal, version_no, made, baseline)",
+        )?;
         Ok(statement.query_row([version.0], |row| row.get(0)).optional()?)
     }
 
@@ -163,7 +164,7 @@ impl Writer<'_> {
     pub fn put_alarm(&self, model: ModelNo, alarm: &AlarmRow) -> Result<(), LedgerError> {
         let sql = "INSERT OR IGNORE INTO alarms (model_no, row, time, version_no, feature, what, log_odds)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        self.connection.prepare_cached(sql)?.execute(params![
+        let inserted = self.connection.prepare_cached(sql)?.execute(params![
             model.0,
             alarm.clock.row.cast_signed(),
             alarm.clock.time_ms,
@@ -172,6 +173,9 @@ impl Writer<'_> {
             alarm.what,
             alarm.log_wealth
         ])?;
-        Ok(())
+        match inserted {
+            0 => Ok(()),
+            _ => self.seal("alarms", self.connection.last_insert_rowid()),
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use rusqlite::{ErrorCode, params};
 
-use super::{Damage, Ledger, LedgerError, opened, rescue, swap};
+use super::{Damage, Ledger, LedgerError, names, opened, rescue, schema, swap};
 
 /// Room that the disk must have before writing goes on: more than a commit of labels takes.
 const ROOM_BYTES: i64 = 256 * 1024;
@@ -92,6 +92,11 @@ impl Ledger {
             if busy {
                 return Err(LedgerError::LogInUse);
             }
+        }
+        if !schema::has_seal(&self.connection, "own_ids")? {
+            // What a full disk kept from being made at the start.
+            schema::add(&self.connection)?;
+            names::begin(&self.connection)?;
         }
         // Two commits: room that is taken and given back in one would never reach the disk.
         let n = self.transaction(true, |writer| {

@@ -62,20 +62,6 @@ impl Writer<'_> {
         Ok(statement.query_row([id], position).optional()?)
     }
 
-    /// The generated id's number for a caller's own id.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn id_of_caller(&self, model: ModelNo, caller_id: &str) -> Result<Option<i64>, LedgerError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id FROM caller_ids WHERE model_no = ?1 AND caller_id = ?2
-             AND whole('caller_ids', seal, model_no, caller_id, id)",
-        )?;
-        Ok(statement
-            .query_row(params![model.0, caller_id], |row| row.get(0))
-            .optional()?)
-    }
-
     /// The label of a row, unless that is damaged.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::open::OpenRow;
 use super::rows::{Position, unsigned};
-use super::{CHECKPOINT_PAGES, Damage, JournalEntry, Ledger, LedgerError, Writer, schema, seal};
+use super::{CHECKPOINT_PAGES, Damage, JournalEntry, Ledger, LedgerError, Writer, names, schema, seal};
 use crate::score::{ModelNo, VersionNo};
 
 /// A journal entry and when it was written.
@@ -101,6 +101,7 @@ impl Ledger {
         seal::install(&connection, &damage)?;
         schema::check(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
+        names::begin_to_read(&connection)?;
         connection.execute_batch("PRAGMA query_only = ON; BEGIN")?;
         Ok(Self {
             connection,

@@ -79,14 +79,15 @@ impl Writer<'_> {
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
-    /// Everything that is held on a row: as JSON with names for numbers; `None` where there is no such row.
+    /// Everything that is held on a row: as JSON with names for numbers; `None` where there is no such row. `answer` is what
+    /// was answered; where somebody stood in, `champion` says what the champion made of the row.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn held(&self, model: ModelNo, id: i64) -> Result<Option<Value>, LedgerError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT p.row, p.time, p.epoch, v.name, f.name, p.outcome, p.score, p.inputs, p.entity, p.context,
-             (SELECT caller_id FROM caller_ids c WHERE c.model_no = p.model_no AND c.id = p.id),
+             (SELECT caller_id FROM own_ids c WHERE c.id = p.id),
              l.label, l.weight, l.late, l.received, l.extra, w.extra
              FROM predictions p JOIN versions v ON v.version_no = p.version_no
              LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN labels l ON l.id = p.id
@@ -125,6 +126,12 @@ impl Writer<'_> {
         let Some((mut shown, row)) = found.optional()? else {
             return Ok(None);
         };
+        if let Some((_, answered)) = self.fallback(id)?
+            && let Some(shown) = shown.as_object_mut()
+        {
+            let champion = shown.insert("answer".into(), said(&answered)).unwrap_or_default();
+            shown.insert("champion".into(), champion);
+        }
         let key = Position { model, row }.key();
         let more = [
             ("shadows", self.listed("SELECT v.name, o.outcome, o.score FROM outcomes o JOIN versions v USING (version_no) WHERE o.id = ?1 ORDER BY o.version_no", id, |row| {

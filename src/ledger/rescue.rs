@@ -69,7 +69,9 @@ fn fill(connection: &Connection, pages: &Pages) -> Result<u64, LedgerError> {
     }
     connection.execute_batch(
         "INSERT INTO reward_totals SELECT p.model_no, coalesce(p.fallback_no, p.version_no), count(*), sum(r.reward)
-         FROM rewards r JOIN predictions p ON p.id = r.id WHERE r.reward IS NOT NULL GROUP BY 1, 2; COMMIT",
+         FROM rewards r JOIN predictions p ON p.id = r.id WHERE r.reward IS NOT NULL GROUP BY 1, 2;
+         -- Callers' ids that are whole in one of their tables are put into the other when the file is opened.
+         DELETE FROM sorted_ids; COMMIT",
     )?;
     Ok(rows)
 }
@@ -124,8 +126,10 @@ pub(super) mod tests {
 
     use super::*;
     use crate::ledger::rows::Position;
-    use crate::ledger::{LabelRow, Ledger, PredictionRow, VersionRow, Writer};
+    use crate::ledger::{AlarmRow, Kept, LabelRow, Ledger, PredictionRow, VersionRow, Writer};
+    use crate::mirror::StandIn;
     use crate::score::{ModelNo, Outcome, Score, Truth, VersionNo};
+    use crate::span::Clock;
 
     fn write(writer: &Writer<'_>, rows: i64) -> Result<(), LedgerError> {
         let model = writer.model("m")?;
@@ -144,6 +148,10 @@ pub(super) mod tests {
         writer.insert_journal(model.no, 1, 0, "{\"event\":\"hold\",\"on\":true}")?;
         let lineup = writer.insert_lineup(&[VersionNo(2)])?;
         let outcome = Outcome::Scored(Score::Binary(0.25));
+        let stand_in = StandIn {
+            version: VersionNo(2),
+            score: Some(Score::Binary(0.5)),
+        };
         for id in 1..=rows {
             let row = PredictionRow {
                 id,
@@ -154,7 +162,7 @@ pub(super) mod tests {
                 time_ms: id,
                 epoch: 1,
                 version: VersionNo(1),
-                fallback: None,
+                fallback: (id % 4 == 0).then_some(&stand_in),
                 outcome: &outcome,
                 inputs: format!("{{\"x\":{id}}}").into(),
                 entity: (id % 3 == 0).then_some("e"),
@@ -170,7 +178,25 @@ pub(super) mod tests {
                 late: false,
             };
             writer.insert_label(id, id, &label, None)?;
+            if id == rows / 2 {
+                writer.sort_names_down_to(0, 0)?;
+            }
         }
+        writer.put_baseline(VersionNo(1), 5, "{\"of\":\"inputs\"}")?;
+        let alarm = AlarmRow {
+            clock: Clock { row: 2, time_ms: 2 },
+            version: VersionNo(1),
+            feature: "x".into(),
+            what: "higher".into(),
+            log_wealth: 9.5,
+        };
+        writer.put_alarm(model.no, &alarm)?;
+        let kept = Kept {
+            counted_to: rows.cast_unsigned(),
+            inputs_bytes: 1_000,
+            ..Kept::default()
+        };
+        writer.put_kept(model.no, &kept)?;
         writer.update_model(
             &crate::ledger::ModelRow {
                 champion: Some(VersionNo(1)),
@@ -270,7 +296,9 @@ pub(super) mod tests {
         let ledger = Connection::open(dir.path().join(swap::LEDGER)).unwrap();
         let flips = "UPDATE labels SET class = 0 WHERE id = 3; UPDATE predictions SET score = 0.75 WHERE id = 5;
             UPDATE outcomes SET score = 0.75 WHERE id = 7; UPDATE record SET time = 1 WHERE id = 9;
-            UPDATE caller_ids SET id = 2 WHERE id = 11; UPDATE record SET key = key + 4 WHERE id = 20;";
+            UPDATE caller_ids SET id = 2 WHERE id = 9; UPDATE own_ids SET caller_id = 'order-99' WHERE id = 11;
+            UPDATE fallbacks SET score = 0.75 WHERE id = 12; UPDATE record SET key = key + 4 WHERE id = 20;
+            UPDATE baselines SET baseline = '{}'; UPDATE alarms SET log_odds = 0.0; UPDATE retention SET inputs_bytes = 1;";
         ledger.execute_batch(flips).unwrap();
         drop(ledger);
         let mut ledger = Ledger::open(dir.path()).unwrap();
@@ -291,16 +319,33 @@ pub(super) mod tests {
         assert_eq!(labelled, 17);
         assert!(reader.answered(5).unwrap().is_none() && reader.position(5).unwrap().is_none());
         assert!(matches!(reader.outcomes(7).unwrap()[..], [(_, Outcome::Shed(_))]));
-        assert_eq!(reader.id_of_caller(ModelNo(1), "order-11").unwrap(), None);
+        for name in ["order-9", "order-11", "order-99"] {
+            assert_eq!(reader.id_of_caller(ModelNo(1), name).unwrap(), None);
+        }
+        assert_eq!(reader.fallback(12).unwrap(), None);
+        assert_eq!(reader.baseline(VersionNo(1)).unwrap(), None);
+        assert_eq!(reader.kept(ModelNo(1)).unwrap(), Kept::default());
         assert_eq!(
             reader.last_row(ModelNo(1)).unwrap(),
             19,
             "a number that nobody gave is none"
         );
         let (_, found) = ledger.damage().found();
-        for what in ["labels 3", "predictions 5", "outcomes 7 2", "caller_ids 1 …"] {
+        for what in [
+            "labels 3",
+            "predictions 5",
+            "outcomes 7 2",
+            "caller_ids 1 …",
+            "own_ids 11",
+            "fallbacks 12",
+            "baselines 1",
+            "retention 1",
+        ] {
             assert!(found.iter().any(|found| found == what), "{what}: {found:?}");
         }
+        // Nobody reads alarms but people, and the look at all rows.
+        ledger.check().unwrap();
+        assert!(ledger.damage().found().1.contains(&"alarms 1".to_owned()));
         // The label may come again.
         let label = LabelRow {
             label: "1".into(),

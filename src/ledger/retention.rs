@@ -8,8 +8,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::rows::{Position, unsigned};
-use super::seal::whole_prediction;
-use super::{Ledger, LedgerError, Writer};
+use super::seal::{insert_sealed, whole_prediction};
+use super::{Ledger, LedgerError, Writer, schema};
 use crate::score::ModelNo;
 use crate::span::Clock;
 
@@ -93,14 +93,15 @@ impl Writer<'_> {
     /// # Errors
     /// What SQLite says.
     pub fn kept(&self, model: ModelNo) -> Result<Kept, LedgerError> {
-        // A ledger that is only read may be from before there was such a table.
-        let known = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'retention')";
-        if !self.connection.query_row(known, [], |row| row.get::<_, bool>(0))? {
+        // A ledger that is only read may be from before there was such a table. What is damaged is counted anew.
+        if !schema::has_seal(self.connection, "retention")? {
             return Ok(Kept::default());
         }
         let mut statement = self.connection.prepare_cached(
             "SELECT counted_to, inputs_bytes, inputs_to, rows_to, rows_time, expired_id, forced_id, pruned_inputs,
-             pruned_bytes, pruned_rows, forced_rows, forced_open FROM retention WHERE model_no = ?1",
+             pruned_bytes, pruned_rows, forced_rows, forced_open FROM retention WHERE model_no = ?1
+             AND whole('retention', seal, model_no, counted_to, inputs_bytes, inputs_to, rows_to, rows_time, expired_id,
+             forced_id, pruned_inputs, pruned_bytes, pruned_rows, forced_rows, forced_open)",
         )?;
         let read = |row: &rusqlite::Row<'_>| {
             let number = |at| row.get(at).map(unsigned);
@@ -130,7 +131,11 @@ impl Writer<'_> {
     /// What SQLite says.
     pub fn put_kept(&self, model: ModelNo, kept: &Kept) -> Result<(), LedgerError> {
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO retention VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")?
+            .prepare_cached(insert_sealed!(
+                "INSERT OR REPLACE INTO ",
+                "retention",
+                "?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13"
+            ))?
             .execute(params![
                 model.0,
                 signed(kept.counted_to),
@@ -272,16 +277,16 @@ impl Writer<'_> {
     pub(super) fn remove_row(&self, id: i64) -> Result<(), LedgerError> {
         for sql in [
             "DELETE FROM predictions WHERE id = ?1",
+            "DELETE FROM fallbacks WHERE id = ?1",
             "DELETE FROM outcomes WHERE id = ?1",
             "DELETE FROM labels WHERE id = ?1",
             "DELETE FROM corrections WHERE id = ?1",
             "DELETE FROM rewards WHERE id = ?1",
             "DELETE FROM remarks WHERE id = ?1",
-            "DELETE FROM caller_ids WHERE id = ?1",
         ] {
             self.connection.prepare_cached(sql)?.execute([id])?;
         }
-        Ok(())
+        self.remove_name(id)
     }
 
     /// Bytes of inputs and context of a row.

@@ -1,11 +1,13 @@
 //! Rows as they were answered.
 
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{CachedStatement, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::outcome::store;
+use super::names::Names;
+use super::outcome::{restore, store};
 use super::seal::{insert_sealed, whole_prediction};
-use super::{LedgerError, Writer};
+use super::{LedgerError, Writer, schema};
+use crate::mirror::StandIn;
 use crate::score::{ModelNo, Outcome, VersionNo};
 
 /// Where a row stands in its model's record.
@@ -43,8 +45,8 @@ pub struct PredictionRow<'a> {
     pub epoch: u64,
     /// The champion that was asked.
     pub version: VersionNo,
-    /// The version that answered instead.
-    pub fallback: Option<VersionNo>,
+    /// Who answered instead, and what.
+    pub fallback: Option<&'a StandIn>,
     /// What the champion made of it.
     pub outcome: &'a Outcome,
     /// The recorded inputs: JSON for named features, encoded tensors otherwise.
@@ -77,9 +79,11 @@ pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// The statements that record rows, prepared once for many.
+/// The statements that record rows, prepared once for many; the rare ones when they are needed.
 pub struct Recording<'a> {
-    caller_ids: CachedStatement<'a>,
+    connection: &'a Connection,
+    /// Where a row had one.
+    names: Option<Names<'a>>,
     predictions: CachedStatement<'a>,
     record: CachedStatement<'a>,
 }
@@ -91,8 +95,11 @@ impl Recording<'_> {
     /// What SQLite says.
     pub fn insert(&mut self, row: &PredictionRow<'_>, caller_id: Option<&str>) -> Result<bool, LedgerError> {
         if let Some(caller_id) = caller_id {
-            let known = params![row.position.model.0, caller_id, row.id];
-            if self.caller_ids.execute(known)? == 0 {
+            let names = match &mut self.names {
+                Some(names) => names,
+                none => none.insert(Names::new(self.connection)?),
+            };
+            if !names.insert(row.position.model, caller_id, row.id)? {
                 return Ok(false);
             }
         }
@@ -104,7 +111,7 @@ impl Recording<'_> {
             row.time_ms,
             row.epoch.cast_signed(),
             row.version.0,
-            row.fallback.map(|v| v.0),
+            row.fallback.map(|stand_in| stand_in.version.0),
             kind,
             score,
             row.inputs,
@@ -113,6 +120,14 @@ impl Recording<'_> {
             row.lineup
         ])?;
         self.record.execute(params![row.position.key(), row.id, row.time_ms])?;
+        if let Some(stand_in) = row.fallback
+            && let Some(score) = &stand_in.score
+        {
+            let (kind, score) = store(&Outcome::Scored(score.clone()));
+            self.connection
+                .prepare_cached(insert_sealed!("INSERT OR REPLACE INTO ", "fallbacks", "?1, ?2, ?3, ?4"))?
+                .execute(params![row.id, stand_in.version.0, kind, score])?;
+        }
         Ok(true)
     }
 }
@@ -125,7 +140,8 @@ impl<'a> Writer<'a> {
     pub fn recording(&self) -> Result<Recording<'a>, LedgerError> {
         let prepare = |sql| self.connection.prepare_cached(sql);
         Ok(Recording {
-            caller_ids: prepare(insert_sealed!("INSERT OR IGNORE INTO ", "caller_ids", "?1, ?2, ?3"))?,
+            connection: self.connection,
+            names: None,
             predictions: prepare(insert_sealed!(
                 "predictions",
                 "?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13"
@@ -133,6 +149,26 @@ impl<'a> Writer<'a> {
             // A damaged row, which is passed over, must not stand in the way of the number that it is taken for.
             record: prepare(insert_sealed!("INSERT OR REPLACE INTO ", "record", "?1, ?2, ?3"))?,
         })
+    }
+
+    /// What was answered to a row in the champion's place; `None` where nobody stood in, or it is damaged, or it was
+    /// recorded by a program that did not keep it.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn fallback(&self, id: i64) -> Result<Option<(VersionNo, Outcome)>, LedgerError> {
+        if !schema::has_seal(self.connection, "fallbacks")? {
+            return Ok(None);
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT version_no, outcome, score FROM fallbacks
+             WHERE id = ?1 AND whole('fallbacks', seal, id, version_no, outcome, score)",
+        )?;
+        let found = statement.query_row([id], |row| {
+            let outcome = restore(row.get_ref(1)?.as_str()?, row.get_ref(2)?);
+            Ok((VersionNo(row.get(0)?), outcome))
+        });
+        Ok(found.optional()?)
     }
 
     /// The greatest id ever recorded, or 0.

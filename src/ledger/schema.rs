@@ -8,9 +8,11 @@
 //! | `models` | a model: interface and settings as JSON and TOML, who is champion, which tenure (`epoch`), who holds it, `revision` of all that and the `nonce` of whoever changed it last | when its directory is first seen |
 //! | `versions` | a file that was dropped: role, reason, what admission found, lineage | when it is first seen |
 //! | `version_settings` | what a version's own toml said, as JSON, when it was last in force | when it joins, and when it changes |
-//! | `predictions` | a recorded row as it was answered: champion asked, who stood in, score, inputs, context | with the answer |
+//! | `predictions` | a recorded row as it was answered: champion asked, what it made of it, who stood in, inputs, context | with the answer |
+//! | `fallbacks` | what was answered where somebody stood in for the champion | with `predictions` |
 //! | `record` | the order of recording: `key = model_no << 40 \| row` to `id`; a second key, but one that only grows | with `predictions` |
-//! | `caller_ids` | an id of the caller's own | with `predictions`, where there is one |
+//! | `own_ids` | the caller's own id of a row | with `predictions`, where there is one |
+//! | `caller_ids`, `sorted_ids` | the same by name, once some ten thousand more have come; how many are here | as others come |
 //! | `lineups` | a set of challengers (`3,4,7`) that rows are offered to | when it is new |
 //! | `outcomes` | what one challenger made of one row: a score, or why there is none | when it reports, or at the offer if it refuses |
 //! | `labels`, `corrections` | the first label of a row, and later ones that differ | when they arrive |
@@ -35,7 +37,8 @@
 //! `seal`, the last column of most tables, is a hash of the others: a row whose seal does not fit is damaged, or was
 //! changed by hand, and is not counted.
 //!
-//! The views `rows` and `evidence` show names for numbers and dates for times; `labelled_predictions` is one row per
+//! The views `rows` and `evidence` show names for numbers and dates for times; `score` is what was answered, by whoever did;
+//! `labelled_predictions` is one row per
 //! prediction whose outcome is known, with who answered and when the label came; `scoreboard` one row per version: role,
 //! labels and mean loss difference of the present tenure, ln wealth, verdict and its sentence as they were last recorded
 //! (at `verdict_row`: at each change), and coverage. Times are Unix milliseconds, `*_no` are
@@ -45,7 +48,7 @@
 
 use rusqlite::Connection;
 
-use super::LedgerError;
+use super::{LedgerError, seal};
 
 /// Format of the file, in SQLite's `user_version`.
 pub(super) const FORMAT: i64 = 3;
@@ -109,11 +112,6 @@ CREATE TABLE outages (
 CREATE TABLE coverage (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, counter TEXT NOT NULL, value INTEGER NOT NULL, seal INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (model_no, version_no, counter)) WITHOUT ROWID;
-CREATE VIEW rows AS
-SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, v.name AS champion, p.epoch,
-  f.name AS fallback, p.outcome, p.score, l.label, l.weight, l.late, p.inputs, p.entity, p.context
-FROM predictions p JOIN models m USING (model_no) JOIN versions v ON v.version_no = p.version_no
-  LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN labels l ON l.id = p.id;
 CREATE VIEW evidence AS
 SELECT m.name AS model, f.key & 0xffffffffff AS row, datetime(f.time / 1000, 'unixepoch') AS at, f.epoch,
   v.name AS version, p.difference,
@@ -137,7 +135,6 @@ CREATE TABLE IF NOT EXISTS audit (
   entry INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, no INTEGER NOT NULL, content BLOB NOT NULL,
   hash BLOB NOT NULL, seal INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS audit_of ON audit (what, no);
-CREATE INDEX IF NOT EXISTS ids_of_callers ON caller_ids (id);
 CREATE INDEX IF NOT EXISTS corrections_of_row ON corrections (id);
 CREATE INDEX IF NOT EXISTS rows_of_entity ON predictions (model_no, entity, row) WHERE entity IS NOT NULL;
 CREATE TABLE IF NOT EXISTS commits (one INTEGER PRIMARY KEY, n INTEGER NOT NULL);
@@ -145,11 +142,12 @@ CREATE TABLE IF NOT EXISTS remarks (
   remark_no INTEGER PRIMARY KEY, id INTEGER NOT NULL, received INTEGER NOT NULL, vote REAL, comment TEXT, dispute TEXT,
   seal INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS remarks_of_row ON remarks (id);
-CREATE TABLE IF NOT EXISTS baselines (version_no INTEGER PRIMARY KEY, made INTEGER NOT NULL, baseline TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS baselines (version_no INTEGER PRIMARY KEY, made INTEGER NOT NULL, baseline TEXT NOT NULL,
+  seal INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS alarms (
   alarm_no INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, row INTEGER NOT NULL, time INTEGER NOT NULL,
   version_no INTEGER NOT NULL, feature TEXT NOT NULL, what TEXT NOT NULL, log_odds REAL NOT NULL,
-  UNIQUE (model_no, row, version_no, feature));
+  seal INTEGER NOT NULL DEFAULT 0, UNIQUE (model_no, row, version_no, feature));
 CREATE TABLE IF NOT EXISTS version_settings (version_no INTEGER PRIMARY KEY, settings TEXT NOT NULL,
   seal INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS exports (
@@ -167,14 +165,29 @@ CREATE TABLE IF NOT EXISTS retrainings (
   began INTEGER, ended INTEGER, exit_code INTEGER, outcome TEXT, log TEXT, removed INTEGER,
   seal INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS retrainings_of_model ON retrainings (model_no);
+CREATE TABLE IF NOT EXISTS own_ids (
+  id INTEGER PRIMARY KEY, model_no INTEGER NOT NULL, caller_id TEXT NOT NULL, seal INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS sorted_ids (
+  one INTEGER PRIMARY KEY, before_id INTEGER NOT NULL, seal INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS fallbacks (
+  id INTEGER PRIMARY KEY, version_no INTEGER NOT NULL, outcome TEXT NOT NULL, score REAL,
+  seal INTEGER NOT NULL DEFAULT 0);
+DROP VIEW IF EXISTS rows;
+CREATE VIEW rows AS
+SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, v.name AS champion, p.epoch,
+  f.name AS fallback, p.outcome, coalesce(p.score, b.score) AS score, l.label, l.weight, l.late, p.inputs, p.entity,
+  p.context
+FROM predictions p JOIN models m USING (model_no) JOIN versions v ON v.version_no = p.version_no
+  LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN fallbacks b ON b.id = p.id
+  LEFT JOIN labels l ON l.id = p.id;
 DROP VIEW IF EXISTS labelled_predictions;
 CREATE VIEW labelled_predictions AS
 SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, p.epoch,
-  coalesce(f.name, v.name) AS version, v.name AS champion, f.name AS fallback, p.outcome, p.score, l.label, l.weight,
-  l.late, datetime(l.received / 1000, 'unixepoch') AS labelled_at, (l.received - p.time) / 1000.0 AS label_delay_s,
+  coalesce(f.name, v.name) AS version, v.name AS champion, f.name AS fallback, p.outcome,
+  coalesce(p.score, b.score) AS score, l.label, l.weight, l.late, datetime(l.received / 1000, 'unixepoch') AS labelled_at, (l.received - p.time) / 1000.0 AS label_delay_s,
   p.entity, p.inputs, p.context
 FROM labels l JOIN predictions p USING (id) JOIN models m USING (model_no) JOIN versions v ON v.version_no = p.version_no
-  LEFT JOIN versions f ON f.version_no = p.fallback_no;
+  LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN fallbacks b ON b.id = p.id;
 DROP VIEW IF EXISTS scoreboard;
 CREATE VIEW scoreboard AS
 WITH tenure AS (SELECT f.key, m.model_no FROM folded f JOIN models m ON m.model_no = f.key >> 40 AND m.epoch = f.epoch),
@@ -197,7 +210,7 @@ CREATE TABLE IF NOT EXISTS retention (
   model_no INTEGER PRIMARY KEY, counted_to INTEGER NOT NULL, inputs_bytes INTEGER NOT NULL, inputs_to INTEGER NOT NULL,
   rows_to INTEGER NOT NULL, rows_time INTEGER NOT NULL, expired_id INTEGER NOT NULL, forced_id INTEGER NOT NULL,
   pruned_inputs INTEGER NOT NULL, pruned_bytes INTEGER NOT NULL, pruned_rows INTEGER NOT NULL,
-  forced_rows INTEGER NOT NULL, forced_open INTEGER NOT NULL);
+  forced_rows INTEGER NOT NULL, forced_open INTEGER NOT NULL, seal INTEGER NOT NULL DEFAULT 0);
 ";
 
 /// Sets the connection up and creates or checks the tables; one of an older format is left as it is.
@@ -224,9 +237,13 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), LedgerError> {
 }
 
 /// Adds what came later. Where nothing can be written, because the disk is full, the gateway serves without.
-fn add(connection: &Connection) -> Result<(), LedgerError> {
-    let added = connection.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} COMMIT"));
-    let Err(error) = added.map_err(LedgerError::from) else {
+pub(super) fn add(connection: &Connection) -> Result<(), LedgerError> {
+    let added = connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; {ADDED}"))
+        .map_err(LedgerError::from)
+        .and_then(|()| seal_those_without(connection))
+        .and_then(|()| Ok(connection.execute_batch("COMMIT")?));
+    let Err(error) = added else {
         return Ok(());
     };
     if !connection.is_autocommit() {
@@ -237,6 +254,26 @@ fn add(connection: &Connection) -> Result<(), LedgerError> {
     }
     tracing::warn!(%error, "the ledger's views are not made anew");
     Ok(())
+}
+
+/// Tables that had no seal at first: their rows are taken to be as they were written, for nothing says otherwise.
+fn seal_those_without(connection: &Connection) -> Result<(), LedgerError> {
+    for name in ["alarms", "baselines", "retention"] {
+        if !has_seal(connection, name)? {
+            connection.execute_batch(&format!(
+                "ALTER TABLE {name} ADD COLUMN seal INTEGER NOT NULL DEFAULT 0"
+            ))?;
+            seal::seal_table(connection, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// False where a ledger that is only read is from before there was such a table, or its rows had a seal.
+pub(super) fn has_seal(connection: &Connection, table: &str) -> Result<bool, LedgerError> {
+    let mut statement =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = 'seal')")?;
+    Ok(statement.query_row([table], |row| row.get(0))?)
 }
 
 /// Makes all tables.

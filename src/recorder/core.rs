@@ -107,7 +107,7 @@ impl Core {
             }
         }
         self.books.values_mut().for_each(Book::count_offered);
-        Ok(())
+        writer.sort_names()
     }
 
     pub(super) fn report(&mut self, writer: &Writer<'_>, reports: &[ShadowReport]) -> Result<(), LedgerError> {

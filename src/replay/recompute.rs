@@ -232,8 +232,9 @@ impl<'a> Again<'a> {
         let outcomes = self.reader.outcomes(row.id).map_err(|e| e.to_string())?;
         let mut answers = vec![self.answer(row, row.version, "champion", Some(&row.outcome))];
         if let Some(fallback) = row.fallback {
-            // Where it shadowed, too, its score stands among the outcomes.
-            let recorded = outcomes.iter().find(|(no, _)| *no == fallback);
+            let answered = self.reader.fallback(row.id).map_err(|e| e.to_string())?;
+            // An older program kept it only where it shadowed, too.
+            let recorded = answered.iter().chain(&outcomes).find(|(no, _)| *no == fallback);
             answers.push(self.answer(row, fallback, "fallback", recorded.map(|(_, outcome)| outcome)));
         }
         for (no, outcome) in &outcomes {

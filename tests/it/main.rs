@@ -118,6 +118,8 @@ mod signals;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]
+mod stand_in;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod timeouts;

@@ -178,7 +178,7 @@ fn the_callers_ids_come_back_and_one_seen_before_is_answered_and_not_recorded() 
         (gateway.metric(series) == Some(1.0)).then_some(())
     });
     assert_eq!(gateway.view("elec2")["rows"]["recorded"], 3);
-    let query = "SELECT entity || '|' || context || '|' || inputs FROM predictions JOIN caller_ids USING (id) \
+    let query = "SELECT entity || '|' || context || '|' || inputs FROM predictions JOIN own_ids USING (id) \
                  WHERE caller_id = 'order-17'";
     let kept: String = ask_ledger(&site, query).unwrap();
     let parts: Vec<&str> = kept.splitn(3, '|').collect();

@@ -339,6 +339,7 @@ fn a_sample_is_the_same_for_its_seed_and_says_of_each_row_what_is_no_longer_ther
         .unwrap();
     ledger.execute("UPDATE retention SET inputs_to = 1000", []).unwrap();
     drop(ledger);
+    dethrone::ledger::seal_again(&site.state()).unwrap();
     let table = text(&dethrone(&[
         "sample",
         "--seed",

@@ -51,7 +51,7 @@ impl Book {
                 time_ms: seen.time_ms,
                 epoch: seen.epoch,
                 version: seen.version,
-                fallback: observed.fallback,
+                fallback: observed.fallback.as_deref(),
                 outcome: &observed.outcome,
                 inputs: self.columns.encode(&seen.batch, k, &self.closing.dropped, hashed),
                 entity: entity.as_deref(),

@@ -64,7 +64,7 @@ fn ids_that_are_foreign_or_too_old_are_told_without_a_question_to_the_ledger() {
     // Whatever asks it fails.
     let beside = rusqlite::Connection::open(lab.dir.path().join("ledger.sqlite")).unwrap();
     let rename = |from: &str, to: &str| {
-        for table in ["predictions", "caller_ids", "labels"] {
+        for table in ["predictions", "caller_ids", "own_ids", "labels"] {
             let sql = format!("ALTER TABLE {table}{from} RENAME TO {table}{to}");
             beside
                 .execute_batch(&format!("PRAGMA legacy_alter_table = ON; {sql}"))
