@@ -236,6 +236,7 @@ impl Rig {
             reward: None,
             extra: None,
             remark: None,
+            reporter: None,
         }
     }
 }

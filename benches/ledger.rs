@@ -193,6 +193,7 @@ impl Rig {
             reward: None,
             extra: None,
             remark: None,
+            reporter: None,
         }
     }
 }

@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::config::{ConfigError, KeyConfig, keys_of};
 use crate::error::{Error, Kind};
-pub use key::{Scope, Who};
+pub use key::{Asked, Scope, Who};
 pub use secret::Secret;
 
 use key::Key;
@@ -114,6 +114,14 @@ impl Auth {
             }
         }
         Ok(count)
+    }
+
+    /// What was asked with each key that is in force, by name.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Asked> {
+        let mut asked: Vec<Asked> = self.keys.load().all().map(|key| key.asked()).collect();
+        asked.sort_by(|a, b| a.key.cmp(&b.key));
+        asked
     }
 
     /// Whose key the head of a request bears.
@@ -275,6 +283,36 @@ mod tests {
         assert_eq!(who.may_all_models().unwrap_err().kind, Kind::Forbidden);
         let nobody = Who::default();
         assert!(nobody.may(&[Scope::Admin]).is_ok() && nobody.may_all_models().is_ok());
+    }
+
+    #[test]
+    fn what_was_asked_is_counted_by_key_over_reloads_and_goes_with_the_key() {
+        let (ada, bob) = (Secret::new().unwrap(), Secret::new().unwrap());
+        let (a, b) = (
+            line(
+                "ada",
+                &ada,
+                "scopes = [\"predict\"], models = [\"moons\"], rows_per_day = 10",
+            ),
+            line("bob", &bob, "scopes = [\"read\"]"),
+        );
+        let file = File::new(&format!("{b}{a}"));
+        let auth = Auth::load(&file.path()).unwrap();
+        let who = auth.who(&bearing(&ada)).unwrap();
+        who.spend_request().unwrap();
+        who.spend_rows(9).unwrap();
+        assert!(who.spend_rows(9).is_err() && who.may(&[Scope::Admin]).is_err() && who.may_model("elec2").is_err());
+        file.write(&a.replace("predict", "pin"));
+        auth.reload().unwrap();
+        auth.who(&bearing(&ada)).unwrap().spend_request().unwrap();
+        let asked = Asked {
+            key: "ada".into(),
+            allowed: 2,
+            forbidden: 2,
+            limited: 1,
+            rows: 9,
+        };
+        assert_eq!(auth.asked(), [asked]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `age`, `` `hours per week` `` | a recorded feature |
 //! | `context.channel`, ``context.`a b` `` | a key of the row's context |
+//! | `label.key` | the API key that reported the row's label |
 //! | `60`, `-1.5e3`, `"web"`, `true` | a number, a text (`\"`, `\\`, `\n`, `\t`), a truth value |
 //! | `==` `!=` `<` `<=` `>` `>=` | comparison; a text that is a number compares with numbers as that number |
 //! | `x in [1, 2]`, `x not in ["a"]` | equal to one of them, to none of them |
@@ -46,6 +47,8 @@ pub enum Field {
     Feature(String),
     /// A key of the row's context.
     Context(String),
+    /// The API key that reported the row's label.
+    LabelKey,
 }
 
 impl std::fmt::Display for Field {
@@ -53,6 +56,7 @@ impl std::fmt::Display for Field {
         match self {
             Self::Feature(name) => f.write_str(name),
             Self::Context(name) => write!(f, "context.{name}"),
+            Self::LabelKey => f.write_str("label.key"),
         }
     }
 }

@@ -462,8 +462,13 @@ impl Backend for Gateway {
         Ok(reply)
     }
 
-    async fn feedback(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
-        self.take_labels(model, items).await
+    async fn feedback(
+        &self,
+        model: Option<&str>,
+        items: Vec<Item>,
+        key: Option<&str>,
+    ) -> Result<Vec<ItemStatus>, Error> {
+        self.take_labels(model, items, key).await
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -48,7 +48,7 @@ pub fn start<B: Backend>(
     metrics: GrpcMetrics,
 ) -> io::Result<SocketAddr> {
     let bound = listener.socket.local_addr()?.ip();
-    servers.open(listener, Speaks::Grpc, |background| {
+    servers.open(("grpc", listener), Speaks::Grpc, |background| {
         edge::Edge::new(app, metrics, bound, background)
     })
 }

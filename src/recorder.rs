@@ -36,7 +36,7 @@ pub use self::book::{Attached, Book, Closing, Coverage, Hashed, OwnSettings, Sli
 pub use self::core::{Core, Shadow};
 pub use self::held::Held;
 pub use self::journal::Event;
-pub use self::labels::{ItemStatus, LabelItem, LabelKey, Status};
+pub use self::labels::{ItemStatus, LabelItem, LabelKey, Reporter, Status};
 pub use self::retention::{Keeping, KeptModel};
 
 use self::thread::{LabelRequest, Queues, Thread};

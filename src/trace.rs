@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, Response};
 
 pub use export::{Collector, Exporter};
 pub use span::{Moments, Told};
@@ -42,6 +42,17 @@ pub struct Tracer {
     sample: f64,
     asked: AtomicU64,
     slow: Option<Slow>,
+}
+
+/// The trace that a caller is in, where it says so.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(Option<Context>);
+
+impl Caller {
+    /// As a head has it.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self(Context::of(headers))
+    }
 }
 
 /// How a request ended.
@@ -93,20 +104,27 @@ impl Tracer {
         Ok((tracer, exporter))
     }
 
-    /// Tells of a request that is over, and lets the answer name the trace.
-    pub(crate) fn answered<T>(&self, headers: &HeaderMap, ended: &Ended, answer: &mut Response<T>) {
+    /// Tells of a request that is over, and lets the answer name the trace, whose number it gives.
+    pub(crate) fn answered<T>(&self, headers: &HeaderMap, ended: &Ended, answer: &mut Response<T>) -> Option<[u8; 16]> {
         let told: Option<Box<Told>> = answer.extensions_mut().remove();
         let request = Request {
             ended: *ended,
             told: told.as_deref(),
         };
-        if let Some(name) = self.tell(headers, &request) {
+        let own = self.tell(Context::of(headers), &request)?;
+        if let Some(name) = own.response() {
             answer.headers_mut().insert("traceresponse", name);
         }
+        Some(own.trace)
     }
 
-    fn tell(&self, headers: &HeaderMap, request: &Request<'_>) -> Option<HeaderValue> {
-        let parent = Context::of(headers);
+    /// Tells of a message in a stream that is answered; `caller` is what the stream's head said.
+    pub(crate) fn answered_in_stream(&self, caller: &Caller, ended: &Ended, told: Option<&Told>) -> Option<[u8; 16]> {
+        let request = Request { ended: *ended, told };
+        self.tell(caller.0.clone(), &request).map(|own| own.trace)
+    }
+
+    fn tell(&self, parent: Option<Context>, request: &Request<'_>) -> Option<Context> {
         let Ended { start, end, .. } = request.ended;
         let took = end.saturating_duration_since(start);
         if let Some(slow) = self.slow.as_ref().filter(|slow| slow.is_slow(took)) {
@@ -121,9 +139,8 @@ impl Tracer {
             return None;
         }
         let own = Context::new(parent.as_ref());
-        let header = own.response();
         collector.offer(span::of(&own, parent.as_ref(), request));
-        header
+        Some(own)
     }
 
     /// Evenly: of n requests floor(n · share) are drawn.

@@ -218,6 +218,7 @@ fn judge() -> Part<'static> {
         row += 1;
         let mut score = || Outcome::Scored(Score::Binary(f64::from(random.unit())));
         let closed = ClosedRow {
+            principal: None,
             clock: Clock {
                 row,
                 ..Clock::default()

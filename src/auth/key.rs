@@ -1,9 +1,9 @@
 //! One key, and whoever asks with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::limit::{Limits, Usage};
+use super::limit::{Counts, Limits, Usage};
 use super::unauthenticated;
 use crate::config::KeyConfig;
 use crate::decode::clip;
@@ -44,6 +44,21 @@ impl Scope {
     }
 }
 
+/// What was asked with a key since the process started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name.
+    pub key: String,
+    /// Requests that were let in.
+    pub allowed: u64,
+    /// Requests that lacked a scope, or were for another model.
+    pub forbidden: u64,
+    /// Requests beyond the key's allowance of requests or rows.
+    pub limited: u64,
+    /// Rows and labels.
+    pub rows: u64,
+}
+
 /// See the module.
 pub(super) struct Key {
     config: KeyConfig,
@@ -81,6 +96,24 @@ impl Key {
         &self.config.sha256
     }
 
+    /// What was asked with it, and with whatever stood under its name before.
+    pub(super) fn asked(&self) -> Asked {
+        let Counts {
+            allowed,
+            forbidden,
+            limited,
+            rows,
+        } = &self.usage.asked;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Asked {
+            key: self.name().to_owned(),
+            allowed: read(allowed),
+            forbidden: read(forbidden),
+            limited: read(limited),
+            rows: read(rows),
+        }
+    }
+
     pub(super) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Relaxed);
     }
@@ -110,6 +143,7 @@ impl Who {
         if scopes.is_empty() || scopes.iter().any(|scope| key.config.scopes.contains(scope)) {
             return Ok(());
         }
+        key.usage.asked.forbidden.fetch_add(1, Ordering::Relaxed);
         let names: Vec<String> = scopes.iter().map(|scope| format!("'{}'", scope.name())).collect();
         let text = format!(
             "the key '{}' lacks the scope {}: ask with a key that has it",
@@ -130,6 +164,7 @@ impl Who {
         if models.iter().any(|own| own == model) {
             return Ok(());
         }
+        key.usage.asked.forbidden.fetch_add(1, Ordering::Relaxed);
         let text = format!("the key '{}' is not for the model '{}'", key.name(), clip(model));
         Err(Error::new(Kind::Forbidden, text))
     }
@@ -140,6 +175,7 @@ impl Who {
     /// It is for some.
     pub fn may_all_models(&self) -> Result<(), Error> {
         let Some((key, _)) = self.models() else { return Ok(()) };
+        key.usage.asked.forbidden.fetch_add(1, Ordering::Relaxed);
         let text = format!(
             "the key '{}' is for some models only: ask for one by its name",
             key.name()
@@ -170,13 +206,17 @@ impl Who {
     /// # Errors
     /// Nothing is left of it: says when to come again.
     pub fn spend_request(&self) -> Result<(), Error> {
-        match &self.0 {
-            Some(key) => key
-                .limits
-                .requests
-                .take(&key.usage.requests, 1)
-                .map_err(|over| over.error(key.name(), "requests")),
-            None => Ok(()),
+        let Some(key) = &self.0 else { return Ok(()) };
+        let asked = &key.usage.asked;
+        match key.limits.requests.take(&key.usage.requests, 1) {
+            Ok(()) => {
+                asked.allowed.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(over) => {
+                asked.limited.fetch_add(1, Ordering::Relaxed);
+                Err(over.error(key.name(), "requests"))
+            }
         }
     }
 
@@ -185,12 +225,17 @@ impl Who {
     /// # Errors
     /// Nothing is left of it: says when to come again.
     pub fn spend_rows(&self, rows: usize) -> Result<(), Error> {
-        match &self.0 {
-            Some(key) => {
-                let spent = key.limits.rows.take(&key.usage.rows, rows as u64);
-                spent.map_err(|over| over.error(key.name(), "rows"))
+        let Some(key) = &self.0 else { return Ok(()) };
+        let asked = &key.usage.asked;
+        match key.limits.rows.take(&key.usage.rows, rows as u64) {
+            Ok(()) => {
+                asked.rows.fetch_add(rows as u64, Ordering::Relaxed);
+                Ok(())
             }
-            None => Ok(()),
+            Err(over) => {
+                asked.limited.fetch_add(1, Ordering::Relaxed);
+                Err(over.error(key.name(), "rows"))
+            }
         }
     }
 }

@@ -45,6 +45,16 @@ impl Limits {
 pub(super) struct Usage {
     pub(super) requests: Used,
     pub(super) rows: Used,
+    pub(super) asked: Counts,
+}
+
+/// What is counted for whoever watches.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) allowed: AtomicU64,
+    pub(super) forbidden: AtomicU64,
+    pub(super) limited: AtomicU64,
+    pub(super) rows: AtomicU64,
 }
 
 #[derive(Debug, Default)]

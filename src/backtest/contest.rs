@@ -39,6 +39,8 @@ pub struct Asked {
     pub groups: u64,
     /// The entity that it belongs to.
     pub entity: Option<String>,
+    /// The API key that reported its label.
+    pub principal: Option<Arc<str>>,
 }
 
 impl Asked {
@@ -53,6 +55,7 @@ impl Asked {
             rewards: None,
             groups: 0,
             entity: None,
+            principal: None,
         }
     }
 }
@@ -243,6 +246,7 @@ impl Contest {
             others: row.lineup.iter().map(|version| (*version, of(*version))).collect(),
             groups: asked.groups,
             rewards: asked.rewards.clone(),
+            principal: asked.principal.clone(),
         })
     }
 

@@ -121,9 +121,14 @@ fn parse(file: &str, text: &str) -> Result<Vec<KeyConfig>, ConfigError> {
     })
 }
 
-fn key(name: &str, s: &mut Section<'_>) -> KeyConfig {
+/// Whether a key may be called so. Names stand in logs, metrics and the ledger: none looks like a secret.
+pub(super) fn is_key_name(name: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_word) || name.starts_with("dk_") {
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(is_word) && !name.starts_with("dk_")
+}
+
+fn key(name: &str, s: &mut Section<'_>) -> KeyConfig {
+    if !is_key_name(name) {
         s.fault(
             "",
             format!("a key has a name of 1 to {MAX_NAME} letters, digits, '-', '_', '.' and '@'"),

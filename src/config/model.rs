@@ -7,6 +7,7 @@ use super::version::VersionConfig;
 pub use crate::judge::loss::Bound;
 use crate::judge::policy::Guardrails;
 pub use crate::judge::policy::Mode;
+use crate::judge::policy::PRINCIPAL_SHARE;
 use crate::model::head::{HeadSettings, Link};
 use crate::score::Task;
 use crate::span::Span;
@@ -113,6 +114,16 @@ pub struct LabelConfig {
     pub explore: f64,
     /// Which rows are evidence.
     pub evidence: EvidenceFrom,
+    /// Largest share of the evidence that the labels of one API key make up, from twenty keys on; 1: no limit.
+    #[serde(default = "usual_share")]
+    pub principal_share: f64,
+    /// Keys whose labels are not limited, go before those of others, and are watched as a group.
+    #[serde(default)]
+    pub trusted: Vec<String>,
+}
+
+fn usual_share() -> f64 {
+    PRINCIPAL_SHARE
 }
 
 /// Which rows are evidence.
@@ -264,6 +275,8 @@ impl Default for ModelConfig {
                 absent: None,
                 explore: 0.0,
                 evidence: EvidenceFrom::All,
+                principal_share: PRINCIPAL_SHARE,
+                trusted: Vec::new(),
             },
             policy: PolicyConfig {
                 mode: Mode::Auto,

@@ -4,7 +4,7 @@ use crate::config::{EvidenceFrom, GroupConfig, MetricSetting, ModelConfig};
 use crate::id::IdKey;
 use crate::judge::loss::{Bound, Metric, Options};
 use crate::judge::pair::BOUND_LABELS;
-use crate::judge::policy::{Group, Mode, Policy};
+use crate::judge::policy::{GROUP_MARGIN, Group, Mode, Policy};
 use crate::model::head::Head;
 use crate::recorder::{Closing, Hashed, Slice};
 use crate::score::Task;
@@ -67,6 +67,8 @@ pub(crate) fn policy(config: &ModelConfig, task: Option<Task>) -> Policy {
         min_coverage: p.min_coverage,
         guardrail: config.guardrail,
         groups: groups(config, bound),
+        principal_share: config.label.principal_share,
+        trusted: config.label.trusted.clone(),
         ..Policy::default()
     }
 }
@@ -78,7 +80,19 @@ fn groups(config: &ModelConfig, bound: f64) -> Vec<Group> {
         margin: group.margin(bound),
         strict: group.strict,
     };
-    config.groups.iter().map(group).collect()
+    config.groups.iter().map(group).chain(trusted(config, bound)).collect()
+}
+
+/// The trusted lane is a strict group of its own: nobody is promoted before the trusted labels have shown that it is not
+/// worse, whatever the labels of others say.
+fn trusted(config: &ModelConfig, bound: f64) -> Option<Group> {
+    let names: Vec<String> = config.label.trusted.iter().map(|name| format!("\"{name}\"")).collect();
+    (!names.is_empty()).then(|| Group {
+        name: "trusted labels".into(),
+        expr: format!("label.key in [{}]", names.join(", ")),
+        margin: GROUP_MARGIN * bound,
+        strict: true,
+    })
 }
 
 /// Whether the rules fit each other under the metric of the task.

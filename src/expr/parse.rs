@@ -321,12 +321,15 @@ impl Parser<'_> {
 
     fn field(&mut self, name: String, is_quoted: bool) -> Result<usize, ExprError> {
         let field = if self.is_sign(".") {
-            if is_quoted || name != "context" {
+            if is_quoted || (name != "context" && name != "label") {
                 let message =
                     format!("only context has keys: a feature whose name holds a dot stands in backquotes, `{name}.…`");
                 return Err(self.fault(self.begin, message));
             }
             self.advance()?;
+            if name == "label" {
+                return self.label_key();
+            }
             let Token::Name(key, _) = std::mem::replace(&mut self.token, Token::End) else {
                 return Err(self.fault(self.begin, "expected a key of the context".to_owned()));
             };
@@ -335,11 +338,28 @@ impl Parser<'_> {
         } else {
             Field::Feature(name)
         };
+        Ok(self.numbered(field))
+    }
+
+    /// What may stand after `label.`.
+    fn label_key(&mut self) -> Result<usize, ExprError> {
+        if !self.is_word("key") {
+            let message =
+                "of a label only label.key can be asked, the API key that reported it: a feature whose name holds \
+                           a dot stands in backquotes"
+                    .to_owned();
+            return Err(self.fault(self.begin, message));
+        }
+        self.advance()?;
+        Ok(self.numbered(Field::LabelKey))
+    }
+
+    fn numbered(&mut self, field: Field) -> usize {
         let known = self.fields.iter().position(|other| *other == field);
-        Ok(known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.fields.push(field);
             self.fields.len() - 1
-        }))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ fn evaluate(expr: &Expr, row: &serde_json::Value) -> bool {
     expr.holds(|k| match &expr.fields[k] {
         Field::Feature(name) => value(row.get(name)?),
         Field::Context(key) => value(row.get("context")?.get(key)?),
+        Field::LabelKey => value(row.get("label")?.get("key")?),
     })
 }
 
@@ -73,6 +74,9 @@ fn conditions_on_features_and_context_mean_what_they_say() {
     let expr = Expr::parse("a > 1 and context.a > b or a < 0").unwrap();
     let named: Vec<String> = expr.fields().iter().map(Field::to_string).collect();
     assert_eq!(named, ["a", "context.a", "b"]);
+    let expr = Expr::parse("label.key in ['ops', 'audit'] or label > 1").unwrap();
+    let named: Vec<String> = expr.fields().iter().map(Field::to_string).collect();
+    assert_eq!(named, ["label.key", "label"]);
 }
 
 #[test]
@@ -95,6 +99,7 @@ fn a_wrong_expression_says_where_and_what_may_stand_there() {
         ("name == \"\\x\"", "after a backslash"),
         ("é > 1 # 2", "at character 7: '#' means nothing"),
         ("row.age > 1", "only context has keys"),
+        ("label.value == 1", "only label.key can be asked"),
         ("context. == 1", "expected a key of the context"),
         ("age > - x", "found 'x', expected a number"),
         ("age > 1e999", "is no finite number"),

@@ -10,13 +10,19 @@ use crate::error::{Error, Kind};
 use crate::http::backend::Backend;
 use crate::id::Foreign;
 use crate::protocol::ItemStatus;
-use crate::recorder::{LabelItem, LabelKey, Status};
+use crate::recorder::{LabelItem, LabelKey, Reporter, Status};
 use crate::served::Served;
 use crate::time::now_ms;
 
 impl Gateway {
     /// One status per item, in order, after all are on disk.
-    pub(super) async fn take_labels(&self, model: Option<&str>, items: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
+    pub(super) async fn take_labels(
+        &self,
+        model: Option<&str>,
+        items: Vec<Item>,
+        key: Option<&str>,
+    ) -> Result<Vec<ItemStatus>, Error> {
+        let key: Option<Arc<str>> = key.map(Arc::from);
         if self.is_shared.load(Ordering::Acquire) {
             let text = "the gateway is being upgraded: send the labels again, on a new connection";
             return Err(Error::new(Kind::NotReady, text).retry_after(1));
@@ -26,7 +32,7 @@ impl Gateway {
         let mut places = Vec::with_capacity(items.len());
         for (place, item) in items.into_iter().enumerate() {
             match self.whose(model, item)? {
-                Ok((item, served)) => match self.label(&served, &item) {
+                Ok((item, served)) => match self.label(&served, &item, key.as_ref()) {
                     Ok(label) => {
                         statuses.push(None);
                         sent.push(label);
@@ -101,7 +107,19 @@ impl Gateway {
     }
 
     /// The item as the recorder takes it; or what it is, and why, where the recorder need not be asked.
-    fn label(&self, served: &Served, item: &FeedbackItem) -> Result<LabelItem, (Status, String)> {
+    fn label(
+        &self,
+        served: &Served,
+        item: &FeedbackItem,
+        key: Option<&Arc<str>>,
+    ) -> Result<LabelItem, (Status, String)> {
+        let reporter = key.map(|name| Reporter {
+            key: Arc::clone(name),
+            is_trusted: served
+                .view
+                .load_full()
+                .is_some_and(|view| view.config.label.trusted.iter().any(|trusted| **trusted == **name)),
+        });
         let truth = match (&item.label, &*served.view.load()) {
             (None, _) => Ok(None),
             (Some(label), Some(view)) => view.head.truth(label).map(Some),
@@ -126,6 +144,7 @@ impl Gateway {
             reward: item.reward,
             extra,
             remark: item.remark.clone(),
+            reporter,
         })
     }
 

@@ -188,7 +188,13 @@ impl Gateway {
                 policy: judge
                     .map(|j| serde_json::to_value(j.policy()).unwrap_or_default())
                     .unwrap_or_default(),
-                labels: book.reported(),
+                labels: {
+                    let mut labels = book.reported();
+                    if let Some(labels) = labels.as_object_mut() {
+                        labels.insert("keys".into(), book.principals());
+                    }
+                    labels
+                },
                 remark: book.remark(),
                 groups: judge.map(|j| j.policy().groups.clone()).unwrap_or_default(),
                 noise: judge.and_then(|j| j.noise()),
@@ -475,7 +481,7 @@ fn unrecorded(served: &Served, groups: &[Group]) -> Vec<String> {
             .unwrap_or_default();
         for field in fields {
             let why = match (&field, &view.reading.form) {
-                (Field::Context(_), _) => continue,
+                (Field::Context(_) | Field::LabelKey, _) => continue,
                 (Field::Feature(name), Form::Features { schema, .. }) => {
                     if schema.features().iter().any(|feature| feature.name == *name) {
                         continue;

@@ -24,8 +24,8 @@ use crate::http::connection::InFlight;
 use crate::http::infer::Asker;
 use crate::http::listener::{Background, Entry};
 use crate::http::{App, Backend, Limits, models, strict};
-use crate::metrics::{GrpcMetrics, Role, Seconds};
-use crate::trace::Ended;
+use crate::metrics::{Connections, GrpcMetrics, Role, Seconds};
+use crate::trace::{Caller, Ended};
 
 /// Most streams at once, of all connections: each has a task and may be silent for long.
 const MAX_STREAMS: usize = 1_024;
@@ -86,6 +86,10 @@ impl<B: Backend> Entry for Edge<B> {
         &self.app.metrics.phases.write
     }
 
+    fn connections(&self) -> &Connections {
+        &self.app.metrics.connections
+    }
+
     fn with_limits(&self, limits: &Limits) -> Self {
         Self {
             app: Arc::new(self.app.with_limits(limits)),
@@ -120,7 +124,10 @@ impl<B: Backend> Entry for Edge<B> {
             Err(error) => return self.ended(rpc, &parts, start, Err(error)),
         };
         let open = match rpc {
-            Rpc::ModelStreamInfer => self.stream_infer(head, who, incoming, guard),
+            Rpc::ModelStreamInfer => {
+                let caller = self.app.tracer.is_some().then(|| Caller::of(&parts.headers));
+                self.stream_infer(head, (who, caller), incoming, guard)
+            }
             Rpc::HealthWatch => self.watch(head, incoming, guard).await,
             Rpc::Reflection => self.reflect(head, incoming, guard),
             _ => {
@@ -143,15 +150,11 @@ impl<B: Backend> Edge<B> {
         let end = Instant::now();
         self.metrics.answered(rpc, code, role, end.duration_since(start));
         if let (Some(tracer), Rpc::ModelInfer) = (&self.app.tracer, rpc) {
-            let failed = matches!(code, Code::Internal | Code::Unavailable | Code::DeadlineExceeded);
-            let ended = Ended {
-                route: "ModelInfer",
-                code: ("rpc.grpc.status_code", u16::try_from(code.number()).unwrap_or_default()),
-                failed,
-                start: start.into_std(),
-                end: end.into_std(),
-            };
-            tracer.answered(&parts.headers, &ended, &mut answer);
+            let ended = as_ended("ModelInfer", code, start, end);
+            if let Some(trace) = tracer.answered(&parts.headers, &ended, &mut answer) {
+                self.metrics
+                    .exemplify(rpc, code, role, end.duration_since(start), trace);
+            }
         }
         answer
     }
@@ -272,6 +275,17 @@ impl<B: Backend> Edge<B> {
         let model = if model.is_empty() { repository } else { model };
         who.may_model(model)?;
         models::control(&*self.app.backend, model, load, head.asker.deadline).await
+    }
+}
+
+/// A call, or a message of one, that is over, as traces have it.
+pub(super) fn as_ended(route: &'static str, code: Code, start: Instant, end: Instant) -> Ended {
+    Ended {
+        route,
+        code: ("rpc.grpc.status_code", u16::try_from(code.number()).unwrap_or_default()),
+        failed: matches!(code, Code::Internal | Code::Unavailable | Code::DeadlineExceeded),
+        start: start.into_std(),
+        end: end.into_std(),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::edge::{Edge, Head};
+use super::edge::{Edge, Head, as_ended};
 use super::frame::{self, PREFIX};
 use super::pb::inference::ModelStreamInferResponse;
 use super::reply::{self, Answer};
@@ -25,6 +25,7 @@ use crate::http::connection::InFlight;
 use crate::http::infer::Asker;
 use crate::http::{App, Backend, asking, stack};
 use crate::metrics::{GrpcMetrics, Role};
+use crate::trace::Caller;
 
 /// Answers to messages, one by one.
 pub(super) trait Each: Send + 'static {
@@ -142,7 +143,7 @@ impl<B: Backend> Edge<B> {
     pub(super) fn stream_infer(
         &self,
         head: Head,
-        who: Who,
+        (who, caller): (Who, Option<Caller>),
         incoming: Incoming,
         guard: InFlight,
     ) -> Result<Answer, Error> {
@@ -151,6 +152,7 @@ impl<B: Backend> Edge<B> {
             metrics: self.metrics.clone(),
             asker: head.asker,
             who,
+            caller,
         };
         self.stream(Rpc::ModelStreamInfer, head, incoming, guard, each)
     }
@@ -212,6 +214,8 @@ struct InferEach<B> {
     metrics: GrpcMetrics,
     asker: Asker,
     who: Who,
+    /// Of whom there is to tell, where anybody is told.
+    caller: Option<Caller>,
 }
 
 impl<B: Backend> Each for InferEach<B> {
@@ -230,8 +234,16 @@ impl<B: Backend> Each for InferEach<B> {
             Ok((_, counted)) => (Code::Ok, counted.role),
             Err(error) => (Code::of(error.kind), Role::default()),
         };
-        self.metrics
-            .answered(Rpc::ModelStreamInfer, code, role, asker.start.elapsed());
+        let end = Instant::now();
+        let took = end.duration_since(asker.start);
+        self.metrics.answered(Rpc::ModelStreamInfer, code, role, took);
+        if let (Some(tracer), Some(caller)) = (&self.app.tracer, &self.caller) {
+            let told = answer.as_ref().ok().and_then(|(_, counted)| counted.told.as_deref());
+            let ended = as_ended("ModelStreamInfer", code, asker.start, end);
+            if let Some(trace) = tracer.answered_in_stream(caller, &ended, told) {
+                self.metrics.exemplify(Rpc::ModelStreamInfer, code, role, took, trace);
+            }
+        }
         Ok(match answer {
             Ok((frame, _)) => answer::in_stream(&frame),
             Err(error) => frame::of(&ModelStreamInferResponse {

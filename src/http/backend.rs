@@ -149,12 +149,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Answers a request.
     fn answer(&self, model: &Arc<Self::Model>, ask: Ask) -> impl Future<Output = Result<Reply, Error>> + Send;
 
-    /// Takes labels; returns one status per item, in order, when they are on disk. `model` is for items that name none.
-    /// An item that cannot be read, or whose model does not exist, is `invalid` by itself.
+    /// Takes labels; returns one status per item, in order, when they are on disk. `model` is for items that name none,
+    /// `key` the API key that reports them. An item that cannot be read, or whose model does not exist, is `invalid` by
+    /// itself.
     fn feedback(
         &self,
         model: Option<&str>,
         items: Vec<Item>,
+        key: Option<&str>,
     ) -> impl Future<Output = Result<Vec<ItemStatus>, Error>> + Send;
 
     /// Whether requests can be answered, or why not.

@@ -23,7 +23,7 @@ use super::stack::{self, Call, Work};
 use super::{App, Backend, Limits, admin, body, coding, feedback, gate, health, infer, models, predict, strict};
 use crate::auth::Who;
 use crate::error::{Error, Kind};
-use crate::metrics::{Format, Role, RouteName, Seconds, write_listeners};
+use crate::metrics::{Connections, Format, Role, RouteName, Seconds, write_listeners};
 use crate::trace::Ended;
 
 /// One listener's way in.
@@ -47,6 +47,10 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
 
     fn write_time(&self) -> &Seconds {
         &self.app.metrics.phases.write
+    }
+
+    fn connections(&self) -> &Connections {
+        &self.app.metrics.connections
     }
 
     fn with_limits(&self, limits: &Limits) -> Self {
@@ -92,7 +96,9 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
                 start: start.into_std(),
                 end: end.into_std(),
             };
-            tracer.answered(&parts.headers, &ended, &mut answer);
+            if let Some(trace) = tracer.answered(&parts.headers, &ended, &mut answer) {
+                self.app.metrics.exemplify(name, code, role, took, trace);
+            }
         }
         // A client that asks before it sends is told not to; one that was too slow has had its time.
         let waits = parts.headers.contains_key(EXPECT) || answer.status() == StatusCode::REQUEST_TIMEOUT;
@@ -245,9 +251,11 @@ async fn scrape<B: Backend>(app: &App<B>, headers: &HeaderMap) -> Result<Answer,
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
     let (backend, in_flight) = (Arc::clone(&app.backend), app.places.taken());
+    let (connections, auth) = (Arc::clone(&app.metrics.connections), app.auth.clone());
     let written = tokio::task::spawn_blocking(move || {
         let mut page = backend.metrics();
-        write_listeners(&mut page, in_flight);
+        let asked = auth.map(|auth| auth.asked()).unwrap_or_default();
+        write_listeners(&mut page, in_flight, &connections, &asked);
         format.write(&page)
     });
     let written = written

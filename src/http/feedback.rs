@@ -47,7 +47,7 @@ async fn labels<B: Backend>(app: &App<B>, bytes: &[u8], who: &Who) -> Result<Ans
         resolved = app.backend.resolve(None).ok();
     }
     may_label(who, &read.items)?;
-    let results = app.backend.feedback(model, read.items).await?;
+    let results = app.backend.feedback(model, read.items, who.name()).await?;
     let accepted = results.iter().filter(|r| r.status == "accepted").count();
     Ok(reply::value(
         200,
@@ -119,7 +119,7 @@ impl Lines {
             let group = std::mem::replace(&mut self.waiting, rest);
             let (numbers, items): (Vec<u64>, Vec<Item>) = group.into_iter().unzip();
             self.may_go_on(app, who, &items).map_err(|e| self.broken(&e))?;
-            let stored = app.backend.feedback(None, items).await;
+            let stored = app.backend.feedback(None, items, who.name()).await;
             let stored = stored.map_err(|e| self.broken(&e))?;
             for (line, status) in numbers.into_iter().zip(stored) {
                 self.reply.add(line, status);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::connection::{InFlight, Watch};
 use super::edge::Edge;
 use super::stream::Stream;
 use super::{App, Backend, Face, Limits, stack};
-use crate::metrics::Seconds;
+use crate::metrics::{Connections, Seconds};
 use crate::tls::{Speaks, Tls};
 use serve::Orders;
 
@@ -112,14 +112,16 @@ impl Servers {
         let work = stack::work(Arc::clone(app));
         let app = Arc::clone(app);
         let is_tls = listener.tls.is_some();
-        self.open(listener, Speaks::Http, |Background { tracker, stop }| Edge {
-            face,
-            bound,
-            is_tls,
-            app,
-            work,
-            tracker,
-            stop,
+        self.open((face.name(), listener), Speaks::Http, |Background { tracker, stop }| {
+            Edge {
+                face,
+                bound,
+                is_tls,
+                app,
+                work,
+                tracker,
+                stop,
+            }
         })
     }
 
@@ -129,7 +131,7 @@ impl Servers {
     /// The socket has no address.
     pub(crate) fn open<E: Entry>(
         &self,
-        listener: Listener,
+        (name, listener): (&'static str, Listener),
         speaks: Speaks,
         entry: impl FnOnce(Background) -> E,
     ) -> io::Result<SocketAddr> {
@@ -138,6 +140,7 @@ impl Servers {
             tracker: self.tracker.clone(),
             stop: self.stop.clone(),
         })));
+        let connections = entry.load().connections().of(name);
         let limited = Arc::clone(&entry);
         let reload = move |limits: &Limits| limited.store(Arc::new(limited.load_full().with_limits(limits)));
         self.reloads
@@ -146,6 +149,7 @@ impl Servers {
             .push(Box::new(reload));
         let door = Door {
             entry,
+            connections,
             open: Arc::default(),
             tls: listener.tls.clone().map(|tls| (tls, speaks)),
             tracker: self.tracker.clone(),
@@ -218,6 +222,9 @@ pub(crate) trait Entry: Send + Sync + 'static {
     /// Where the time of writing a prediction is recorded.
     fn write_time(&self) -> &Seconds;
 
+    /// Where it is counted who is connected.
+    fn connections(&self) -> &Connections;
+
     /// The same with other limits.
     fn with_limits(&self, limits: &Limits) -> Self;
 
@@ -246,6 +253,8 @@ type Open = Mutex<HashMap<u64, Arc<Watch>>>;
 /// One listener.
 struct Door<E> {
     entry: Arc<ArcSwap<E>>,
+    /// How many are open, for scrapes.
+    connections: Arc<AtomicU64>,
     open: Arc<Open>,
     tls: Option<(Arc<Tls>, Speaks)>,
     tracker: TaskTracker,
@@ -321,7 +330,9 @@ impl<E: Entry> Door<E> {
     fn serve(&self, number: u64, stream: TcpStream, place: OwnedSemaphorePermit) {
         let watch = Watch::new();
         lock(&self.open).insert(number, Arc::clone(&watch));
+        self.connections.fetch_add(1, Ordering::Relaxed);
         let registered = Registered {
+            connections: Arc::clone(&self.connections),
             open: Arc::clone(&self.open),
             number,
         };
@@ -367,6 +378,7 @@ fn evict(open: &Open) {
 
 /// Takes its connection off the list when it goes.
 struct Registered {
+    connections: Arc<AtomicU64>,
     open: Arc<Open>,
     number: u64,
 }
@@ -374,5 +386,6 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         lock(&self.open).remove(&self.number);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -5,11 +5,15 @@
 //! collect evidence at that moment get an entry, and only rows that the present champion answered make a pair.
 //! Which rows close, in which order, is decided by the ledger. Two metrics need more than a row's score and truth:
 //! the AUC matches rows (`order`), and a bound that nobody has declared is estimated from the first labels (`estimate`).
+//! No key may report more than its part of the evidence (`share`).
 
 mod estimate;
 mod order;
+mod share;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +26,7 @@ use estimate::Estimate;
 use order::{Said, Waiting};
 
 pub use estimate::BOUND_LABELS;
+pub use share::{MANY, Reporter, Shares};
 
 /// Classes counted per version; labels of further classes still make pairs, they are just not counted.
 const MAX_CLASSES: usize = 4_096;
@@ -45,6 +50,8 @@ pub struct ClosedRow {
     pub groups: u64,
     /// What each label would have earned, in class order; `None` for a label that nobody spoke of.
     pub rewards: Option<Box<[Option<f64>]>>,
+    /// The API key that reported it, where one did.
+    pub principal: Option<Arc<str>>,
 }
 
 /// What an entry's difference rests on.
@@ -176,6 +183,8 @@ pub struct Pairing {
     waiting: Waiting,
     #[serde(default)]
     estimate: Estimate,
+    #[serde(default, skip_serializing_if = "Shares::is_idle")]
+    shares: Shares,
 }
 
 /// What a row is judged by.
@@ -265,11 +274,41 @@ impl Pairing {
 
     /// The pair of one observation: of several rows of one entity, the mean of their differences and weights. Its clock
     /// is the last row's, and so is what was said and the class that is counted; an earlier row only adds to the mean.
+    ///
+    /// A row whose key has had its share of the evidence takes no part.
     pub fn observation(&mut self, judge: &Judge, rows: &[ClosedRow]) -> Option<Pair> {
+        self.follow(judge);
+        let rows = &*self.within_shares(judge, rows);
         let Some((last, [_, ..])) = rows.split_last() else {
             return self.pair(judge, rows.first()?);
         };
         entity::mean(self, judge, rows, last.clock)
+    }
+
+    /// How much each key has reported.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    fn within_shares<'a>(&mut self, judge: &Judge, rows: &'a [ClosedRow]) -> Cow<'a, [ClosedRow]> {
+        let policy = judge.policy();
+        if self.shares.is_idle() && rows.iter().all(|row| row.principal.is_none()) || policy.needs_bound() {
+            return Cow::Borrowed(rows);
+        }
+        let mut takes = |row: &ClosedRow| {
+            let is_evidence = row.epoch == judge.epoch() && row.weight > 0.0;
+            let is_evidence = is_evidence && (row.truth.is_some() || row.rewards.is_some());
+            // Several rows of one entity count together as much as one.
+            let weight = row.weight.min(1.0) / rows.len() as f64;
+            !is_evidence || self.shares.take(policy, row.principal.as_deref(), weight)
+        };
+        let taken: Vec<bool> = rows.iter().map(&mut takes).collect();
+        if taken.iter().all(|is_taken| *is_taken) {
+            return Cow::Borrowed(rows);
+        }
+        let pairs = rows.iter().zip(&taken).filter(|(_, is_taken)| **is_taken);
+        Cow::Owned(pairs.map(|(row, _)| row.clone()).collect())
     }
 
     /// A positive row with the latest unused negative; a negative row waits. The weight of a match is the product of its
@@ -373,6 +412,7 @@ impl Pairing {
         self.counts.clear();
         self.waiting.clear();
         self.estimate.clear();
+        self.shares.clear();
     }
 
     /// What was counted for `from` is counted for `to`, after [`Judge::inherit`] has given it the evidence.

@@ -143,6 +143,21 @@ pub struct Policy {
     /// The loss bound is estimated from so many labels before evidence starts; `None`: it is declared, or the metric's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound_from: Option<u64>,
+    /// Largest share of the evidence that the labels of one API key make up, once so many report that none need have more
+    /// (see `pair::share`); 1: no limit. Stored only where it is not the usual one, so that it is what rules from before it
+    /// have.
+    #[serde(skip_serializing_if = "is_usual_share")]
+    pub principal_share: f64,
+    /// Keys whose labels are never limited.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<String>,
+}
+
+/// The largest share of one key, where nobody says otherwise.
+pub const PRINCIPAL_SHARE: f64 = 0.05;
+
+fn is_usual_share(share: &f64) -> bool {
+    share.to_bits() == PRINCIPAL_SHARE.to_bits()
 }
 
 const DROP_FACTOR: f64 = 10.0;
@@ -174,6 +189,8 @@ impl Default for Policy {
             groups: Vec::new(),
             drop_factor: DROP_FACTOR,
             bound_from: None,
+            principal_share: PRINCIPAL_SHARE,
+            trusted: Vec::new(),
         }
     }
 }
@@ -202,6 +219,12 @@ impl Policy {
                 self.margin
             ));
         }
+        if !(self.principal_share > 0.0 && self.principal_share <= 1.0) {
+            faults.push(format!(
+                "principal_share = {}: must be above 0 and at most 1",
+                self.principal_share
+            ));
+        }
         if !(0.0..=1.0).contains(&self.min_coverage) {
             faults.push(format!(
                 "min_coverage = {}: must lie between 0 and 1",
@@ -227,12 +250,14 @@ impl Policy {
     }
 
     /// True when evidence gathered under `other` says nothing under this policy: another metric (with its bound,
-    /// clip or threshold), margin or alpha.
+    /// clip or threshold), margin or alpha, or other rules of whose labels count.
     #[must_use]
     pub fn asks_another_question(&self, other: &Self) -> bool {
         self.metric != other.metric
             || self.margin.to_bits() != other.margin.to_bits()
             || self.alpha.to_bits() != other.alpha.to_bits()
+            || self.principal_share.to_bits() != other.principal_share.to_bits()
+            || self.trusted != other.trusted
     }
 
     /// True until the loss bound is estimated: before, no row is evidence.
@@ -294,6 +319,7 @@ impl Policy {
             .chain([&mut self.drop_factor])
             .chain(self.guardrail.numbers_mut())
             .chain(self.groups.iter_mut().map(|group| &mut group.margin))
+            .chain([&mut self.principal_share])
     }
 
     /// The wealth that challenger number `order` of a tenure needs. `1/(j(j+1))` sums to 1, so all bars

@@ -1,7 +1,8 @@
-//! Labels: the first one of a row counts, what differs from it is a correction.
+//! Labels: the first one of a row counts, or a trusted key's; what differs from it is a correction.
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::principals::Report;
 use super::rows::{Position, unsigned};
 use super::seal::{insert_sealed, whole_label, whole_prediction};
 use super::{LedgerError, Writer};
@@ -109,7 +110,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Stores a label that differs from the row's first one.
+    /// Stores a label that differs from the row's own; gives the correction's number.
     ///
     /// # Errors
     /// What SQLite says.
@@ -119,10 +120,29 @@ impl Writer<'_> {
         received_ms: i64,
         label: &LabelRow,
         extra: Option<&str>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<i64, LedgerError> {
         self.connection
             .prepare_cached("INSERT INTO corrections (id, received, label, weight, extra) VALUES (?1,?2,?3,?4,?5)")?
             .execute(params![id, received_ms, label.label, label.weight, extra])?;
-        self.seal("corrections", self.connection.last_insert_rowid())
+        let no = self.connection.last_insert_rowid();
+        self.seal("corrections", no)?;
+        Ok(no)
+    }
+
+    /// Makes the label of a row a correction, with whoever reported it: another takes its place.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn set_label_aside(&self, id: i64) -> Result<(), LedgerError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO corrections (id, received, label, weight, extra)
+                 SELECT id, received, label, weight, extra FROM labels WHERE id = ?1",
+            )?
+            .execute([id])?;
+        let no = self.connection.last_insert_rowid();
+        self.seal("corrections", no)?;
+        let principal = self.reported_by(id, Report::Label)?;
+        self.put_reporter(id, Report::Correction(no), principal.as_deref())
     }
 }

@@ -88,7 +88,8 @@ impl Writer<'_> {
         let mut statement = self.connection.prepare_cached(
             "SELECT p.row, p.time, p.epoch, v.name, f.name, p.outcome, p.score, p.inputs, p.entity, p.context,
              (SELECT caller_id FROM own_ids c WHERE c.id = p.id),
-             l.label, l.weight, l.late, l.received, l.extra, w.extra
+             l.label, l.weight, l.late, l.received, l.extra, w.extra,
+             (SELECT principal FROM reported_by r WHERE r.id = p.id AND r.what = 'label')
              FROM predictions p JOIN versions v ON v.version_no = p.version_no
              LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN labels l ON l.id = p.id
              LEFT JOIN rewards w ON w.id = p.id WHERE p.id = ?1 AND p.model_no = ?2",
@@ -98,12 +99,14 @@ impl Writer<'_> {
             let received: Option<i64> = row.get(14)?;
             let late: Option<bool> = row.get(13)?;
             let weight: Option<f64> = row.get(12)?;
+            let key: Option<String> = row.get(17)?;
             let label = label.map(|text| {
                 json!({
                     "label": parsed(Some(text)),
                     "weight": weight,
                     "late": late,
                     "received": received.map(rfc3339),
+                    "key": key,
                 })
             });
             let shown = json!({
@@ -141,12 +144,13 @@ impl Writer<'_> {
                 }
                 Ok(shadow)
             })?),
-            ("corrections", self.listed("SELECT received, label, weight, extra FROM corrections WHERE id = ?1 ORDER BY correction_no", id, |row| {
+            ("corrections", self.listed("SELECT received, label, weight, extra, (SELECT principal FROM reported_by r WHERE r.id = c.id AND r.what = 'correction' AND r.no = c.correction_no) FROM corrections c WHERE id = ?1 ORDER BY correction_no", id, |row| {
                 Ok(json!({
                     "received": rfc3339(row.get(0)?),
                     "label": parsed(row.get(1)?),
                     "weight": row.get::<_, f64>(2)?,
                     "came_with_it": parsed(row.get(3)?),
+                    "key": row.get::<_, Option<String>>(4)?,
                 }))
             })?),
             ("remarks", self.listed("SELECT received, vote, comment, dispute FROM remarks WHERE id = ?1 ORDER BY remark_no", id, |row| {

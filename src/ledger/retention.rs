@@ -283,6 +283,7 @@ impl Writer<'_> {
             "DELETE FROM corrections WHERE id = ?1",
             "DELETE FROM rewards WHERE id = ?1",
             "DELETE FROM remarks WHERE id = ?1",
+            "DELETE FROM reported_by WHERE id = ?1",
         ] {
             self.connection.prepare_cached(sql)?.execute([id])?;
         }

@@ -15,7 +15,8 @@
 //! | `caller_ids`, `sorted_ids` | the same by name, once some ten thousand more have come; how many are here | as others come |
 //! | `lineups` | a set of challengers (`3,4,7`) that rows are offered to | when it is new |
 //! | `outcomes` | what one challenger made of one row: a score, or why there is none | when it reports, or at the offer if it refuses |
-//! | `labels`, `corrections` | the first label of a row, and later ones that differ | when they arrive |
+//! | `labels`, `corrections` | the label of a row that counts, which is the first one or a trusted key's, and others that differ | when they arrive |
+//! | `reported_by` | under which API key a row's label, its rewards or a correction came (`what`; `no` is the correction's number) | with those, where there are keys |
 //! | `rewards`, `reward_totals` | what the answer to a row earned, or what each label would have: the first report of a row, and count and sum per version that answered; evidence only under `metric = "rewards"`, by the table of labels | when they arrive |
 //! | `remarks` | a vote (−1 to 1), a comment or a dispute (why, or empty) on an answer; never evidence | when it arrives |
 //! | `folded`, `pairs` | a row that became evidence: loss of the champion, difference per version; no id, no features, no label | when the row closes |
@@ -142,6 +143,9 @@ CREATE TABLE IF NOT EXISTS remarks (
   remark_no INTEGER PRIMARY KEY, id INTEGER NOT NULL, received INTEGER NOT NULL, vote REAL, comment TEXT, dispute TEXT,
   seal INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS remarks_of_row ON remarks (id);
+CREATE TABLE IF NOT EXISTS reported_by (
+  id INTEGER NOT NULL, what TEXT NOT NULL, no INTEGER NOT NULL, principal TEXT NOT NULL, seal INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (id, what, no)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS baselines (version_no INTEGER PRIMARY KEY, made INTEGER NOT NULL, baseline TEXT NOT NULL,
   seal INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS alarms (

@@ -152,6 +152,7 @@ pub(super) const TABLES: &[Table] = &[
         true,
         &["id", "received", "reward", "weight", "late", "extra"],
     ),
+    table("reported_by", 3, false, &["id", "what", "no", "principal"]),
     table(
         "remarks",
         1,

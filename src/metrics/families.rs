@@ -16,6 +16,7 @@ pub(super) const SHADOW_RUN: &str = "dethrone_shadow_run_seconds";
 pub(super) const SHADOW_LAG: &str = "dethrone_shadow_lag_seconds";
 pub(super) const SHADOW_DROPPED: &str = "dethrone_shadow_dropped_total";
 pub(super) const LABELS: &str = "dethrone_labels_total";
+pub(super) const LABELS_OVER_SHARE: &str = "dethrone_labels_over_share_total";
 pub(super) const LABEL_DELAY: &str = "dethrone_label_delay_seconds";
 pub(super) const LOAD: &str = "dethrone_model_load_seconds";
 pub(super) const QUARANTINES: &str = "dethrone_quarantines_total";
@@ -138,6 +139,15 @@ pub(super) const STARTED_EMPTY: Named = (
     "dethrone_started_empty",
     "1 where the gateway was started with models and a state directory that knew none: a new one, or a lost volume.",
 );
+pub(super) const KEY_REQUESTS: Named = (
+    "dethrone_key_requests_total",
+    "Requests by API key: let in, forbidden by scope or model, or beyond the key's limits.",
+);
+pub(super) const KEY_ROWS: Named = ("dethrone_key_rows_total", "Rows and labels by API key.");
+pub(super) const CONNECTIONS: Named = (
+    "dethrone_open_connections",
+    "Connections that are open now, by listener.",
+);
 pub(super) const IN_FLIGHT: Named = ("dethrone_in_flight_requests", "Predictions that are being answered.");
 
 pub(super) const HISTOGRAMS: [Named; 9] = [
@@ -170,7 +180,7 @@ pub(super) const HISTOGRAMS: [Named; 9] = [
     ),
 ];
 
-pub(super) const COUNTERS: [Named; 20] = [
+pub(super) const COUNTERS: [Named; 21] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (
         GRPC_REQUESTS,
@@ -181,6 +191,10 @@ pub(super) const COUNTERS: [Named; 20] = [
     (SHADOW_FAILED, "Rows that challengers failed."),
     (SHADOW_DROPPED, "Rows that challengers did not get to, by reason."),
     (LABELS, "Labels reported, by what became of them."),
+    (
+        LABELS_OVER_SHARE,
+        "Labels that are no evidence because their API key has had its share of it (label.principal_share).",
+    ),
     (SWAPS, "Changes of champion, by kind."),
     (
         DROPPED_BY_SWAP,

@@ -40,6 +40,17 @@ impl GrpcMetrics {
         Self { rpcs: rpcs.collect() }
     }
 
+    /// A call of this trace took so long: an example of what is counted.
+    pub(crate) fn exemplify(&self, rpc: Rpc, code: Code, role: Role, took: Duration, trace: [u8; 16]) {
+        let durations = self
+            .rpcs
+            .get(rpc as usize)
+            .and_then(|all| all.durations.get(role as usize));
+        if let Some(histogram) = durations.and_then(|by_outcome| by_outcome.get(outcome(code))) {
+            histogram.exemplify(took, trace);
+        }
+    }
+
     /// Counts an answer.
     pub fn answered(&self, rpc: Rpc, code: Code, role: Role, took: Duration) {
         let Some(handles) = self.rpcs.get(rpc as usize) else {

@@ -1,12 +1,15 @@
 //! Handles of the listeners: answers by route and code, durations by outcome, phases of a prediction.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::Counter;
 
 use super::page::{Page, number};
 use super::{Metrics, Seconds, families};
+use crate::auth::Asked;
 use crate::error::Kind;
 use crate::interference::Tail;
 
@@ -89,6 +92,8 @@ pub struct HttpMetrics {
     pub overhead: Seconds,
     /// The champion's latencies, of which the tail is watched.
     pub tail: Arc<Tail>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
     /// Of requests that were mirrored, and of those that chance has held out.
     mirrored: [Seconds; 2],
 }
@@ -132,6 +137,7 @@ impl HttpMetrics {
             },
             overhead: metrics.seconds(families::OVERHEAD, Vec::new()),
             tail: metrics.tail(),
+            connections: Arc::default(),
             mirrored: ["yes", "no"].map(|is| metrics.seconds(families::MIRRORED, vec![("mirrored", is.into())])),
         }
     }
@@ -148,6 +154,17 @@ impl HttpMetrics {
         let handles = self.routes.get(RouteName::None as usize);
         if let Some((_, counter)) = handles.and_then(|route| route.codes.iter().find(|(c, _)| *c == code)) {
             counter.increment(1);
+        }
+    }
+
+    /// A request of this trace took so long: an example of what is counted.
+    pub(crate) fn exemplify(&self, route: RouteName, code: u16, role: Role, took: Duration, trace: [u8; 16]) {
+        let durations = self
+            .routes
+            .get(route as usize)
+            .and_then(|all| all.durations.get(role as usize));
+        if let Some(histogram) = durations.and_then(|by_outcome| by_outcome.get(outcome(code))) {
+            histogram.exemplify(took, trace);
         }
     }
 
@@ -199,7 +216,48 @@ impl RouteHandles {
     }
 }
 
-/// Appends what the listeners are doing now.
-pub fn write_listeners(page: &mut Page, in_flight: usize) {
+/// Connections that are open, by listener.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>);
+
+impl Connections {
+    /// The count of a listener.
+    #[must_use]
+    pub fn of(&self, listener: &'static str) -> Arc<AtomicU64> {
+        Arc::clone(self.lock().entry(listener).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<AtomicU64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys that have series; of a file with more the first by name.
+const MOST_KEYS: usize = 1_000;
+
+/// Appends what the listeners are doing now, and what was asked with each key.
+pub fn write_listeners(page: &mut Page, in_flight: usize, connections: &Connections, asked: &[Asked]) {
     page.gauge(families::IN_FLIGHT, number(in_flight as u64));
+    let open: Vec<(&'static str, u64)> = connections
+        .lock()
+        .iter()
+        .map(|(listener, open)| (*listener, open.load(Ordering::Relaxed)))
+        .collect();
+    let open = open.iter();
+    page.gauges(
+        families::CONNECTIONS,
+        open.map(|(listener, open)| ([("listener", (*listener).to_owned())], number(*open))),
+    );
+    let asked = asked.get(..MOST_KEYS).unwrap_or(asked);
+    let requests = asked.iter().flat_map(|one| {
+        let all = [
+            ("allowed", one.allowed),
+            ("forbidden", one.forbidden),
+            ("limited", one.limited),
+        ];
+        all.map(|(what, count)| ([("key", one.key.clone()), ("what", what.to_owned())], number(count)))
+    });
+    page.counters(families::KEY_REQUESTS, requests);
+    let rows = asked.iter().map(|one| ([("key", one.key.clone())], number(one.rows)));
+    page.counters(families::KEY_ROWS, rows);
 }

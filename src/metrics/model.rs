@@ -72,6 +72,8 @@ pub struct ModelMetrics {
     pub no_answer: Counter,
     /// Runners started again.
     pub runner_restarts: Counter,
+    /// Labels that are no evidence because their key has had its share of it.
+    pub labels_over_share: Counter,
     /// Requests lost because of a swap: over all models.
     pub dropped_by_swap: Counter,
     labels_taken: Arc<AtomicU64>,
@@ -117,6 +119,7 @@ impl ModelMetrics {
             fallbacks: plain(families::FALLBACKS),
             no_answer: plain(families::NO_ANSWER),
             runner_restarts: plain(families::RUNNER_RESTARTS),
+            labels_over_share: plain(families::LABELS_OVER_SHARE),
             dropped_by_swap: metrics.count(families::DROPPED_BY_SWAP, Vec::new()),
             labels_taken: Arc::default(),
             shadow_dropped: by(families::SHADOW_DROPPED, "reason", &Shed::ALL.map(Shed::name)),

@@ -61,6 +61,27 @@ pub struct Samples {
     pub classic: Vec<(f64, u64)>,
     /// The same by powers of two.
     pub native: Native,
+    /// By the number of a classic bucket, the latest of its samples that a trace tells of; the last bucket is +Inf.
+    pub examples: Vec<(usize, Example)>,
+}
+
+/// A sample of which a trace tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Example {
+    /// The trace's number.
+    pub trace: [u8; 16],
+    /// In the base unit.
+    pub value: f64,
+    /// When it was counted, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+impl Example {
+    /// The trace's number as traces write it.
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.trace))
+    }
 }
 
 /// Buckets between powers of two and their roots, as Prometheus' native histograms have them.

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::page::{Family, Kind, Labels, Native, Page, Samples, Series, Value};
+use super::page::{Example, Family, Kind, Labels, Native, Page, Samples, Series, Value};
 
 /// A family with its series.
 #[derive(Clone, PartialEq, Message)]
@@ -82,13 +82,37 @@ pub struct Histogram {
 }
 
 /// A classic bucket.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 #[expect(missing_docs, reason = "the names are the format's")]
 pub struct Bucket {
     #[prost(uint64, optional, tag = "1")]
     pub cumulative_count: Option<u64>,
     #[prost(double, optional, tag = "2")]
     pub upper_bound: Option<f64>,
+    #[prost(message, optional, tag = "3")]
+    pub exemplar: Option<Exemplar>,
+}
+
+/// A sample of which a trace tells.
+#[derive(Clone, PartialEq, Message)]
+#[expect(missing_docs, reason = "the names are the format's")]
+pub struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub label: Vec<LabelPair>,
+    #[prost(double, optional, tag = "2")]
+    pub value: Option<f64>,
+    #[prost(message, optional, tag = "3")]
+    pub timestamp: Option<Timestamp>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, PartialEq, Message)]
+#[expect(missing_docs, reason = "the names are the format's")]
+pub struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
 }
 
 /// Buckets without a gap.
@@ -161,9 +185,14 @@ fn histogram(samples: &Samples) -> Histogram {
         sample_count: Some(samples.count),
         sample_sum: Some(samples.sum),
         bucket: bucket
-            .map(|(edge, count)| Bucket {
-                cumulative_count: Some(count),
-                upper_bound: Some(edge),
+            .enumerate()
+            .map(|(number, (edge, count))| {
+                let example = samples.examples.iter().find(|(bucket, _)| *bucket == number);
+                Bucket {
+                    cumulative_count: Some(count),
+                    upper_bound: Some(edge),
+                    exemplar: example.map(|(_, example)| exemplar(example)),
+                }
             })
             .collect(),
         schema: Some(samples.native.schema),
@@ -171,6 +200,20 @@ fn histogram(samples: &Samples) -> Histogram {
         zero_count: Some(samples.native.zero_count),
         positive_span,
         positive_delta,
+    }
+}
+
+fn exemplar(example: &Example) -> Exemplar {
+    Exemplar {
+        label: vec![LabelPair {
+            name: "trace_id".into(),
+            value: example.trace_id(),
+        }],
+        value: Some(example.value),
+        timestamp: Some(Timestamp {
+            seconds: example.at_ms.div_euclid(1_000),
+            nanos: i32::try_from(example.at_ms.rem_euclid(1_000)).unwrap_or_default() * 1_000_000,
+        }),
     }
 }
 

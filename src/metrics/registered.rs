@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::CounterFn;
 
-use super::page::{Family, Kind, Labels, Named, Series, Value, number};
+use super::page::{Example, Family, Kind, Labels, Named, Series, Value, number};
 use super::scale::{Cells, Scale};
 use crate::shard::Sharded;
 
@@ -47,6 +47,8 @@ pub struct Seconds(Arc<Histogram>);
 struct Histogram {
     scale: Arc<Scale>,
     cells: OnceLock<Sharded<Cells>>,
+    /// By classic bucket; only of requests that a trace tells of.
+    examples: OnceLock<Mutex<BTreeMap<usize, Example>>>,
 }
 
 impl Seconds {
@@ -54,16 +56,32 @@ impl Seconds {
         Self(Arc::new(Histogram {
             scale: Arc::clone(scale),
             cells: OnceLock::new(),
+            examples: OnceLock::new(),
         }))
+    }
+
+    /// A trace tells of a sample that was added.
+    pub(crate) fn exemplify(&self, duration: Duration, trace: [u8; 16]) {
+        let example = Example {
+            trace,
+            value: duration.as_secs_f64(),
+            at_ms: crate::time::now_ms(),
+        };
+        let mut examples = lock(self.0.examples.get_or_init(Mutex::default));
+        examples.insert(self.0.scale.classic_bucket(duration), example);
     }
 
     /// Adds a sample.
     pub fn record(&self, duration: Duration) {
-        let Histogram { scale, cells } = &*self.0;
+        let Histogram { scale, cells, .. } = &*self.0;
         cells
             .get_or_init(Sharded::default)
             .with(|own| scale.record(own, duration));
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is registered: read at each scrape.
@@ -85,7 +103,14 @@ impl Read for Seconds {
     const KIND: Kind = Kind::Histogram;
 
     fn value(&self) -> Value {
-        Value::Samples(Box::new(self.0.scale.read(self.0.cells.get())))
+        let mut samples = self.0.scale.read(self.0.cells.get());
+        if let Some(examples) = self.0.examples.get() {
+            samples.examples = lock(examples)
+                .iter()
+                .map(|(bucket, example)| (*bucket, *example))
+                .collect();
+        }
+        Value::Samples(Box::new(samples))
     }
 }
 

@@ -197,7 +197,15 @@ impl Scale {
             sum: number(sum) / per_second,
             classic: self.classic.iter().map(|(edge, at)| (*edge, to(*at))).collect(),
             native: self.native(&to, count),
+            examples: Vec::new(),
         }
+    }
+
+    /// The number of the classic bucket that a sample is in; that of the last is how many edges there are.
+    pub(super) fn classic_bucket(&self, sample: Duration) -> usize {
+        let value = value(self.coarse, sample);
+        let ends = |at: usize| self.edges.get(at).copied().unwrap_or(u64::MAX);
+        self.classic.partition_point(|(_, at)| ends(*at) < value)
     }
 
     fn native(&self, to: &impl Fn(usize) -> u64, count: u64) -> Native {

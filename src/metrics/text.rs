@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::page::{Family, Kind, Labels, Page, Value};
+use super::page::{Example, Family, Kind, Labels, Page, Value};
 
 /// The two, which differ in little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,25 +20,33 @@ pub(super) fn write(page: &Page, form: Form) -> String {
         head(&mut text, family, form);
         for series in &family.series {
             match &series.value {
-                Value::Number(value) => line(&mut text, family.name, "", &series.labels, None, *value),
+                Value::Number(value) => line(&mut text, (family.name, ""), &series.labels, None, *value, None),
                 Value::Samples(samples) => {
-                    let mut bucket = |edge: &str, count: u64| {
+                    let all = [(f64::INFINITY, samples.count)];
+                    for (number, (edge, count)) in samples.classic.iter().chain(&all).enumerate() {
+                        let mut examples = samples.examples.iter();
+                        let example = examples.find(|(bucket, _)| form == Form::OpenMetrics && *bucket == number);
+                        let (edge, count) = (figure(*edge), super::page::number(*count));
+                        let name = (family.name, "_bucket");
                         line(
                             &mut text,
-                            family.name,
-                            "_bucket",
+                            name,
                             &series.labels,
-                            Some(edge),
-                            super::page::number(count),
+                            Some(&edge),
+                            count,
+                            example.map(|(_, one)| one),
                         );
-                    };
-                    for (edge, count) in &samples.classic {
-                        bucket(&figure(*edge), *count);
                     }
-                    bucket("+Inf", samples.count);
-                    line(&mut text, family.name, "_sum", &series.labels, None, samples.sum);
+                    line(
+                        &mut text,
+                        (family.name, "_sum"),
+                        &series.labels,
+                        None,
+                        samples.sum,
+                        None,
+                    );
                     let count = super::page::number(samples.count);
-                    line(&mut text, family.name, "_count", &series.labels, None, count);
+                    line(&mut text, (family.name, "_count"), &series.labels, None, count, None);
                 }
             }
         }
@@ -70,7 +78,14 @@ fn head(text: &mut String, family: &Family, form: Form) {
     let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
-fn line(text: &mut String, name: &str, suffix: &str, labels: &Labels, edge: Option<&str>, value: f64) {
+fn line(
+    text: &mut String,
+    (name, suffix): (&str, &str),
+    labels: &Labels,
+    edge: Option<&str>,
+    value: f64,
+    example: Option<&Example>,
+) {
     text.push_str(name);
     text.push_str(suffix);
     let edge = edge.map(|edge| ("le", edge));
@@ -83,7 +98,13 @@ fn line(text: &mut String, name: &str, suffix: &str, labels: &Labels, edge: Opti
     if before == ',' {
         text.push('}');
     }
-    let _ = writeln!(text, " {}", figure(value));
+    let _ = write!(text, " {}", figure(value));
+    if let Some(example) = example {
+        let (trace, value) = (example.trace_id(), figure(example.value));
+        let at = std::time::Duration::from_millis(example.at_ms.unsigned_abs()).as_secs_f64();
+        let _ = write!(text, " # {{trace_id=\"{trace}\"}} {value} {at:.3}");
+    }
+    text.push('\n');
 }
 
 fn figure(value: f64) -> String {
@@ -114,6 +135,40 @@ mod tests {
         page.counter(("nv_count", "Help."), 1.0);
         page.gauge(("g", "Help."), f64::INFINITY);
         page
+    }
+
+    #[test]
+    fn an_example_stands_behind_its_bucket_in_open_metrics_alone() {
+        let example = Example {
+            trace: *b"\x01\x02345678901234\xff\x00",
+            value: 0.4,
+            at_ms: 1_700_000_000_250,
+        };
+        let samples = |at: usize| super::super::page::Samples {
+            count: 3,
+            sum: 2.5,
+            classic: vec![(0.25, 1), (0.5, 2)],
+            examples: vec![(at, example)],
+            ..Default::default()
+        };
+        let text = |form, at| {
+            let mut page = Page::default();
+            let series = super::super::page::Series {
+                labels: Vec::new(),
+                value: Value::Samples(Box::new(samples(at))),
+            };
+            page.push(Family {
+                name: "h",
+                help: "Help.",
+                kind: Kind::Histogram,
+                series: vec![series],
+            });
+            write(&page, form)
+        };
+        let said = " # {trace_id=\"0102333435363738393031323334ff00\"} 0.4 1700000000.250\n";
+        assert!(!text(Form::Prometheus, 1).contains("trace_id"));
+        assert!(text(Form::OpenMetrics, 1).contains(&format!("h_bucket{{le=\"0.5\"}} 2{said}h_bucket")));
+        assert!(text(Form::OpenMetrics, 2).contains(&format!("h_bucket{{le=\"+Inf\"}} 3{said}h_sum")));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Standing {
     pub version: VersionNo,
     /// Folded labels.
     pub labels: u64,
+    /// Its place among the challengers of the tenure, from 1; `None`: it collects no evidence.
+    pub place: Option<u32>,
     /// ln wealth.
     pub log_wealth: f64,
     /// ln of the wealth that it needs.
@@ -62,6 +64,16 @@ pub struct ModelSeries {
     pub is_deciding: bool,
 }
 
+/// 0 of the champion, the place of who is judged against it; empty of who is not.
+fn slot(version: &VersionSeries) -> String {
+    let place = version.standing.as_ref().and_then(|standing| standing.place);
+    match (version.role, place) {
+        ("champion", _) => "0".into(),
+        (_, Some(place)) => place.to_string(),
+        (_, None) => String::new(),
+    }
+}
+
 /// What a series says of a model.
 type Is = fn(&ModelSeries) -> bool;
 /// What a series says of a challenger.
@@ -103,6 +115,7 @@ pub fn write_models(
             ("role", v.role.to_owned()),
             ("version", v.version.clone()),
             ("digest", v.digest.clone()),
+            ("slot", slot(v)),
         ];
         (labels, 1.0)
     });
@@ -155,6 +168,7 @@ mod tests {
             digest: "sha256:0".into(),
             standing: log_wealth.map(|log_wealth| Standing {
                 version: VersionNo(7),
+                place: Some(2),
                 labels: 900,
                 log_wealth,
                 log_bar: 5.3,
@@ -174,7 +188,7 @@ mod tests {
             version("b\"\\", "challenger", Some(2.5)),
         ]);
         for line in [
-            "dethrone_model_info{model=\"m\",role=\"champion\",version=\"a\",digest=\"sha256:0\"} 1\n",
+            "dethrone_model_info{model=\"m\",role=\"champion\",version=\"a\",digest=\"sha256:0\",slot=\"0\"} 1\n",
             "dethrone_evidence_log_wealth{model=\"m\",version=\"b\\\"\\\\\"} 2.5\n",
             "dethrone_evidence_log_bar{model=\"m\",version=\"b\\\"\\\\\"} 5.3\n",
             "dethrone_evidence_labels{model=\"m\",version=\"b\\\"\\\\\"} 900\n",

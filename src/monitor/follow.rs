@@ -28,7 +28,7 @@ use crate::config::{MonitorConfig, ServerConfig};
 use crate::control::{self, Models, policy};
 use crate::decode::Form;
 use crate::judge::loss::Metric;
-use crate::ledger::{AlarmRow, FollowedRow, Ledger, LedgerError, Position};
+use crate::ledger::{AlarmRow, FollowedRow, Ledger, LedgerError, Position, Report};
 use crate::model::tensor::Datatype;
 use crate::recorder::Recorder;
 use crate::recorder::groups::Groups;
@@ -506,7 +506,12 @@ pub(super) fn follow_labels(
     let rows = reader.followed(from, upto, BATCH, true)?;
     for row in &rows {
         if let Some(truth) = row.label {
-            let bits = followed.groups.of_row(row.inputs.as_deref(), row.context.as_deref());
+            let key = match followed.groups.ask_for_keys() {
+                true => reader.reported_by(row.id, Report::Label)?,
+                false => None,
+            };
+            let (inputs, context) = (row.inputs.as_deref(), row.context.as_deref());
+            let bits = followed.groups.of_row(inputs, context, key.as_deref());
             let labelled = LabelledRow {
                 clock: row.clock,
                 version: row.version,

@@ -8,6 +8,7 @@ mod coverage;
 mod display;
 mod fold;
 mod observe;
+mod principals;
 mod reports;
 mod signs;
 
@@ -212,6 +213,8 @@ pub struct Book {
     reports: Reports,
     /// A row has named an entity: rows of one may be one observation.
     has_entities: bool,
+    /// A label was reported under a key.
+    pub(super) has_principals: bool,
     display: Display,
     groups: Groups,
     /// Rows that were erased since the start.
@@ -240,6 +243,7 @@ impl Book {
         };
         let folded = restored.folded.max(cursor.folded_row);
         let has_entities = writer.has_entities(row.no)?;
+        let has_principals = writer.has_principals()?;
         let kept = writer.kept(row.no)?;
         let mut book = Self {
             attached,
@@ -268,6 +272,7 @@ impl Book {
             signs: Signs::default(),
             reports: Reports::default(),
             has_entities,
+            has_principals,
             display: Display::default(),
             groups: Groups::default(),
             erased: HashSet::new(),
@@ -447,7 +452,21 @@ impl Book {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.signs.warnings();
         warnings.extend(self.groups.warnings());
+        warnings.extend(
+            self.judge
+                .as_ref()
+                .and_then(|judge| principals::warning(self.pairing.shares(), judge.policy())),
+        );
         warnings
+    }
+
+    /// Which API keys have reported, and how much of it is evidence.
+    #[must_use]
+    pub fn principals(&self) -> serde_json::Value {
+        let policy = self.judge.as_ref().map(Judge::policy);
+        policy.map_or(serde_json::Value::Null, |policy| {
+            principals::show(self.pairing.shares(), policy)
+        })
     }
 
     /// True when a row recorded at `clock` takes no more evidence.

@@ -1,11 +1,13 @@
 //! What a row is worth as evidence once it has closed and all its outcomes are there, by what the ledger holds: the row
 //! itself, the rows of its entity, or nothing. Live and in a replay.
 
+use std::sync::Arc;
+
 use super::book::Closing;
 use super::groups::Groups;
 use crate::backtest::contest::Asked;
 use crate::judge::pair::ClosedRow;
-use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Writer};
+use crate::ledger::{AnsweredRow, LedgerError, OpenRow, Overlap, Report, Writer};
 use crate::score::{ModelNo, Outcome, VersionNo};
 
 /// Rows of one observation; of more the last ones stand for all.
@@ -28,6 +30,8 @@ pub struct Terms<'a> {
     pub closing: &'a Closing,
     /// The groups of the rules in force.
     pub groups: &'a mut Groups,
+    /// Labels are reported under API keys: it is asked which.
+    pub has_principals: bool,
 }
 
 impl Terms<'_> {
@@ -76,6 +80,7 @@ impl Terms<'_> {
         asked.weight = reward_weight.unwrap_or_else(|| row.label.map_or(1.0, |label| label.weight));
         asked.rewards = rewards;
         asked.groups = self.groups.of_recorded(reader, row.id)?;
+        asked.principal = self.principal(reader, row.id)?;
         Ok(asked)
     }
 
@@ -105,7 +110,20 @@ impl Terms<'_> {
             others,
             groups: self.groups.of_recorded(reader, row.id)?,
             rewards,
+            principal: self.principal(reader, row.id)?,
         }))
+    }
+
+    /// The key that reported what the row is judged by.
+    fn principal(&self, reader: &Writer<'_>, id: i64) -> Result<Option<Arc<str>>, LedgerError> {
+        if !self.has_principals {
+            return Ok(None);
+        }
+        let what = match self.closing.payees.is_empty() {
+            true => Report::Label,
+            false => Report::Reward,
+        };
+        Ok(reader.reported_by(id, what)?.map(Arc::from))
     }
 }
 

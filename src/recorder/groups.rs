@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::expr::{Expr, Field, Value};
 use crate::judge::fold::Judge;
 use crate::judge::policy::Group;
-use crate::ledger::{LedgerError, Writer};
+use crate::ledger::{LedgerError, Report, Writer};
 
 /// From so many rows on, of which none had what a group asks for, it is said.
 const LEAST: u64 = 100;
@@ -64,17 +64,44 @@ impl Groups {
         if self.of.is_empty() {
             return Ok(0);
         }
-        let (inputs, context) = reader.recorded(id)?;
-        Ok(self.of_row(inputs.as_deref(), context.as_deref()))
+        let of_row = |field: &Field| *field != Field::LabelKey;
+        let (inputs, context) = match self.asks(of_row) {
+            true => reader.recorded(id)?,
+            false => (None, None),
+        };
+        let key = match self.ask_for_keys() {
+            true => reader.reported_by(id, Report::Label)?,
+            false => None,
+        };
+        Ok(self.of_row(inputs.as_deref(), context.as_deref(), key.as_deref()))
     }
 
-    /// The groups of a row, a bit each, by its recorded features and context as JSON objects.
-    pub fn of_row(&mut self, inputs: Option<&str>, context: Option<&str>) -> u64 {
+    /// Whether one asks which key has reported a row's label.
+    #[must_use]
+    pub fn ask_for_keys(&self) -> bool {
+        self.asks(|field| *field == Field::LabelKey)
+    }
+
+    fn asks(&self, what: impl Fn(&Field) -> bool) -> bool {
+        let fields = self.ready.iter().filter_map(|ready| ready.expr.as_ref());
+        fields.flat_map(Expr::fields).any(what)
+    }
+
+    /// The groups of a row, a bit each, by its recorded features and context as JSON objects, and by the key that reported
+    /// its label.
+    pub fn of_row(&mut self, inputs: Option<&str>, context: Option<&str>, key: Option<&str>) -> u64 {
         self.rows += 1;
         let mut bits = 0;
         for (k, ready) in (0u32..).zip(&mut self.ready) {
             let Some(expr) = &ready.expr else { continue };
-            let values = look_up(expr.fields(), inputs, context);
+            let mut values = look_up(expr.fields(), inputs, context);
+            for (value, _) in values
+                .iter_mut()
+                .zip(expr.fields())
+                .filter(|(_, f)| **f == Field::LabelKey)
+            {
+                *value = key.map(Json::from);
+            }
             for (found, value) in ready.found.iter_mut().zip(&values) {
                 *found += u64::from(value.is_some());
             }
@@ -131,7 +158,7 @@ fn look_up(fields: &[Field], inputs: Option<&str>, context: Option<&str>) -> Vec
     let mut values = vec![None; fields.len()];
     let name = |field: &Field, is_context: bool| match (field, is_context) {
         (Field::Feature(name), false) | (Field::Context(name), true) => Some(name.clone()),
-        _ => None,
+        (Field::Feature(_) | Field::Context(_) | Field::LabelKey, _) => None,
     };
     for (text, is_context) in [(inputs, false), (context, true)] {
         let wanted: Vec<Option<String>> = fields.iter().map(|field| name(field, is_context)).collect();
@@ -199,7 +226,7 @@ mod tests {
     #[test]
     fn a_row_is_in_the_groups_whose_conditions_it_meets() {
         let mut groups = groups(&["age >= 60", "context.channel == \"web\"", "day in [\"2\"]", "gone == 1"]);
-        let row = |groups: &mut Groups, inputs, context| groups.of_row(Some(inputs), context);
+        let row = |groups: &mut Groups, inputs, context| groups.of_row(Some(inputs), context, None);
         assert_eq!(
             row(
                 &mut groups,
@@ -213,22 +240,31 @@ mod tests {
             0
         );
         assert_eq!(row(&mut groups, r#"{"age":null,"gone":1}"#, None), 0b1000);
-        assert_eq!(groups.of_row(None, None), 0);
+        assert_eq!(groups.of_row(None, None, None), 0);
         assert_eq!(row(&mut groups, "[1]", Some("no JSON")), 0);
         assert!(!Groups::default().follow(None));
+    }
+
+    #[test]
+    fn a_group_may_be_of_those_whose_label_a_key_has_reported() {
+        let mut groups = groups(&["label.key in [\"ops\"]", "age > 1 and label.key != \"ops\""]);
+        let row = |groups: &mut Groups, key| groups.of_row(Some(r#"{"age":61,"label.key":"ops"}"#), None, key);
+        assert_eq!(row(&mut groups, Some("ops")), 0b1);
+        assert_eq!(row(&mut groups, Some("shop")), 0b10);
+        assert_eq!(row(&mut groups, None), 0);
     }
 
     #[test]
     fn what_no_row_has_is_said_after_a_hundred() {
         let mut groups = groups(&["age >= 60 and agee < 3", "x >"]);
         for _ in 0..99 {
-            groups.of_row(Some(r#"{"age":61}"#), None);
+            groups.of_row(Some(r#"{"age":61}"#), None, None);
         }
         assert_eq!(
             groups.warnings(),
             ["group 'g1': its expression is not understood, so that no row is in it"]
         );
-        groups.of_row(Some(r#"{"age":61}"#), None);
+        groups.of_row(Some(r#"{"age":61}"#), None, None);
         let said = groups.warnings();
         assert!(
             said[0].starts_with("group 'g0' asks for agee, which none of the last 100 closed rows has"),

@@ -1,10 +1,12 @@
 //! Labels that come late: joined to their rows, in the order sent.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::Core;
 use crate::decode::Remark;
-use crate::ledger::{LabelRow, LedgerError, MOST_REMARKS, Remarked, RewardRow, Writer};
+use crate::ledger::{LabelRow, LedgerError, MOST_REMARKS, Remarked, Report, RewardRow, Writer};
 use crate::score::{ModelNo, Truth};
 use crate::span::Clock;
 
@@ -94,6 +96,17 @@ pub struct LabelItem {
     pub extra: Option<String>,
     /// What somebody thinks of the answer: never evidence.
     pub remark: Option<Remark>,
+    /// Who reports it; `None` where nobody is asked for a key.
+    pub reporter: Option<Reporter>,
+}
+
+/// An API key that reports labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reporter {
+    /// Its name.
+    pub key: Arc<str>,
+    /// The model's settings trust it: while a row is open its label goes before those of others.
+    pub is_trusted: bool,
 }
 
 /// The answer to one label.
@@ -167,6 +180,7 @@ impl Core {
                 None => return Ok(Status::Unknown.into()),
             },
         };
+        book.has_principals |= item.reporter.is_some();
         let Some((position, time_ms)) = writer.position(id)? else {
             // Only an id of ours gets here: the row was opted out, sampled out, pinned, shed, or was pruned.
             return Ok(match id {
@@ -251,19 +265,44 @@ impl Place {
             weight: item.weight,
             late: self.late,
         };
-        Ok(match writer.label(self.id)? {
-            Some(known) if known.truth == label.truth && known.weight.to_bits() == label.weight.to_bits() => {
-                Status::Duplicate
+        let known = writer.label(self.id)?;
+        let is_same = |known: &LabelRow| known.truth == label.truth && known.weight.to_bits() == label.weight.to_bits();
+        let goes_before = match (&known, &item.reporter) {
+            (Some(_), Some(reporter)) if reporter.is_trusted && !self.late => {
+                self.is_anothers(writer, &reporter.key)?
             }
-            Some(_) => {
-                writer.insert_correction(self.id, self.received_ms, &label, extra)?;
-                Status::Conflict
+            _ => false,
+        };
+        let key = item.reporter.as_ref().map(|reporter| &*reporter.key);
+        match known {
+            Some(known) if is_same(&known) => {
+                if goes_before {
+                    // Confirmed: it is the trusted key's from now on.
+                    writer.put_reporter(self.id, Report::Label, key)?;
+                }
+                return Ok(Status::Duplicate);
             }
-            None => {
-                writer.insert_label(self.id, self.received_ms, &label, extra)?;
-                self.new_here()
+            Some(_) if !goes_before => {
+                let no = writer.insert_correction(self.id, self.received_ms, &label, extra)?;
+                if key.is_some() {
+                    writer.put_reporter(self.id, Report::Correction(no), key)?;
+                }
+                return Ok(Status::Conflict);
             }
-        })
+            Some(_) => writer.set_label_aside(self.id)?,
+            None => {}
+        }
+        writer.insert_label(self.id, self.received_ms, &label, extra)?;
+        if key.is_some() {
+            writer.put_reporter(self.id, Report::Label, key)?;
+        }
+        Ok(self.new_here())
+    }
+
+    /// Whether the row's label came from somebody else. Who else is trusted is not known here: between two trusted keys the
+    /// later one counts.
+    fn is_anothers(&self, writer: &Writer<'_>, key: &str) -> Result<bool, LedgerError> {
+        Ok(writer.reported_by(self.id, Report::Label)?.as_deref() != Some(key))
     }
 
     /// `None` where the item reports no reward.
@@ -288,6 +327,9 @@ impl Place {
             }
             None => {
                 writer.insert_reward(self.id, self.received_ms, &reward)?;
+                if let Some(reporter) = &item.reporter {
+                    writer.put_reporter(self.id, Report::Reward, Some(&reporter.key))?;
+                }
                 self.new_here()
             }
         }))

@@ -5,6 +5,7 @@ mod closing;
 mod failure;
 mod feeding;
 mod labelling;
+mod principals;
 mod reload;
 mod retention;
 
@@ -282,6 +283,7 @@ impl Lab {
             reward: None,
             extra: None,
             remark: None,
+            reporter: None,
         }
     }
 

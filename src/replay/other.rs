@@ -181,6 +181,7 @@ pub fn replay(
             model: past.row.no,
             closing: &told,
             groups: &mut groups,
+            has_principals: past.has_principals,
         };
         let asked = terms.asked(&reader, row, index)?;
         if contest.record(asked, &recorded) || row.clock.row.is_multiple_of(every) {

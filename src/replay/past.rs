@@ -53,6 +53,8 @@ pub struct Past {
     pub kept: Kept,
     /// A row has named an entity.
     has_entities: bool,
+    /// A label was reported under a key.
+    pub(super) has_principals: bool,
     state: PathBuf,
 }
 
@@ -108,6 +110,7 @@ impl Past {
         let key = key_of(state, &config)?;
         let closing = policy::closing(&config, head.as_ref(), &key);
         let has_entities = reader.has_entities(row.no).map_err(named)?;
+        let has_principals = reader.has_principals().map_err(named)?;
         let journal = journal(&reader, &row)?;
         let kept = reader.kept(row.no).map_err(named)?;
         Ok(Self {
@@ -120,6 +123,7 @@ impl Past {
             closing,
             journal,
             has_entities,
+            has_principals,
             state: state.to_path_buf(),
             ledger,
         })
@@ -205,6 +209,7 @@ impl Past {
             model: self.row.no,
             closing,
             groups,
+            has_principals: self.has_principals,
         };
         let rows = terms.observation(reader, row, answered, others)?;
         Ok(if rows.is_empty() {

@@ -200,6 +200,7 @@ impl Walk<'_> {
             }
             read => read,
         };
+        let mut is_keyed = false;
         let made = match read {
             Read::PassedOver => None,
             Read::Gone => {
@@ -213,10 +214,11 @@ impl Walk<'_> {
                 self.found.rows_damaged += u64::from(counts);
                 return Ok(());
             }
-            Read::Rows(rows) => self
-                .judge
-                .as_ref()
-                .and_then(|judge| self.pairing.observation(judge, &rows)),
+            Read::Rows(rows) => {
+                is_keyed = rows.iter().any(|row| row.principal.is_some());
+                let judge = self.judge.as_ref();
+                judge.and_then(|judge| self.pairing.observation(judge, &rows))
+            }
         };
         // The last row of an entity, which has closed, may have no label of its own.
         let made = made.map(|pair| Pair {
@@ -228,8 +230,13 @@ impl Walk<'_> {
         }
         self.found.rows += 1;
         let made = made.map(|pair| self.comparable(pair, stored));
-        if made.as_ref() != stored && !is_known {
-            // What was evidence under the rules of then is not recorded.
+        let is_limited = self
+            .judge
+            .as_ref()
+            .is_some_and(|judge| judge.policy().principal_share < 1.0);
+        let has_unknown_share = !self.counted && is_keyed && is_limited;
+        if made.as_ref() != stored && (!is_known || has_unknown_share) {
+            // What was evidence under the rules of then is not recorded, nor what keys had reported whose rows are gone.
             self.counted = false;
             self.found.rows -= 1;
             self.found.rows_unknown += 1;

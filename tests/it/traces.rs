@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use dethrone::grpc::pb::inference as pb;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -12,6 +13,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::support::client::{raw, request, rest};
+use crate::support::grpc;
 use crate::support::{elec2_row, gateway, gateway_with, ids, until};
 
 /// Takes exports until the test ends.
@@ -169,6 +171,68 @@ fn a_request_in_a_callers_trace_reaches_the_collector_with_its_phases_and_others
         .map(|span| (span.name.as_str(), attribute(span, "http.response.status_code")))
         .collect();
     assert_eq!(names, [("predict", json!(400)), ("feedback", json!(200))]);
+}
+
+#[test]
+fn each_message_of_a_stream_is_a_span_in_its_callers_trace_and_an_example_in_its_histogram() {
+    let (url, exports) = collector();
+    let gateway = gateway_with(&format!("trace_endpoint = \"{url}\"\ntrace_sample = 0.0\n"));
+    let message = |columns: i64| {
+        let values = vec![0.1; usize::try_from(columns).unwrap()];
+        grpc::request("plain", vec![grpc::fp32("features", &[1, columns], &values)], vec![])
+    };
+    let streamed = async |flags: &str| {
+        let mut client = grpc::Client::connect(gateway.grpc).await;
+        let mut call = tonic::Request::new(tokio_stream::iter([message(3), message(1)]));
+        let parent = format!("00-{TRACE}-{CALLER}-{flags}");
+        call.metadata_mut().insert("traceparent", parent.parse().unwrap());
+        let path = "inference.GRPCInferenceService/ModelStreamInfer";
+        let mut answers: tonic::Streaming<pb::ModelStreamInferResponse> = client.stream(path, call).await.unwrap();
+        let mut said = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            said.push(answer.error_message.is_empty());
+        }
+        assert_eq!(said, [true, false]);
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        streamed("00").await;
+        streamed("01").await;
+    });
+    let mut spans: Vec<Span> = Vec::new();
+    while spans.len() < 7 {
+        let export = exports.recv_timeout(Duration::from_secs(30)).unwrap();
+        spans.extend(export.resource_spans[0].scope_spans[0].spans.clone());
+    }
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    let phases = ["read", "decode", "queue", "compute", "encode"];
+    assert_eq!(names[..6], [&["ModelStreamInfer"][..], &phases].concat());
+    assert_eq!(names[6..], ["ModelStreamInfer"]);
+    for (at, code) in [(0, 0), (6, 3)] {
+        assert_eq!(
+            (hex(&spans[at].trace_id), hex(&spans[at].parent_span_id)),
+            (TRACE.into(), CALLER.into())
+        );
+        assert_eq!(attribute(&spans[at], "rpc.grpc.status_code"), code);
+    }
+    assert_eq!(attribute(&spans[0], "dethrone.model"), "plain");
+
+    let scrape = |accept: &str| {
+        let asked = request("GET", "/metrics", &format!("accept: {accept}\r\n"), b"");
+        raw(gateway.admin, &asked).unwrap().text()
+    };
+    let text = scrape("application/openmetrics-text; version=1.0.0");
+    let examples: Vec<&str> = text.lines().filter(|line| line.contains(" # {trace_id=")).collect();
+    let of = |outcome: &str| {
+        let (rpc, example) = ("rpc=\"ModelStreamInfer\"", format!(" # {{trace_id=\"{TRACE}\"}} "));
+        let is_it = |line: &&&str| line.contains(rpc) && line.contains(outcome) && line.contains(&example);
+        examples.iter().filter(is_it).count()
+    };
+    assert_eq!(
+        (of("outcome=\"ok\""), of("outcome=\"refused\"")),
+        (1, 1),
+        "{examples:?}"
+    );
+    assert!(!scrape("text/plain").contains("trace_id"));
 }
 
 #[test]

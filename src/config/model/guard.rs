@@ -63,6 +63,7 @@ pub(super) fn groups(s: &mut Section<'_>, dropped: &[String]) -> Vec<GroupConfig
     for (name, table) in s.rest::<GroupTable>() {
         let known = |field: &Field| match field {
             Field::Feature(name) | Field::Context(name) => dropped.contains(name),
+            Field::LabelKey => false,
         };
         let fields = Expr::parse(&table.expr)
             .map(|expr| expr.fields().to_vec())

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::super::keys::is_key_name;
 use super::super::reader::Section;
 use super::super::value::{Value, choose, expected};
 use super::super::version::feature_names;
@@ -13,6 +14,9 @@ use crate::judge::loss::{Bound, check_cost};
 use crate::model::head::Link;
 use crate::score::Task;
 use crate::span::Span;
+
+/// Their names stand in the expression of one group.
+const MAX_TRUSTED: usize = 16;
 
 pub(super) fn model(s: &mut Section<'_>) -> ModelConfig {
     let default = ModelConfig::default();
@@ -92,6 +96,18 @@ fn label(s: &mut Section<'_>, default: LabelConfig) -> LabelConfig {
         absent: s.opt::<Scalar>("absent").map(|scalar| scalar.0),
         explore: share(s, "explore", default.explore),
         evidence: s.get("evidence", default.evidence),
+        principal_share: s.get_if(
+            "principal_share",
+            default.principal_share,
+            |share| (0.001..=1.0).contains(share),
+            "must lie between 0.001 and 1 (no limit)",
+        ),
+        trusted: s.get_if(
+            "trusted",
+            default.trusted,
+            |names: &Vec<String>| names.len() <= MAX_TRUSTED && names.iter().all(|name| is_key_name(name)),
+            "must list at most 16 names of keys, as they stand in the file that auth.keys names",
+        ),
     };
     if label.evidence == EvidenceFrom::Explore && label.explore <= 0.0 {
         s.fault(

@@ -1,6 +1,7 @@
 use super::*;
 use crate::judge::policy::Policy;
 use crate::score::{Score, Shed};
+use crate::span::Span;
 
 const CHAMPION: VersionNo = VersionNo(0);
 
@@ -28,6 +29,7 @@ fn row(champion: Outcome, others: Vec<Outcome>) -> ClosedRow {
         others,
         groups: 0,
         rewards: None,
+        principal: None,
     }
 }
 
@@ -621,5 +623,85 @@ mod properties {
             let text = serde_json::to_string(&pairing).unwrap();
             prop_assert_eq!(serde_json::from_str::<Pairing>(&text).unwrap(), pairing);
         }
+    }
+}
+
+/// Labels of a stream on which the challenger is right six times in ten and the champion seven, by so many keys; `liars` of
+/// them say what the challenger says, and `times` as often; one honest label in twenty is by a trusted key, whose rows are
+/// the policy's first group. Whether the challenger is promoted.
+fn crowns(policy: &Policy, (keys, liars, times): (u64, u64, u64), seed: u64) -> bool {
+    let mut random = crate::simulate::random::Random::new(seed, 7, seed);
+    let mut judge = Judge::new(policy.clone(), VersionNo(0), 1, Clock::default());
+    judge.enter(VersionNo(1), Clock::default());
+    let mut pairing = Pairing::new();
+    for n in 1..=3_000_u64 {
+        let at = random.next() % (keys - liars + liars * times);
+        let liar = (at >= keys - liars).then(|| (at - (keys - liars)) % liars);
+        let is_trusted = liar.is_none() && random.uniform() < 0.05;
+        let truth = u32::from(random.uniform() < 0.5);
+        let mut says = |right: f64| u32::from((random.uniform() < right) == (truth == 1));
+        let (champion, challenger) = (says(0.7), says(0.6));
+        let key = match (liar, is_trusted) {
+            (Some(liar), _) => format!("liar-{liar}"),
+            (None, true) => "ops".to_owned(),
+            (None, false) => format!("honest-{at}"),
+        };
+        let score = |class: u32| scored(if class == 1 { 0.9 } else { 0.1 });
+        let clock = Clock { row: n, time_ms: 0 };
+        let closed = ClosedRow {
+            clock,
+            truth: Some(Truth::Class(if liar.is_some() { challenger } else { truth })),
+            principal: Some(key.into()),
+            groups: u64::from(is_trusted),
+            ..row(score(champion), vec![score(challenger)])
+        };
+        if let Some(pair) = pairing.observation(&judge, &[closed])
+            && judge.fold(&Pair { clock, ..pair }).is_some()
+        {
+            return true;
+        }
+    }
+    false
+}
+
+fn lenient() -> Policy {
+    Policy {
+        dwell: Span::Rows(48),
+        cooldown: Span::Rows(0),
+        guardrail: crate::judge::policy::Guardrails::none(),
+        trusted: vec!["ops".into()],
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn a_minority_that_floods_does_not_crown_a_worse_model_and_would_without_the_limit() {
+    let free = Policy {
+        principal_share: 1.0,
+        ..lenient()
+    };
+    for seed in 0..8 {
+        // 2 of 40 keys send half of all labels.
+        let crowd = (40, 2, 19);
+        assert!(!crowns(&lenient(), crowd, seed), "seed {seed}");
+        assert!(crowns(&free, crowd, seed), "seed {seed}: there is nothing to hold back");
+    }
+}
+
+#[test]
+fn trusted_labels_stop_what_a_fifth_of_the_keys_would_crown() {
+    let with_lane = Policy {
+        groups: vec![crate::judge::policy::Group {
+            name: "trusted labels".into(),
+            expr: "label.key in [\"ops\"]".into(),
+            margin: 0.02,
+            strict: true,
+        }],
+        ..lenient()
+    };
+    for seed in 0..8 {
+        let crowd = (40, 8, 4);
+        assert!(crowns(&lenient(), crowd, seed), "seed {seed}: there is nothing to stop");
+        assert!(!crowns(&with_lane, crowd, seed), "seed {seed}");
     }
 }

@@ -387,6 +387,7 @@ impl Book {
                     others: writer.outcomes(row.id)?,
                     groups: 0,
                     rewards: None,
+                    principal: None,
                 };
                 display.row(judge, &closed);
             }
@@ -421,6 +422,7 @@ mod tests {
             others: vec![(OTHER, Outcome::Scored(other))],
             groups: 0,
             rewards: None,
+            principal: None,
         }
     }
 

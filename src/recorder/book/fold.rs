@@ -97,6 +97,7 @@ impl Book {
                 model: self.row.no,
                 closing: &self.closing,
                 groups: &mut self.groups,
+                has_principals: self.has_principals,
             };
             terms.observation(writer, row, answered, others)?
         };
@@ -158,7 +159,13 @@ impl Book {
         for row in rows {
             self.display.row(judge, row);
         }
-        let Some(mut pair) = self.pairing.observation(judge, rows) else {
+        let refused = self.pairing.shares().refused();
+        let pair = self.pairing.observation(judge, rows);
+        self.attached
+            .metrics
+            .labels_over_share
+            .increment(self.pairing.shares().refused().saturating_sub(refused));
+        let Some(mut pair) = pair else {
             return self.learn_bound(writer, clock);
         };
         // The last row of an entity, which has closed now, may have no label of its own.
@@ -230,6 +237,7 @@ fn standing(verdict: &Verdict) -> Standing {
     let rail = |rail: &Guardrail| (rail.name.to_string(), rail.passes);
     Standing {
         version: verdict.version,
+        place: verdict.place,
         labels: verdict.numbers.labels,
         log_wealth: verdict.numbers.log_wealth,
         log_bar: verdict.numbers.log_bar,
