@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::client::{get, raw, request};
-use crate::support::{gateway, gateway_with};
+use crate::support::{gateway, gateway_with, until};
 
 fn connect(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).unwrap();
@@ -85,6 +85,33 @@ fn a_full_house_sends_the_longest_idle_away() {
     assert_eq!(get(gateway.data, "/v2/health/live").status, 200);
     let (_, took) = until_closed(idle.remove(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn when_descriptors_run_out_accepting_rests_and_it_goes_on_once_there_are_some() {
+    let gateway = gateway_with("header_timeout = \"1h\"\nidle_timeout = \"1h\"\n");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid()))
+        .unwrap()
+        .count();
+    let (pid, limit) = (gateway.pid().to_string(), format!("--nofile={}", open + 4));
+    let limited = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    assert!(limited.unwrap().success());
+    let start = Instant::now();
+    let many: Vec<TcpStream> = (0..40)
+        .map(|_| connect(gateway.data, b"GET /v2 HTTP/1.1\r\nhost: x\r\na"))
+        .collect();
+    let said = || gateway.site().log().matches("cannot accept connections").count();
+    until("it is said", || (said() >= 5).then_some(()));
+    let (times, most) = (said() as u128, start.elapsed().as_millis() / 20 + 5);
+    assert!(times <= most, "it spins: {times} times in {:?}", start.elapsed());
+    drop(many);
+    let ask = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    until("others are served", || {
+        let answer = raw(gateway.data, ask).ok()?;
+        (answer.status == 200).then_some(())
+    });
 }
 
 #[test]

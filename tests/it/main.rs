@@ -71,6 +71,8 @@ mod listener;
 #[cfg(test)]
 mod losses;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod monitor;
@@ -86,6 +88,8 @@ mod own_settings;
 mod person;
 #[cfg(test)]
 mod predict;
+#[cfg(test)]
+mod principals;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
@@ -115,6 +119,8 @@ mod served_exports;
 mod shadowing;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]

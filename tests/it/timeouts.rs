@@ -201,6 +201,48 @@ fn floods_of_http2_end_in_goaway() {
     assert_eq!(crate::support::client::get(gateway.data, "/v2/health/live").status, 200);
 }
 
+/// The most memory that a process has held so far, in bytes.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_block_of_headers_that_unpacks_to_thousands_of_times_its_size_is_refused_and_takes_no_memory() {
+    let gateway = gateway_with("");
+    // A value of 3,900 bytes goes into the connection's table once, and is named twelve thousand times: 47 MB.
+    let mut block = head("GET", "/v2");
+    block.extend(b"\x40\x01a\x7f\xbd\x1d");
+    block.extend([b'b'; 3_900]);
+    block.extend([0xbe; 12_000]);
+    assert_eq!(crate::support::client::get(gateway.data, "/v2").status, 200);
+    let before = peak(gateway.pid());
+    let mut stream = h2::connect(gateway.data, b"");
+    let mut reader = stream.try_clone().unwrap();
+    let reader = std::thread::spawn(move || h2::rest(&mut reader));
+    for turn in 0..50 {
+        let part = frame(HEADERS, END_HEADERS | END_STREAM, 2 * turn + 1, &block);
+        if stream.write_all(&part).is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let frames = reader.join().unwrap();
+    // 0x88: status 200.
+    let is_answered = |frame: &&Frame| frame.kind == HEADERS && frame.payload.first() == Some(&0x88);
+    assert_eq!(frames.iter().filter(is_answered).count(), 0, "{frames:?}");
+    assert!(
+        frames
+            .iter()
+            .any(|frame| [HEADERS, RST_STREAM, GOAWAY].contains(&frame.kind)),
+        "{frames:?}"
+    );
+    let grown = peak(gateway.pid()).saturating_sub(before);
+    assert!(grown <= 32 << 20, "{grown} bytes");
+    assert_eq!(crate::support::client::get(gateway.data, "/v2").status, 200);
+}
+
 #[test]
 fn floods_whose_replies_nobody_reads_are_cut() {
     let gateway = gateway_with("write_timeout = \"500ms\"\nidle_timeout = \"1h\"\n");
