@@ -147,7 +147,9 @@ impl Sandbox {
 /// threads of that moment hold, nothing is taken away.
 #[must_use]
 pub fn confine() -> Confinement {
-    let no_new_privs = sandbox::no_new_privs().is_ok();
+    // What follows asks for it too, and goes without where it cannot have it: what counts is the kernel's word.
+    let _ = sandbox::no_new_privs();
+    let no_new_privs = sandbox::has_no_new_privs();
     let (files, network) = rules().unwrap_or_default();
     Confinement {
         no_new_privs,

@@ -61,6 +61,12 @@ pub(super) fn no_new_privs() -> io::Result<()> {
     checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
+/// Whether it is so, by the kernel's word.
+pub(super) fn has_no_new_privs() -> bool {
+    // SAFETY: PR_GET_NO_NEW_PRIVS takes zeros and touches no memory.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 }
+}
+
 /// Has the C library read the locale that ONNX Runtime's operators on text go by, where the system has it: later there
 /// is no file to read it from.
 pub(super) fn read_locale() {
@@ -176,6 +182,17 @@ pub(super) fn wait_exit(pid: u32, timeout: Duration) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_new_privileges_is_in_force_for_the_thread_that_asked_for_it_and_for_no_other() {
+        if has_no_new_privs() {
+            eprintln!("\n!!! SKIPPED: the tests run without new privileges themselves: NOT TESTED !!!\n");
+            return;
+        }
+        let asked = || no_new_privs().is_ok() && has_no_new_privs();
+        assert!(std::thread::spawn(asked).join().unwrap());
+        assert!(!has_no_new_privs());
+    }
 
     #[test]
     fn a_child_is_waited_for_without_being_reaped() {
