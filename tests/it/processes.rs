@@ -447,7 +447,7 @@ fn a_row_that_the_champion_failed_on_is_its_loss_and_not_its_silence() {
 }
 
 #[test]
-fn the_spare_stands_by_at_the_priority_of_the_gateway() {
+fn the_spare_stands_by_at_the_priority_of_the_gateway_and_is_confined() {
     let site = Site::new(QUICK);
     site.model_toml("elec2", "isolation = \"process\"\nexecution.sessions = 1\n")
         .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
@@ -468,6 +468,9 @@ fn the_spare_stands_by_at_the_priority_of_the_gateway() {
     let gateways = policy(u64::from(gateway.pid()));
     for pid in all {
         assert_eq!(policy(pid), gateways);
+        let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
+        let says = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        assert_eq!((says("NoNewPrivs:"), says("Seccomp:")), ("1", "2"), "confined as any runner");
     }
 }
 
