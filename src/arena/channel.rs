@@ -5,6 +5,13 @@
 //! A frame may carry a descriptor from the gateway to the runner, never the other way: one that a runner sends goes with
 //! the bytes that are read without it.
 //! Leaves to others: what is in a frame (`wire`), and when to give up (`client`).
+//!
+//! Sockets, and no memory that both sides write to. Two processes of which one asks at random times, on a virtual machine
+//! of two processors, median time of an exchange without the work: sockets 23 µs, a ring in shared memory 14 µs; while the
+//! machine was busy, sockets 25 to 28, the ring 12 to 18, two pipes 16 to 18. But ring and pipes waited without a limit.
+//! With one (a futex with a timeout, `poll` before a read) it was 21 to 26: for those the kernel sets a precise timer at
+//! each wait, for `SO_RCVTIMEO` a coarse one. To keep both processes on one processor saved nothing; to spin instead of
+//! sleeping saved 2 µs more and took a processor.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;

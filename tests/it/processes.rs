@@ -470,7 +470,11 @@ fn the_spare_stands_by_at_the_priority_of_the_gateway_and_is_confined() {
         assert_eq!(policy(pid), gateways);
         let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
         let says = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
-        assert_eq!((says("NoNewPrivs:"), says("Seccomp:")), ("1", "2"), "confined as any runner");
+        assert_eq!(
+            (says("NoNewPrivs:"), says("Seccomp:")),
+            ("1", "2"),
+            "confined as any runner"
+        );
     }
 }
 
