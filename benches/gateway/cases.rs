@@ -7,6 +7,7 @@ mod recorded;
 mod rest;
 mod shadows;
 mod swaps;
+mod watched;
 
 use std::path::Path;
 
@@ -96,7 +97,7 @@ fn plain() -> Vec<Case> {
 type Special = fn(&Settings, &mut Report) -> Fallible<()>;
 
 /// The cases that are no plain load.
-const SPECIAL: [(&str, Special); 8] = [
+const SPECIAL: [(&str, Special); 9] = [
     ("apart", apart::run),
     ("burdens", burdens::shadowed),
     ("vetting", burdens::vetted),
@@ -105,6 +106,7 @@ const SPECIAL: [(&str, Special); 8] = [
     ("shadows", shadows::run),
     ("swaps", swaps::run),
     ("rest", rest::run),
+    ("monitor", watched::run),
 ];
 
 /// Runs what was asked for.
