@@ -208,7 +208,7 @@ impl Ledger {
     }
 
     fn new(mut connection: Connection, state: &Path, damage: Damage) -> Result<Self, LedgerError> {
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(96);
         let log_pages = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&log_pages);
         // In place of SQLite's own checkpoint, which would run inside a commit.

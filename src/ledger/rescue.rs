@@ -362,6 +362,37 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn rows_from_before_their_table_had_seals_are_sealed_as_they_are() {
+        let dir = state(20);
+        let path = dir.path().join(swap::LEDGER);
+        let tables = ["alarms", "baselines", "retention"];
+        let before = Ledger::open(dir.path()).unwrap().reader().kept(ModelNo(1)).unwrap();
+        let ledger = Connection::open(&path).unwrap();
+        for table in tables {
+            let sql = format!("ALTER TABLE {table} DROP COLUMN seal");
+            ledger.execute_batch(&sql).unwrap();
+        }
+        drop(ledger);
+        Ledger::open_to_read(dir.path()).unwrap().check().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        ledger.check().unwrap();
+        assert_eq!(ledger.damage().found(), (0, Vec::new()));
+        assert_eq!(ledger.reader().kept(ModelNo(1)).unwrap(), before);
+        assert!(ledger.reader().baseline(VersionNo(1)).unwrap().is_some());
+        drop(ledger);
+        let ledger = Connection::open(&path).unwrap();
+        let changes = ["log_odds = 0.5", "made = 6", "rows_to = 7"];
+        for (table, change) in tables.iter().zip(changes) {
+            ledger.execute(&format!("UPDATE {table} SET {change}"), []).unwrap();
+        }
+        drop(ledger);
+        let ledger = Ledger::open(dir.path()).unwrap();
+        ledger.check().unwrap();
+        let (_, found) = ledger.damage().found();
+        assert_eq!(found, tables.map(|table| format!("{table} 1")), "each is named");
+    }
+
+    #[test]
     fn what_was_acknowledged_and_is_gone_is_named() {
         let dir = state(3);
         let kept = fs::read(dir.path().join(swap::LEDGER)).unwrap();
