@@ -329,7 +329,13 @@ fn opened(path: &Path, damage: &Damage) -> Result<Connection, LedgerError> {
     check::header(path)?;
     let connection = Connection::open(path).map_err(unusable)?;
     seal::install(&connection, damage)?;
-    let prepared = schema::prepare(&connection).and_then(|()| check::at_start(&connection, path));
+    // Before anything is written to it: a file that cannot be saved stays as it was.
+    let prepared = schema::is_of_today(&connection)
+        .and_then(|is_of_today| match is_of_today {
+            true => check::at_start(&connection, path),
+            false => Ok(()),
+        })
+        .and_then(|()| schema::prepare(&connection));
     prepared.map_err(|error| match error {
         LedgerError::Sqlite(source) => unusable(source),
         other => other,

@@ -65,6 +65,11 @@ pub(super) fn at_start(connection: &Connection, path: &Path) -> Result<(), Ledge
         tree(connection, "integrity_check")?;
     }
     for table in TABLES.iter().filter(|table| table.is_core) {
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+        if schema::came_later(table.name) && !connection.query_row(sql, [table.name], |row| row.get(0))? {
+            // The file is older, and it is made after this.
+            continue;
+        }
         let sql = format!("SELECT count(*) FROM {} WHERE NOT {}", table.name, table.is_whole());
         let damaged: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         if damaged > 0 {

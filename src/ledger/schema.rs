@@ -288,6 +288,17 @@ pub(super) fn create(connection: &Connection) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// True for a table that files of today's format had not at first.
+pub(super) fn came_later(table: &str) -> bool {
+    ADDED.contains(&format!("CREATE TABLE IF NOT EXISTS {table} ("))
+}
+
+/// True for a file of today's format: not for a new one, nor for one that is to be migrated.
+pub(super) fn is_of_today(connection: &Connection) -> Result<bool, LedgerError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(found == FORMAT)
+}
+
 /// Checks the format of a file that is only read.
 pub(super) fn check(connection: &Connection) -> Result<(), LedgerError> {
     match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
