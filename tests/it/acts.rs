@@ -62,7 +62,8 @@ fn the_policy_shows_all_that_is_in_force_whatever_the_settings_leave_out() {
         .drop_file("elec2", "e01_logreg", &shipped("e01_logreg"));
     let gateway = site.start().ready();
     let policy = gateway.view("elec2")["policy"].clone();
-    let label = json!({"maturity": "1d", "horizon": "120d", "absent": 0, "explore": 0.0, "evidence": "all"});
+    let label = json!({"maturity": "1d", "horizon": "120d", "absent": 0, "explore": 0.0, "evidence": "all",
+                       "principal_share": 0.05, "trusted": []});
     assert_eq!(
         (&policy["label"], &policy["threshold"]),
         (&label, &json!(0.4)),
