@@ -72,7 +72,9 @@ fn a_ledger_under_traffic_stays_within_its_bytes_and_says_that_they_do_not_hold_
     let ledger = until("it is within its bytes", || {
         let ledger = gateway.admin("/api/ledger");
         let forced = ledger["models"][0]["rows"]["pruned_before_their_horizon"].as_u64()?;
-        (forced > 0 && ledger["bytes"]["used"].as_u64()? <= 1 << 20).then_some(ledger)
+        // The estimate is made anew only now and then: the first one may have seen too few rows.
+        let is_told = ledger["short"].is_string();
+        (is_told && forced > 0 && ledger["bytes"]["used"].as_u64()? <= 1 << 20).then_some(ledger)
     });
     assert_eq!(
         ledger["models"][0]["rows"]["kept"].as_u64(),

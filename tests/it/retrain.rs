@@ -413,8 +413,8 @@ fn a_loss_that_rises_slowly_is_forecast_to_cross_its_limit_and_rows_leave_before
         .iter()
         .enumerate()
         .map(|(at, (row, _))| {
-            // Of a hundred rows in the k-th hundred, 3 k are turned, spread evenly.
-            let turned = at >= 300 && (at * 37) % 100 < 3 * (at / 100 - 2);
+            // Evenly spread; one in seven at the end, so that the limit is still far however late somebody looks.
+            let turned = at >= 300 && (at * 37) % 100 < 14 * (at - 300) / 1_700;
             (row.clone(), said(row) ^ u8::from(turned))
         })
         .collect();
