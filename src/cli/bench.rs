@@ -49,7 +49,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,
     /// Rows of a request
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000), conflicts_with = "body")]
     pub rows: u16,
     /// Send this body to /predict instead of one that is made up from the model's inputs
     #[arg(long, value_name = "FILE")]
@@ -203,7 +203,11 @@ fn report(args: &BenchArgs, all: &Seen, took: Duration) {
     let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
     #[expect(clippy::cast_precision_loss, reason = "requests of an hour are far below 2^53")]
     let per_second = times.len() as f64 / took.as_secs_f64();
-    let rows = per_second * f64::from(args.rows);
+    // How many a given body has is not known here.
+    let rows = match args.body {
+        None => format!(", {:.0} rows/s", per_second * f64::from(args.rows)),
+        Some(_) => String::new(),
+    };
     if args.json {
         let us: Map<String, Value> = quantiles
             .iter()
@@ -218,7 +222,7 @@ fn report(args: &BenchArgs, all: &Seen, took: Duration) {
         return;
     }
     println!(
-        "{} answered in {:.1} s, {} failed: {per_second:.0} requests/s, {rows:.0} rows/s over {} connections",
+        "{} answered in {:.1} s, {} failed: {per_second:.0} requests/s{rows} over {} connections",
         times.len(),
         took.as_secs_f64(),
         all.failed,
