@@ -94,10 +94,10 @@ fn texts_sort_by_time_even_when_the_clock_steps_back() {
 fn the_floor_is_kept_and_extreme_clocks_are_survived() {
     let ids = IdGenerator::new(IdKey::new([7; 16]), 1 << 60);
     assert!(ids.issue(NOW, 1).number >= 1 << 60);
-    for now in [i64::MIN, -1, 0, i64::MAX] {
+    for clock in [i64::MIN, -1, 0, i64::MAX] {
         let ids = generator();
-        let id = ids.issue(now, u32::MAX);
-        assert!(id.number > 0 && ids.key().parse(&id.to_string()).is_some(), "{now}");
+        let id = ids.issue(clock, u32::MAX);
+        assert!(id.number > 0 && ids.key().parse(&id.to_string()).is_some(), "{clock}");
     }
 }
 

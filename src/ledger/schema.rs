@@ -39,9 +39,8 @@
 //! changed by hand, and is not counted.
 //!
 //! The views `rows` and `evidence` show names for numbers and dates for times; `score` is what was answered, by whoever did;
-//! `labelled_predictions` is one row per
-//! prediction whose outcome is known, with who answered and when the label came; `scoreboard` one row per version: role,
-//! labels and mean loss difference of the present tenure, ln wealth, verdict and its sentence as they were last recorded
+//! `labelled_predictions` is one row per prediction whose outcome is known, with who answered and when the label came;
+//! `scoreboard` one row per version: role, labels and mean loss difference of the present tenure, ln wealth, verdict and its sentence as they were last recorded
 //! (at `verdict_row`: at each change), and coverage. Times are Unix milliseconds, `*_no` are
 //! numbers of models and versions, `label` is JSON as the client sent it, `inputs` JSON (or, for tensors, bytes as a
 //! runner gets them), `score` of several classes 8 bytes each, least first. `folded`, `pairs` and `journal` are enough to
@@ -188,7 +187,8 @@ DROP VIEW IF EXISTS labelled_predictions;
 CREATE VIEW labelled_predictions AS
 SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, p.epoch,
   coalesce(f.name, v.name) AS version, v.name AS champion, f.name AS fallback, p.outcome,
-  coalesce(p.score, b.score) AS score, l.label, l.weight, l.late, datetime(l.received / 1000, 'unixepoch') AS labelled_at, (l.received - p.time) / 1000.0 AS label_delay_s,
+  coalesce(p.score, b.score) AS score, l.label, l.weight, l.late,
+  datetime(l.received / 1000, 'unixepoch') AS labelled_at, (l.received - p.time) / 1000.0 AS label_delay_s,
   p.entity, p.inputs, p.context
 FROM labels l JOIN predictions p USING (id) JOIN models m USING (model_no) JOIN versions v ON v.version_no = p.version_no
   LEFT JOIN versions f ON f.version_no = p.fallback_no LEFT JOIN fallbacks b ON b.id = p.id;

@@ -338,9 +338,9 @@ fn changed(fold: &Fold) -> Vec<(String, Raised)> {
 /// What of the features' findings holds promotions, a sentence each.
 fn freezing<'a>(features: impl Iterator<Item = &'a Now<'a>>, kinds: &[Kind]) -> Vec<String> {
     let mut all = Vec::new();
-    for now in features {
-        let found = now.findings.iter().filter(|finding| kinds.contains(&finding.kind));
-        let sentence = |finding: &Finding| format!("{} {}", now.feature.known.name, finding.kind.name());
+    for feature in features {
+        let found = feature.findings.iter().filter(|finding| kinds.contains(&finding.kind));
+        let sentence = |finding: &Finding| format!("{} {}", feature.feature.known.name, finding.kind.name());
         all.extend(found.map(sentence));
     }
     all.sort_unstable();

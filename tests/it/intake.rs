@@ -230,12 +230,12 @@ fn a_half_written_file_is_no_candidate_until_it_stands_still() {
 fn a_file_that_keeps_growing_is_told_so_for_how_long() {
     let mut place = Place::new();
     let mut grown = String::new();
-    for now in (0..=10_000).step_by(400) {
+    for passed in (0..=10_000).step_by(400) {
         grown += "more";
         place.write("e01.onnx", &grown);
         assert_eq!(
-            place.look("e01", now),
-            Look::Waiting("is still being written".into(), now)
+            place.look("e01", passed),
+            Look::Waiting("is still being written".into(), passed)
         );
     }
     assert_eq!(place.settler.patience_ms(), 10_000);
