@@ -1,9 +1,10 @@
 //! A version's own threads, each with a session of its own, and the queue that they share.
 //!
 //! Always holds: a request whose deadline has passed, or whose client has left, is not run; what waits when a thread
-//! becomes free shares its run where the version is batched, and no thread waits for more to come; of a shared run that
-//! fails only the guilty request fails, because it is taken apart; as many wait as are likely to be answered in time, by
-//! how long requests have taken lately ([`Service`]), and whoever would wait longer is refused at once.
+//! becomes free shares its run where the version is batched and rows that share one take less time than apart, and no
+//! thread waits for more to come; of a shared run that fails only the guilty request fails, because it is taken apart; as
+//! many wait as are likely to be answered in time, by how long requests have taken lately and how many were late all the
+//! same ([`Service`]), and whoever would wait longer is refused at once.
 
 mod service;
 
@@ -18,6 +19,7 @@ use super::answer::Begun;
 use super::answer::outputs::Outputs;
 use super::answer::rows::{self, Run};
 use super::boxed::Resume;
+use super::pace::Pace;
 use super::queue::{Queue, Waiting};
 use super::{VersionInfo, Which};
 use crate::batch::Batch;
@@ -54,17 +56,37 @@ struct Job {
     /// Its rows may share a run.
     shares: bool,
     asked: Instant,
+    /// Kept or not once this goes.
+    _promise: Option<Promise>,
     reply: oneshot::Sender<Begun>,
+}
+
+/// That a request, when it came, was likely to be answered by its deadline.
+#[derive(Debug)]
+struct Promise {
+    service: Arc<Service>,
+    end: tokio::time::Instant,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.end <= tokio::time::Instant::now() {
+            self.service.was_late();
+        }
+    }
 }
 
 impl Waiting for Job {
     fn rows(&self) -> usize {
-        // An empty tensor has no rows, and takes a place all the same.
-        self.task.which.rows(&self.task.batch).max(1)
+        self.task.rows()
     }
 
     fn is_over(&self) -> bool {
         self.reply.is_closed() || self.task.is_late()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.task.left()
     }
 
     fn joins(&self, first: &Self) -> bool {
@@ -76,8 +98,18 @@ impl Waiting for Job {
 }
 
 impl Task {
+    fn rows(&self) -> usize {
+        // An empty tensor has no rows, and takes a place all the same.
+        self.which.rows(&self.batch).max(1)
+    }
+
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|end| end <= tokio::time::Instant::now())
+        self.left().is_some_and(|left| left.is_zero())
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let now = tokio::time::Instant::now();
+        self.deadline.map(|end| end.saturating_duration_since(now))
     }
 
     /// When it no longer waits for a process.
@@ -98,11 +130,13 @@ pub(super) struct Crew {
     queue: Arc<Queue<Job>>,
     service: Arc<Service>,
     threads: usize,
+    /// Most rows that share a run.
+    shared_rows: usize,
 }
 
 impl Crew {
-    /// A thread for each of these, sharing runs of up to `max_batch` rows (1: no run is shared); one run took `pace` when
-    /// the version was loaded.
+    /// A thread for each of these, sharing runs of up to `max_batch` rows (1: no run is shared) as far as that saves time;
+    /// runs took as long as `pace` tells when the version was loaded.
     ///
     /// # Errors
     /// The system has no more threads.
@@ -110,25 +144,25 @@ impl Crew {
         name: &str,
         runs: impl IntoIterator<Item = R, IntoIter: ExactSizeIterator>,
         max_batch: usize,
-        pace: Duration,
+        pace: Pace,
     ) -> std::io::Result<Self> {
         let runs = runs.into_iter();
-        // A thread that becomes free finds a full run, however slow it is.
-        let rows = if max_batch > 1 { max_batch * runs.len() } else { 0 };
         let crew = Self {
-            queue: Arc::new(Queue::new(rows)),
+            queue: Arc::new(Queue::new()),
             service: Arc::new(Service::new(pace)),
             threads: runs.len(),
+            shared_rows: pace.worth(max_batch),
         };
         for mut run in runs {
-            let (queue, service) = (Arc::clone(&crew.queue), Arc::clone(&crew.service));
+            let (queue, service, most) = (Arc::clone(&crew.queue), Arc::clone(&crew.service), crew.shared_rows);
             let thread = std::thread::Builder::new().name(format!("run {name}"));
             thread.spawn(move || {
-                while let Some(jobs) = queue.take(max_batch) {
+                while let Some(jobs) = queue.take(most, |rows| service.run(rows)) {
                     let (start, requests) = (Instant::now(), jobs.len());
+                    let rows = jobs.iter().map(Job::rows).sum();
                     // The clients of a run that panics are told by their closed channels; the thread goes on.
                     let _ = catch_unwind(AssertUnwindSafe(|| serve(&mut run, jobs)));
-                    service.took(start.elapsed(), requests);
+                    service.took(start.elapsed(), requests, rows);
                 }
             })?;
         }
@@ -147,10 +181,17 @@ impl Crew {
     pub(super) async fn ask(&self, task: Task) -> Result<Begun, Error> {
         let (reply, answer) = oneshot::channel();
         let (info, deadline, asked) = (Arc::clone(&task.info), task.deadline, Instant::now());
-        let places = self.places(deadline.map(|end| end.into_std().saturating_duration_since(asked)));
+        let left = deadline.map(|end| end.into_std().saturating_duration_since(asked));
+        let places = self.places(left);
+        let is_enough = left.is_some_and(|left| self.service.plan(left) >= self.service.run(task.rows()));
+        let promise = |end| Promise {
+            service: Arc::clone(&self.service),
+            end,
+        };
         let job = Job {
             shares: matches!(task.which, Which::All) && task.resume.is_none() && rows::may_share(&info, &task.batch),
             asked,
+            _promise: deadline.filter(|_| is_enough).map(promise),
             task,
             reply,
         };
@@ -170,18 +211,29 @@ impl Crew {
             }
             Error::new(Kind::NoAnswer, "the run was ended by a fault of the program")
         })?;
-        begun.crowded = waiting.saturating_mul(2) > places;
+        begun.crowded = waiting.saturating_mul(2) > places.0;
         Ok(begun)
     }
 
-    /// So many may wait, of which the last has `left` until its deadline.
-    fn places(&self, left: Option<Duration>) -> usize {
+    /// So many requests may wait, or so many rows, of which the last has `left` until its deadline.
+    fn places(&self, left: Option<Duration>) -> (usize, usize) {
         let (each, threads) = (self.service.each(), self.threads as u128);
         let within = |time: Duration| time.as_nanos() / each.as_nanos().max(1);
         let most = within(LONGEST).clamp(*WAITING.start(), *WAITING.end());
-        // Its own run takes time too. Whether the first of all is late is seen when its turn comes.
-        let most = left.map_or(most, |left| most.min(within(left.saturating_sub(each))));
-        usize::try_from(most * threads).unwrap_or(usize::MAX).max(1)
+        // Its own run takes time too, and the one that is under way. Whether the first of all is late is seen when its
+        // turn comes.
+        let full = self.service.run(self.shared_rows);
+        let (requests, may_wait_for_a_full_run) = left.map_or((most, true), |left| {
+            let plan = self.service.plan(left);
+            let own = full.min(plan / 2).max(self.service.run(1));
+            (most.min(within(plan.saturating_sub(own))), plan >= full * 2)
+        });
+        // A thread that becomes free finds a full run, however slow it is.
+        let rows = match self.shared_rows > 1 && may_wait_for_a_full_run {
+            true => self.shared_rows * self.threads,
+            false => 0,
+        };
+        (usize::try_from(requests * threads).unwrap_or(usize::MAX).max(1), rows)
     }
 }
 

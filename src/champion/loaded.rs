@@ -235,7 +235,7 @@ impl Loaded {
         let max_batch = if info.batched { config.max_batch } else { 1 };
         let own = all.split_off(seats);
         let crew = (aside > 0)
-            .then(|| Crew::start(&info.name, own, max_batch, pace.slow))
+            .then(|| Crew::start(&info.name, own, max_batch, pace))
             .transpose();
         Ok(Self {
             crew: crew
@@ -299,7 +299,7 @@ impl Loaded {
         pool.fill(sessions).map_err(LoadError)?;
         let max_batch = if info.batched { config.max_batch } else { 1 };
         let own: Vec<Worker> = (0..sessions).map(|_| Worker::new(&pool)).collect();
-        let crew = Crew::start(&info.name, own, max_batch, pace.slow);
+        let crew = Crew::start(&info.name, own, max_batch, pace);
         Ok(Self {
             crew: Some(Arc::new(
                 crew.map_err(|e| LoadError(format!("it got no threads: {e}")))?,

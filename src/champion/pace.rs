@@ -112,7 +112,26 @@ impl Pace {
         Ok(Self { median, slow, row })
     }
 
-    /// Time of a run of so many rows.
+    /// Most rows, up to so many, that are worth sharing a run: with more of them a row would take hardly less.
+    ///
+    /// Of `b` rows each takes `(median + (b - 1) · row) / b`, which comes down to `row`: the least `b` at which nine tenths
+    /// of the rows per second are reached that runs of any size could reach.
+    pub(super) fn worth(&self, most: usize) -> usize {
+        let (one, further) = (self.median.as_nanos(), self.row.as_nanos());
+        let saved = one.saturating_sub(further).saturating_mul(9);
+        let enough = saved
+            .checked_div(further)
+            .map_or(most, |rows| usize::try_from(rows + 1).unwrap_or(most));
+        enough.clamp(1, most.max(1))
+    }
+
+    /// Time of a run of so many rows on a quiet machine, most of the time.
+    pub(super) fn usual(&self, rows: usize) -> Duration {
+        let further = u32::try_from(rows.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.median.saturating_add(self.row.saturating_mul(further))
+    }
+
+    /// Time of a run of so many rows, at the longest.
     pub(super) fn of(&self, rows: usize) -> Duration {
         let further = u32::try_from(rows.saturating_sub(1)).unwrap_or(u32::MAX);
         self.slow.saturating_add(self.row.saturating_mul(further))
@@ -166,6 +185,32 @@ mod tests {
         assert_eq!(pace.of(1), Duration::from_micros(50));
         assert_eq!(pace.of(64), Duration::from_micros(50 + 63 * 8));
         assert!(pace.of(usize::MAX) > Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn rows_share_a_run_as_long_as_that_saves_time() {
+        let worth = |one: u64, row: u64| {
+            let (median, row) = (Duration::from_micros(one), Duration::from_micros(row));
+            let pace = Pace {
+                median,
+                slow: median,
+                row,
+            };
+            (pace.worth(64), pace)
+        };
+        for (one, row, expected) in [
+            (10_000, 10_000, 1),
+            (10_000, 11_000, 1),
+            (10_000, 5_000, 10),
+            (400, 10, 64),
+            (400, 0, 64),
+        ] {
+            let (rows, pace) = worth(one, row);
+            assert_eq!(rows, expected, "{one} and {row} µs");
+            let rate = |rows: usize| rows as f64 / pace.usual(rows).as_secs_f64();
+            assert!(rows == 64 || rate(rows) >= 0.9 * rate(100_000), "{one} and {row} µs");
+        }
+        assert_eq!(Pace::default().worth(0), 1);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What waits for a version's threads.
 //!
 //! Always holds: what waits is bounded in requests and in rows; whoever nobody waits for any more is never handed out,
-//! and leaves its place to others; nothing is held back for more to come.
+//! and leaves its place to others; nothing is held back for more to come; nobody is joined by others for whose sake the
+//! answer would come too late.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Something that waits.
 pub(super) trait Waiting {
@@ -12,6 +14,8 @@ pub(super) trait Waiting {
     fn rows(&self) -> usize;
     /// Nobody waits for it any more.
     fn is_over(&self) -> bool;
+    /// How long it is waited for still, if there is an end to that.
+    fn left(&self) -> Option<Duration>;
     /// It may share a run with this one.
     fn joins(&self, first: &Self) -> bool;
 }
@@ -21,7 +25,6 @@ pub(super) trait Waiting {
 pub(super) struct Queue<J> {
     line: Mutex<Line<J>>,
     arrived: Condvar,
-    places_rows: usize,
 }
 
 #[derive(Debug)]
@@ -32,8 +35,8 @@ struct Line<J> {
 }
 
 impl<J: Waiting> Queue<J> {
-    /// Beyond the places that are given, as many may wait as have no more rows than this together.
-    pub(super) fn new(places_rows: usize) -> Self {
+    /// With nobody in it.
+    pub(super) fn new() -> Self {
         Self {
             line: Mutex::new(Line {
                 waiting: VecDeque::new(),
@@ -41,18 +44,18 @@ impl<J: Waiting> Queue<J> {
                 closed: false,
             }),
             arrived: Condvar::new(),
-            places_rows,
         }
     }
 
-    /// Puts a request at the end, where it is one of at most so many that wait, or gives it back; tells how many wait.
-    pub(super) fn push(&self, job: J, places: usize) -> Result<usize, J> {
+    /// Puts a request at the end, where it is one of at most so many that wait, or they have no more than so many rows
+    /// together; or gives it back. Tells how many wait.
+    pub(super) fn push(&self, job: J, places: (usize, usize)) -> Result<usize, J> {
         let mut gone = Vec::new();
         let mut line = self.line();
-        if self.is_full(&line, &job, places) {
+        if line.is_full(&job, places) {
             line.give_up(&mut gone);
         }
-        if line.closed || self.is_full(&line, &job, places) {
+        if line.closed || line.is_full(&job, places) {
             return Err(job);
         }
         line.rows += job.rows();
@@ -63,9 +66,9 @@ impl<J: Waiting> Queue<J> {
         Ok(waiting)
     }
 
-    /// The first that waits and those that may share its run, up to so many rows. Waits for one where there is none;
-    /// `None` once the queue is closed.
-    pub(super) fn take(&self, most_rows: usize) -> Option<Vec<J>> {
+    /// The first that waits and those that may share its run, up to so many rows and as long as a run of so many rows takes
+    /// no longer than any of them waits. Waits for one where there is none; `None` once the queue is closed.
+    pub(super) fn take(&self, most_rows: usize, run: impl Fn(usize) -> Duration) -> Option<Vec<J>> {
         let mut line = self.line();
         loop {
             if line.closed {
@@ -80,7 +83,7 @@ impl<J: Waiting> Queue<J> {
                 line = self.line();
                 continue;
             }
-            if let Some(taken) = line.share(most_rows) {
+            if let Some(taken) = line.share(most_rows, &run) {
                 return Some(taken);
             }
             line = self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner);
@@ -101,16 +104,16 @@ impl<J: Waiting> Queue<J> {
         self.line().waiting.len()
     }
 
-    fn is_full(&self, line: &Line<J>, job: &J, places: usize) -> bool {
-        line.waiting.len() >= places && line.rows.saturating_add(job.rows()) > self.places_rows
-    }
-
     fn line(&self) -> MutexGuard<'_, Line<J>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J: Waiting> Line<J> {
+    fn is_full(&self, job: &J, (requests, rows): (usize, usize)) -> bool {
+        self.waiting.len() >= requests && self.rows.saturating_add(job.rows()) > rows
+    }
+
     /// Moves whoever nobody waits for into `gone`, to be dropped once the line is free again.
     fn give_up(&mut self, gone: &mut Vec<J>) {
         if !self.waiting.iter().any(J::is_over) {
@@ -123,14 +126,22 @@ impl<J: Waiting> Line<J> {
         gone.extend(over);
     }
 
-    fn share(&mut self, most_rows: usize) -> Option<Vec<J>> {
+    fn share(&mut self, most_rows: usize, run: &impl Fn(usize) -> Duration) -> Option<Vec<J>> {
         let first = self.waiting.pop_front()?;
-        let mut rows = first.rows();
+        let (mut rows, mut left) = (first.rows(), first.left());
         let mut taken = vec![first];
+        if rows >= most_rows || self.waiting.is_empty() {
+            self.rows = self.rows.saturating_sub(rows);
+            return Some(taken);
+        }
         for job in std::mem::take(&mut self.waiting) {
             let joins = taken.first().is_some_and(|first| job.joins(first));
-            if joins && rows.saturating_add(job.rows()) <= most_rows {
-                rows += job.rows();
+            let (more, least) = (
+                rows.saturating_add(job.rows()),
+                [left, job.left()].into_iter().flatten().min(),
+            );
+            if joins && more <= most_rows && least.is_none_or(|left| run(more) <= left) {
+                (rows, left) = (more, least);
                 taken.push(job);
             } else {
                 self.waiting.push_back(job);
@@ -149,7 +160,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct One(u32, usize, Arc<AtomicBool>);
+    struct One(u32, usize, Arc<AtomicBool>, Option<Duration>);
 
     impl Waiting for One {
         fn rows(&self) -> usize {
@@ -158,24 +169,36 @@ mod tests {
         fn is_over(&self) -> bool {
             self.2.load(Ordering::Relaxed)
         }
+        fn left(&self) -> Option<Duration> {
+            self.3
+        }
         fn joins(&self, first: &Self) -> bool {
             self.0 % 2 == first.0 % 2
         }
     }
 
     fn one(number: u32, rows: usize) -> One {
-        One(number, rows, Arc::default())
+        One(number, rows, Arc::default(), None)
+    }
+
+    fn a_second_each(rows: usize) -> Duration {
+        Duration::from_secs(rows as u64)
     }
 
     fn taken(queue: &Queue<One>, most: usize) -> Vec<u32> {
-        queue.take(most).unwrap().iter().map(|one| one.0).collect()
+        queue
+            .take(most, a_second_each)
+            .unwrap()
+            .iter()
+            .map(|one| one.0)
+            .collect()
     }
 
     #[test]
     fn a_run_is_shared_by_those_that_wait_and_fit_in_the_order_they_came() {
-        let queue = Queue::new(0);
+        let queue = Queue::new();
         for (number, rows) in [(1, 2), (2, 1), (3, 3), (5, 9), (7, 1), (4, 1)] {
-            queue.push(one(number, rows), 10).unwrap();
+            queue.push(one(number, rows), (10, 0)).unwrap();
         }
         assert_eq!(taken(&queue, 6), [1, 3, 7]);
         assert_eq!(taken(&queue, 6), [2, 4]);
@@ -187,27 +210,43 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_no_place_is_given_back_at_once() {
-        let queue = Queue::new(5);
-        for number in 0..2 {
-            queue.push(one(number, 1), 2).unwrap();
+    fn nobody_waits_too_long_for_the_sake_of_others_in_the_run() {
+        let queue = Queue::new();
+        for (number, left) in [(1, None), (3, Some(9)), (5, Some(2)), (7, Some(3)), (9, None)] {
+            let job = One(number, 1, Arc::default(), left.map(Duration::from_secs));
+            queue.push(job, (10, 0)).unwrap();
         }
-        assert_eq!(queue.push(one(2, 3), 2).unwrap(), 3);
-        assert_eq!(queue.push(one(3, 1), 2).unwrap_err().0, 3, "the rows are taken");
+        // The third would be there after three seconds, the fourth at its last moment.
+        assert_eq!(taken(&queue, 99), [1, 3, 7]);
+        // Beside the first, whoever comes next would come too late for it.
+        let job = One(11, 1, Arc::default(), Some(Duration::from_secs(1)));
+        queue.push(job, (10, 0)).unwrap();
+        assert_eq!(taken(&queue, 99), [5, 9]);
+        assert_eq!(taken(&queue, 99), [11], "the first runs, in time or not");
+    }
+
+    #[test]
+    fn whoever_finds_no_place_is_given_back_at_once() {
+        let queue = Queue::new();
+        for number in 0..2 {
+            queue.push(one(number, 1), (2, 5)).unwrap();
+        }
+        assert_eq!(queue.push(one(2, 3), (2, 5)).unwrap(), 3);
+        assert_eq!(queue.push(one(3, 1), (2, 5)).unwrap_err().0, 3, "the rows are taken");
         queue.close();
-        assert!(queue.push(one(4, 1), 2).is_err() && queue.take(1).is_none());
+        assert!(queue.push(one(4, 1), (2, 5)).is_err() && queue.take(1, a_second_each).is_none());
     }
 
     #[test]
     fn whoever_gives_up_leaves_its_place_and_is_never_handed_out() {
-        let queue = Queue::new(0);
+        let queue = Queue::new();
         let (first, second) = (one(1, 1), one(2, 1));
         let gives_up = Arc::clone(&first.2);
-        queue.push(first, 2).unwrap();
-        queue.push(second, 2).unwrap();
-        assert!(queue.push(one(3, 1), 2).is_err());
+        queue.push(first, (2, 0)).unwrap();
+        queue.push(second, (2, 0)).unwrap();
+        assert!(queue.push(one(3, 1), (2, 0)).is_err());
         gives_up.store(true, Ordering::Relaxed);
-        queue.push(one(4, 1), 2).unwrap();
+        queue.push(one(4, 1), (2, 0)).unwrap();
         assert_eq!(taken(&queue, 9), [2, 4]);
     }
 }

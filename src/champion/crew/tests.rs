@@ -19,7 +19,11 @@ use crate::model::tensor::{Data, Datatype, Tensor};
 use crate::score::{Score, Task as Purpose, VersionNo};
 
 /// Of a version so slow that no more than four requests wait for it.
-const SLOW: Duration = Duration::from_secs(9);
+const SLOW: Pace = Pace {
+    median: Duration::from_secs(9),
+    slow: Duration::from_secs(9),
+    row: Duration::ZERO,
+};
 /// Makes the run of its row fail.
 const GUILTY: f32 = -1.0;
 /// Makes the score of its row no number.
@@ -150,6 +154,7 @@ fn put(crew: &Crew, task: Task) -> oneshot::Receiver<Begun> {
     let job = Job {
         shares: true,
         asked: Instant::now(),
+        _promise: None,
         task,
         reply,
     };
@@ -189,7 +194,7 @@ proptest! {
                 _ => Wanted::Names(vec!["z".into()]),
             };
             let (reply, answer) = oneshot::channel();
-            let job = Job { shares: true, asked: Instant::now(), task: task(&info, &x, &wanted), reply };
+            let job = Job { shares: true, asked: Instant::now(), _promise: None, task: task(&info, &x, &wanted), reply };
             crew.queue.push(job, crew.places(None)).ok().map(|_| (x, wanted, answer))
         }).collect();
         drop((leave, begun));
@@ -319,6 +324,7 @@ fn requests_without_rows_take_places_too() {
     let job = Job {
         shares: true,
         asked: Instant::now(),
+        _promise: None,
         task: task(&info, &[], &Wanted::None),
         reply,
     };
@@ -364,26 +370,44 @@ fn a_run_that_panics_costs_its_own_clients_and_the_thread_goes_on() {
 
 #[test]
 fn as_many_may_wait_as_are_answered_in_time_by_what_requests_take_lately() {
-    let Held { crew, leave, .. } = held(1);
-    assert_eq!(crew.places(None), 4, "of the slowest");
-    let lately = |time: Duration, requests: usize| (0..500).for_each(|_| crew.service.took(time, requests));
+    assert_eq!(held(1).crew.places(None).0, 4, "of the slowest");
+    let (median, row) = (Duration::from_millis(100), Duration::from_millis(10));
+    let pace = Pace {
+        median,
+        slow: median,
+        row,
+    };
+    let crew = Crew::start(
+        "v",
+        [StandIn {
+            seen: Seen::default(),
+            held: None,
+        }],
+        1,
+        pace,
+    )
+    .unwrap();
+    let lately = |time: Duration, requests: usize| (0..500).for_each(|_| crew.service.took(time, requests, requests));
     lately(Duration::from_millis(100), 1);
-    assert!((9..=10).contains(&crew.places(None)), "{}", crew.places(None));
-    assert_eq!(crew.places(Some(Duration::from_millis(350))), 2, "and its own run");
+    assert!((9..=10).contains(&crew.places(None).0), "{:?}", crew.places(None));
     assert_eq!(
-        crew.places(Some(Duration::ZERO)),
+        crew.places(Some(Duration::from_millis(450))).0,
+        2,
+        "three quarters of it, and its own run"
+    );
+    assert_eq!(
+        crew.places(Some(Duration::ZERO)).0,
         1,
         "whether it is late is seen when its turn comes"
     );
     lately(Duration::from_millis(100), 10);
     assert!(
-        (98..=101).contains(&crew.places(None)),
-        "shared runs: {}",
+        (98..=101).contains(&crew.places(None).0),
+        "shared runs: {:?}",
         crew.places(None)
     );
     lately(Duration::ZERO, 1);
-    assert_eq!(crew.places(None), 256, "of the quickest");
-    drop(leave);
+    assert_eq!(crew.places(None).0, 256, "of the quickest");
 }
 
 #[tokio::test]
@@ -406,7 +430,7 @@ async fn a_request_that_would_wait_past_its_deadline_is_refused_at_once_and_who_
         tokio::task::yield_now().await;
     }
     // A run takes nine seconds: with one before it, it would be late.
-    let refused = ask(Some(Duration::from_secs(10))).await.unwrap_err();
+    let refused = ask(Some(Duration::from_secs(13))).await.unwrap_err();
     assert_eq!(refused.kind, Kind::Overloaded);
     for waiting in 2..=3 {
         asked.spawn(ask(None));
