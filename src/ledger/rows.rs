@@ -1,12 +1,12 @@
 //! Rows as they were answered.
 
-use rusqlite::types::ToSqlOutput;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::names::Names;
 use super::outcome::{restore, store};
 use super::seal::{insert_sealed, whole_prediction};
-use super::{LedgerError, Writer, schema};
+use super::{LedgerError, Writer, schema, seal};
 use crate::mirror::StandIn;
 use crate::score::{ModelNo, Outcome, VersionNo};
 
@@ -63,11 +63,8 @@ impl PredictionRow<'_> {
     /// Bytes of inputs and context.
     #[must_use]
     pub fn input_bytes(&self) -> u64 {
-        use rusqlite::types::{Value, ValueRef};
-        let inputs = match &self.inputs {
-            ToSqlOutput::Borrowed(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes.len(),
-            ToSqlOutput::Owned(Value::Text(text)) => text.len(),
-            ToSqlOutput::Owned(Value::Blob(bytes)) => bytes.len(),
+        let inputs = match value(&self.inputs) {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
             _ => 0,
         };
         let bytes = inputs + self.context.map_or(0, str::len);
@@ -77,6 +74,33 @@ impl PredictionRow<'_> {
 
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+/// What was bound, as SQLite sees it.
+fn value<'a>(output: &'a ToSqlOutput<'_>) -> ValueRef<'a> {
+    match output {
+        ToSqlOutput::Borrowed(value) => *value,
+        ToSqlOutput::Owned(value) => ValueRef::from(value),
+        _ => ValueRef::Null,
+    }
+}
+
+fn text(text: Option<&str>) -> ValueRef<'_> {
+    text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
+}
+
+/// Inserts these values and their seal, which is made here: asked for in SQL, it would be made of copies.
+fn execute_sealed(
+    statement: &mut CachedStatement<'_>,
+    table: &str,
+    values: &[ValueRef<'_>],
+) -> Result<(), LedgerError> {
+    for (at, value) in (1..).zip(values) {
+        statement.raw_bind_parameter(at, ToSqlOutput::Borrowed(*value))?;
+    }
+    statement.raw_bind_parameter(values.len() + 1, seal::seal(table, values.iter().copied()))?;
+    statement.raw_execute()?;
+    Ok(())
 }
 
 /// The statements that record rows, prepared once for many; the rare ones when they are needed.
@@ -104,22 +128,25 @@ impl Recording<'_> {
             }
         }
         let (kind, score) = store(row.outcome);
-        self.predictions.execute(params![
-            row.id,
-            row.position.model.0,
-            row.position.row.cast_signed(),
-            row.time_ms,
-            row.epoch.cast_signed(),
-            row.version.0,
-            row.fallback.map(|stand_in| stand_in.version.0),
-            kind,
-            score,
-            row.inputs,
-            row.entity,
-            row.context,
-            row.lineup
-        ])?;
-        self.record.execute(params![row.position.key(), row.id, row.time_ms])?;
+        let of = |version: VersionNo| ValueRef::Integer(version.0.into());
+        let values = [
+            ValueRef::Integer(row.id),
+            ValueRef::Integer(row.position.model.0.into()),
+            ValueRef::Integer(row.position.row.cast_signed()),
+            ValueRef::Integer(row.time_ms),
+            ValueRef::Integer(row.epoch.cast_signed()),
+            of(row.version),
+            row.fallback.map_or(ValueRef::Null, |stand_in| of(stand_in.version)),
+            ValueRef::Text(kind.as_bytes()),
+            ValueRef::from(&score),
+            value(&row.inputs),
+            text(row.entity),
+            text(row.context),
+            ValueRef::Integer(row.lineup),
+        ];
+        execute_sealed(&mut self.predictions, "predictions", &values)?;
+        let values = [row.position.key(), row.id, row.time_ms].map(ValueRef::Integer);
+        execute_sealed(&mut self.record, "record", &values)?;
         if let Some(stand_in) = row.fallback
             && let Some(score) = &stand_in.score
         {
@@ -142,12 +169,9 @@ impl<'a> Writer<'a> {
         Ok(Recording {
             connection: self.connection,
             names: None,
-            predictions: prepare(insert_sealed!(
-                "predictions",
-                "?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13"
-            ))?,
+            predictions: prepare("INSERT INTO predictions VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)")?,
             // A damaged row, which is passed over, must not stand in the way of the number that it is taken for.
-            record: prepare(insert_sealed!("INSERT OR REPLACE INTO ", "record", "?1, ?2, ?3"))?,
+            record: prepare("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4)")?,
         })
     }
 

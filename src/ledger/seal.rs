@@ -360,6 +360,8 @@ fn mix(hasher: &mut SipHasher13, value: ValueRef<'_>) {
     match value {
         ValueRef::Null => hasher.write_u8(0),
         ValueRef::Integer(x) => sized(1, &x.to_le_bytes()),
+        // SQLite has no such number.
+        ValueRef::Real(x) if x.is_nan() => hasher.write_u8(0),
         ValueRef::Real(x) => match whole_number(x) {
             Some(x) => sized(1, &x.to_le_bytes()),
             None => sized(2, &x.to_bits().to_le_bytes()),
