@@ -128,7 +128,7 @@ impl Gateway {
         if !seen.record {
             return;
         }
-        if seen.answer.crowded {
+        if seen.crowded {
             return model.metrics.recorder_dropped(RecorderDrop::Overload, rows as u64);
         }
         if !self.recorder.mirror().has_room() {
@@ -279,6 +279,7 @@ async fn pinned_run(
 struct Seen<'a> {
     batch: Arc<Batch>,
     answer: &'a Answer,
+    crowded: bool,
     keys: Keys,
     record: bool,
     left_out: Option<Box<[bool]>>,
@@ -449,6 +450,7 @@ impl Backend for Gateway {
         let seen = Seen {
             batch,
             answer: &answer,
+            crowded: answer.crowded || ask.crowded,
             keys: ask.keys,
             record,
             left_out,

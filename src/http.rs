@@ -20,6 +20,7 @@ pub(crate) mod framing;
 mod gate;
 mod health;
 pub(crate) mod infer;
+mod lag;
 pub(crate) mod listener;
 pub(crate) mod models;
 mod places;
@@ -72,6 +73,7 @@ use crate::auth::Auth;
 use crate::config::ServerConfig;
 use crate::metrics::HttpMetrics;
 use crate::trace::Tracer;
+pub(crate) use lag::Lag;
 use places::Places;
 
 /// Bounds of a listener.
@@ -196,6 +198,13 @@ impl<B: Backend> App<B> {
         }
     }
 
+    /// The same, where predictions are shed while work waits for too long.
+    #[must_use]
+    pub(crate) fn with_lag(mut self, lag: Arc<Lag>) -> Self {
+        self.places = Arc::new(Places::new(self.limits.max_in_flight, lag));
+        self
+    }
+
     /// The same, with a tracer.
     #[must_use]
     pub fn with_tracer(mut self, tracer: Option<Arc<Tracer>>) -> Self {
@@ -216,7 +225,7 @@ impl<B: Backend> App<B> {
             backend,
             auth,
             buffered: body::budget(&limits),
-            places: Arc::new(Places::new(limits.max_in_flight)),
+            places: Arc::new(Places::new(limits.max_in_flight, Arc::default())),
             labelling: Arc::new(Semaphore::new(limits.max_in_flight.min(Semaphore::MAX_PERMITS))),
             streams: Arc::new(Semaphore::new(limits.max_streams)),
             limits,

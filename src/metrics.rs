@@ -36,7 +36,7 @@ use scale::Scale;
 
 pub use format::Format;
 pub use grpc::GrpcMetrics;
-pub use http::{Connections, HttpMetrics, Phases, Role, RouteName, write_listeners};
+pub use http::{Connections, Crowd, HttpMetrics, Phases, Role, RouteName, write_listeners};
 pub use model::{ModelMetrics, RecorderDrop, SwapKind, write_interference, write_ledger, write_monitor};
 pub use page::{Page, number};
 pub use registered::Seconds;

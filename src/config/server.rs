@@ -81,6 +81,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Most predictions answered at once, and as many requests with labels.
     pub max_in_flight: usize,
+    /// Longest time that work may wait for a thread that serves requests.
+    pub max_lag: Duration,
     /// Most streams of labels at once.
     pub max_label_streams: usize,
     /// Most streams of one HTTP/2 connection at once.
@@ -239,6 +241,7 @@ fn server(s: &mut Section<'_>, args: &ServeArgs) -> ServerConfig {
         )),
         max_connections: count(s, args.max_connections, "max_connections", 10_000, 1..=1_000_000),
         max_in_flight: count(s, args.max_in_flight, "max_in_flight", 1_024, 1..=1_000_000),
+        max_lag: ranged(s, args.max_lag, "max_lag", ms(500), ms(1)..=ms(60_000)),
         max_label_streams: count(s, args.max_label_streams, "max_label_streams", 8, 1..=1_024),
         max_h2_streams: {
             let streams = number(s, args.max_h2_streams, "max_h2_streams", 256, 1..=65_536);

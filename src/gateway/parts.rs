@@ -25,7 +25,7 @@ use crate::config::{ConfigError, ServerConfig};
 use crate::container::{Container, Pressure};
 use crate::control::{self, Control, Parts};
 use crate::grpc;
-use crate::http::{App, Face, Limits, Listener, Servers, bind};
+use crate::http::{App, Face, Lag, Limits, Listener, Servers, bind};
 use crate::id::{IdGenerator, IdKey, time_of};
 use crate::intake::scan::scan_dir;
 use crate::interference::{Board as InterferenceBoard, Gate, Interference};
@@ -233,12 +233,17 @@ async fn begin(
         what: "the traces' thread".into(),
         source,
     })?;
+    let lag = Lag::watch(tokio::runtime::Handle::current(), config.max_lag).map_err(|source| StartError::Io {
+        what: "the thread that sees how long work waits".into(),
+        source,
+    })?;
     let app = App::new(
         Arc::clone(&gateway),
         auth.clone(),
         Limits::from(&*config),
         metrics.http(),
     )
+    .with_lag(lag)
     .with_tracer(tracer);
     let app = Arc::new(app);
     let servers = Servers::new();

@@ -68,6 +68,10 @@ pub(crate) async fn ask<B: Backend>(
     decoded: Instant,
 ) -> Result<Reply, Error> {
     let deadline = ask.deadline.unwrap_or(decoded + app.limits.default_timeout);
+    let lag = app.places.lag();
+    // It has waited already, before anybody knew of it.
+    let deadline = deadline.checked_sub(lag.waited()).unwrap_or(deadline);
+    ask.crowded = lag.sheds();
     if deadline <= decoded {
         return Err(late());
     }

@@ -74,6 +74,8 @@ pub struct Ask {
     pub shadow: bool,
     /// After this nobody waits for the answer.
     pub deadline: Option<Instant>,
+    /// More come than can be answered: whatever is not an answer should rest.
+    pub crowded: bool,
 }
 
 /// The answer for one row.

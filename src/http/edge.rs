@@ -250,12 +250,12 @@ impl<B: Backend, W: Work> Edge<B, W> {
 async fn scrape<B: Backend>(app: &App<B>, headers: &HeaderMap) -> Result<Answer, Error> {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    let (backend, in_flight) = (Arc::clone(&app.backend), app.places.taken());
+    let (backend, crowd) = (Arc::clone(&app.backend), app.places.crowd());
     let (connections, auth) = (Arc::clone(&app.metrics.connections), app.auth.clone());
     let written = tokio::task::spawn_blocking(move || {
         let mut page = backend.metrics();
         let asked = auth.map(|auth| auth.asked()).unwrap_or_default();
-        write_listeners(&mut page, in_flight, &connections, &asked);
+        write_listeners(&mut page, crowd, &connections, &asked);
         format.write(&page)
     });
     let written = written

@@ -222,6 +222,7 @@ pub(crate) fn prepare<M: Model>(
         outputs: plan.wanted(),
         shadow: !asker.opted_out,
         deadline: asker.deadline,
+        crowded: false,
     };
     Ok(Prepared { ask, plan })
 }

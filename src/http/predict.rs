@@ -106,6 +106,7 @@ fn decode<M: Model>(model: &M, call: &Call, mut body: PredictBody<'_>) -> Result
         outputs: body.outputs(),
         shadow: body.shadow() && !call.opted_out,
         deadline: call.deadline,
+        crowded: false,
     })
 }
 

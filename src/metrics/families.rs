@@ -148,6 +148,14 @@ pub(super) const CONNECTIONS: Named = (
     "dethrone_open_connections",
     "Connections that are open now, by listener.",
 );
+pub(super) const LAG: Named = (
+    "dethrone_worker_wait_seconds",
+    "How long work waits for a thread that serves requests, where that is of account.",
+);
+pub(super) const ADMITTED: Named = (
+    "dethrone_admitted_share",
+    "Share of the predictions that are let in: below 1 while work waits for too long.",
+);
 pub(super) const IN_FLIGHT: Named = ("dethrone_in_flight_requests", "Predictions that are being answered.");
 
 pub(super) const HISTOGRAMS: [Named; 9] = [

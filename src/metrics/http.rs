@@ -235,9 +235,22 @@ impl Connections {
 /// Keys that have series; of a file with more the first by name.
 const MOST_KEYS: usize = 1_000;
 
+/// How many are being answered, and how long others wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    /// Predictions that are being answered.
+    pub in_flight: usize,
+    /// For a thread that serves requests.
+    pub wait: Duration,
+    /// Share of the predictions that are let in.
+    pub admitted: f64,
+}
+
 /// Appends what the listeners are doing now, and what was asked with each key.
-pub fn write_listeners(page: &mut Page, in_flight: usize, connections: &Connections, asked: &[Asked]) {
-    page.gauge(families::IN_FLIGHT, number(in_flight as u64));
+pub fn write_listeners(page: &mut Page, crowd: Crowd, connections: &Connections, asked: &[Asked]) {
+    page.gauge(families::IN_FLIGHT, number(crowd.in_flight as u64));
+    page.gauge(families::LAG, crowd.wait.as_secs_f64());
+    page.gauge(families::ADMITTED, crowd.admitted);
     let open: Vec<(&'static str, u64)> = connections
         .lock()
         .iter()

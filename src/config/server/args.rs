@@ -69,6 +69,10 @@ pub struct ServeArgs {
     /// Most predictions answered at once, and as many requests with labels; more are shed [default: 1024]
     #[arg(long, env = "DETHRONE_MAX_IN_FLIGHT", value_name = "N")]
     pub max_in_flight: Option<u64>,
+    /// Longest time that work may wait for a thread that serves requests; where it waits longer for a second, predictions are
+    /// shed until it does not [default: 500ms]
+    #[arg(long, env = "DETHRONE_MAX_LAG", value_name = "TIME", value_parser = duration)]
+    pub max_lag: Option<Duration>,
     /// Most streams of labels at once; more are shed [default: 8]
     #[arg(long, env = "DETHRONE_MAX_LABEL_STREAMS", value_name = "N")]
     pub max_label_streams: Option<u64>,
