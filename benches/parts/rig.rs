@@ -113,6 +113,7 @@ impl Rig {
             outputs: body.outputs(),
             shadow: true,
             deadline: None,
+            crowded: false,
         }
     }
 
