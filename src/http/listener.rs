@@ -341,6 +341,7 @@ impl<E: Entry> Door<E> {
         self.tracker.spawn(async move {
             // Without it an answer may wait 40 ms for the acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
+            give_up_after(&stream, entry.limits().write_timeout);
             let stream = match acceptor {
                 None => Some(Stream::Bare(stream)),
                 Some(acceptor) => handshake::shake(acceptor, stream, &watch, &orders, entry.limits()).await,
@@ -352,6 +353,15 @@ impl<E: Entry> Door<E> {
             drop(place);
         });
     }
+}
+
+/// After a connection is cut the system goes on offering what its client has not taken, for minutes and with its memory:
+/// no longer than we would have.
+fn give_up_after(stream: &TcpStream, limit: Duration) {
+    // 0 would be the system's own patience.
+    let ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1);
+    // Where the system does not know this, it is as patient as ever.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, ms);
 }
 
 fn lock(open: &Open) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Watch>>> {

@@ -72,6 +72,76 @@ fn a_client_that_does_not_read_is_cut() {
     assert_eq!(get(gateway.data, "/v2/health/live").status, 200);
 }
 
+/// A row of the system's table of connections: state, bytes that wait to be sent, and the number of the socket, which is 0
+/// once no process has it.
+struct Row {
+    state: u8,
+    unsent: u64,
+    inode: u64,
+}
+
+/// The server's side of this client's connection.
+fn server_side(server: SocketAddr, client: SocketAddr) -> Option<Row> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let end = |address: SocketAddr| format!(":{:04X}", address.port());
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words[1].ends_with(&end(server)) && words[2].ends_with(&end(client));
+        let unsent = words[4].split_once(':').unwrap().0;
+        is_it.then(|| Row {
+            state: u8::from_str_radix(words[3], 16).unwrap(),
+            unsent: u64::from_str_radix(unsent, 16).unwrap(),
+            inode: words[9].parse().unwrap(),
+        })
+    })
+}
+
+/// What the gateway has told the system about this socket of its own.
+fn user_timeout(pid: u32, inode: u64) -> u32 {
+    let wanted = format!("socket:[{inode}]");
+    let number = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .find(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str()))
+        .and_then(|entry| entry.file_name().to_str()?.parse().ok())
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let socket = rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty()).unwrap();
+    rustix::net::sockopt::tcp_user_timeout(socket).unwrap()
+}
+
+#[test]
+fn what_a_client_that_was_cut_has_not_taken_is_given_up_by_the_system_too() {
+    let gateway = gateway_with("write_timeout = \"500ms\"\nidle_timeout = \"1h\"\nheader_timeout = \"1h\"\n");
+    // It stays, and never reads: until the end of the test its system takes no more.
+    let client = does_not_read(gateway.data);
+    let own = client.local_addr().unwrap();
+    let row = until("the connection", || {
+        server_side(gateway.data, own).filter(|row| row.inode != 0)
+    });
+    assert_eq!(user_timeout(gateway.pid(), row.inode), 500);
+    let cut = until("the connection to be cut", || {
+        // Gone altogether is as good.
+        match server_side(gateway.data, own) {
+            Some(row) if row.inode != 0 => None,
+            other => Some(other),
+        }
+    });
+    // FIN-WAIT-1: the process has let it go, and what it wrote lies in the system.
+    if let Some(row) = &cut {
+        println!("cut with {} bytes unsent, state {}", row.unsent, row.state);
+    }
+    let cut = Instant::now();
+    // Left alone it would be there for a minute and a half.
+    until("the system to give it up", || {
+        assert!(cut.elapsed() < Duration::from_secs(60), "held by the system");
+        server_side(gateway.data, own).is_none().then_some(())
+    });
+    println!("gone after {:?}", cut.elapsed());
+    drop(client);
+}
+
 #[test]
 fn a_client_that_reads_slowly_but_steadily_is_served() {
     let gateway = gateway_with("write_timeout = \"2s\"\n");
