@@ -1,5 +1,7 @@
 //! Sockets: bind, accept, serve (`serve`), stop.
 
+#[cfg(test)]
+mod differential;
 mod handshake;
 mod serve;
 

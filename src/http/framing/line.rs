@@ -116,7 +116,9 @@ pub(super) fn request(line: &[u8]) -> Result<bool, Fault> {
     let (method, target) = front.split_at_checked(space).ok_or(Fault::REQUEST_LINE)?;
     let target = target.get(1..).unwrap_or_default();
     let is_whole = !target.is_empty() && !target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
-    match is_whole && !method.is_empty() && TOKEN.has_all(method) {
+    // What is no text hyper would refuse, in words of its own.
+    let is_text = target.is_ascii() || std::str::from_utf8(target).is_ok();
+    match is_whole && is_text && !method.is_empty() && TOKEN.has_all(method) {
         true => Ok(is_11),
         false => Err(Fault::REQUEST_LINE),
     }
