@@ -202,7 +202,7 @@ impl<B: Backend> App<B> {
     #[must_use]
     pub(crate) fn with_lag(mut self, lag: Arc<Lag>) -> Self {
         self.places = Arc::new(Places::new(self.limits.max_in_flight, lag));
-        self
+        self.counted()
     }
 
     /// The same, with a tracer.
@@ -232,5 +232,13 @@ impl<B: Backend> App<B> {
             metrics,
             tracer: None,
         }
+        .counted()
+    }
+
+    /// Who changes a champion is told how many predictions are being answered.
+    fn counted(self) -> Self {
+        let places = Arc::clone(&self.places);
+        self.metrics.in_flight.ask(move || places.crowd().in_flight);
+        self
     }
 }

@@ -20,10 +20,11 @@ mod scale;
 mod text;
 mod trace;
 mod triton;
+mod unanswered;
 mod versions;
 mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::Counter;
@@ -43,8 +44,31 @@ pub use registered::Seconds;
 pub use scale::MOST_EDGES;
 pub use trace::TraceMetrics;
 pub use triton::write_triton;
+pub(crate) use unanswered::Unanswered;
 pub use versions::{ModelSeries, Standing, VersionSeries, write_models};
 pub use webhook::{Delivery, WebhookMetrics};
+
+/// Asked when the champion changes; not there before the listeners are.
+#[derive(Default)]
+pub(crate) struct InFlight(Mutex<Option<Box<dyn Fn() -> usize + Send>>>);
+
+impl InFlight {
+    /// From now on this is asked.
+    pub(crate) fn ask(&self, count: impl Fn() -> usize + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(count));
+    }
+
+    fn now(&self) -> usize {
+        let count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        count.as_ref().map_or(0, |count| count())
+    }
+}
+
+impl std::fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InFlight")
+    }
+}
 
 /// One gateway's metrics; several may live in one process.
 #[derive(Debug)]
@@ -54,6 +78,8 @@ pub struct Metrics {
     requests: Arc<Scale>,
     delays: Arc<Scale>,
     tail: Arc<Tail>,
+    /// How many predictions are being answered; the listeners know.
+    in_flight: Arc<InFlight>,
     /// Unix milliseconds.
     started_ms: i64,
 }
@@ -74,6 +100,7 @@ impl Metrics {
             requests: Arc::new(Scale::of_requests(edges)),
             delays: Arc::new(Scale::of_delays()),
             tail: Arc::default(),
+            in_flight: Arc::default(),
             started_ms: crate::time::now_ms(),
         };
         // Not a model's: it must be there, at 0, before the first model is.
@@ -172,6 +199,9 @@ mod tests {
             "dethrone_shadow_dropped_total{model=\"m\",reason=\"queue_full\"}",
             "dethrone_swaps_total{model=\"m\",kind=\"rollback\"}",
             "dethrone_requests_dropped_by_swap_total",
+            "dethrone_requests_abandoned_total{route=\"predict\"}",
+            "dethrone_grpc_requests_abandoned_total{rpc=\"ModelInfer\"}",
+            "dethrone_in_flight_at_swap_total{model=\"m\"}",
             "dethrone_fallbacks_total{model=\"m\"}",
             "dethrone_no_answer_total{model=\"m\"}",
             "dethrone_quarantines_total{model=\"m\"}",

@@ -32,6 +32,10 @@ use told::Told;
 
 /// Between two looks at the ledger.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Who has not looked for so long was away: stopped, or with its machine.
+const AWAY: Duration = Duration::from_secs(3);
+/// Rows may be seen a moment before the labels that came with them: who was away calls nobody silent before that is over.
+const CATCH_UP: Duration = Duration::from_secs(60);
 /// The longest wait before an event is sent once more.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// An event that could not be delivered for so long is given up.
@@ -82,6 +86,31 @@ struct Teller {
     stopped: Receiver<()>,
 }
 
+/// Since when somebody has looked without a break.
+#[derive(Debug, Default)]
+struct Presence {
+    /// Unix milliseconds of the last look.
+    looked: i64,
+    /// Of the first look after the last break.
+    back: i64,
+}
+
+impl Presence {
+    /// A look, now: after how many milliseconds labels count as silent; never, where that was not watched for long enough.
+    fn silence(&mut self, now: i64, silence: Duration) -> i64 {
+        let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        // A clock that was set back tells as little as one that was not looked at.
+        if !(0..=ms(AWAY)).contains(&now.saturating_sub(self.looked)) {
+            self.back = now;
+        }
+        self.looked = now;
+        match now.saturating_sub(self.back) >= ms(silence.min(CATCH_UP)) {
+            true => ms(silence),
+            false => i64::MAX,
+        }
+    }
+}
+
 /// The gateway is stopping.
 struct Stopping;
 
@@ -89,9 +118,9 @@ impl Teller {
     fn run(&self) {
         let path = self.state.join("webhook.json");
         let mut told = Told::read(&path);
-        let mut complained = String::new();
+        let (mut complained, mut presence) = (String::new(), Presence::default());
         loop {
-            match self.look(&path, &mut told) {
+            match self.look(&path, &mut told, &mut presence) {
                 Ok(Err(Stopping)) => return,
                 Ok(Ok(())) => complained.clear(),
                 // The disk may be away for a while; the log says it once.
@@ -116,8 +145,14 @@ impl Teller {
 
     /// One look: everything new, told in order. That the ledger has failed is told first: it may not be readable, and
     /// what was told may not be kept. The memory of this process keeps it then.
-    fn look(&self, path: &Path, told: &mut Option<Told>) -> Result<Result<(), Stopping>, LedgerError> {
+    fn look(
+        &self,
+        path: &Path,
+        told: &mut Option<Told>,
+        presence: &mut Presence,
+    ) -> Result<Result<(), Stopping>, LedgerError> {
         let now = crate::time::now_ms();
+        let silence = presence.silence(now, self.hook.silence);
         if let Some(told) = told
             && let Some(step) = news::of_fault(told, self.recorder.fault(), now)
         {
@@ -133,7 +168,7 @@ impl Teller {
             return told.insert(known).write(path).map(Ok);
         };
         let mut kept = Ok(());
-        for step in self.read(told, now)? {
+        for step in self.read(told, (now, silence))? {
             if let Err(stopping) = self.step(told, step) {
                 return Ok(Err(stopping));
             }
@@ -152,11 +187,10 @@ impl Teller {
 
     /// What has not been told. The ledger is closed again before anything is sent: an open reader keeps its log from
     /// beginning anew.
-    fn read(&self, told: &Told, now: i64) -> Result<Vec<Step>, LedgerError> {
+    fn read(&self, told: &Told, (now, silence): (i64, i64)) -> Result<Vec<Step>, LedgerError> {
         let ledger = Ledger::open_to_read(&self.state)?;
         let reader = ledger.reader();
         let mut steps = news::since(&reader, told, now)?;
-        let silence = i64::try_from(self.hook.silence.as_millis()).unwrap_or(i64::MAX);
         for served in self.models.load().values() {
             let flow = Flow {
                 model: served.no.0,
@@ -202,5 +236,35 @@ impl Teller {
             self.wait(pause)?;
             pause = (pause * 2).min(PATIENCE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_away_calls_nobody_silent_before_what_came_meanwhile_can_have_been_seen() {
+        let (day, minute) = (Duration::from_secs(86_400), 60_000);
+        let mut presence = Presence::default();
+        let mut at = |now: i64| presence.silence(now, day) == 86_400_000;
+        let start = 1_700_000_000_000;
+        // From the start on it looks once a second.
+        assert!((0..minute).step_by(1_000).all(|ms| !at(start + ms)));
+        assert!(at(start + minute) && at(start + minute + 1_000));
+        // Its machine slept, or it was stopped; then somebody set the clock back.
+        for begun in [start + 10 * minute, start - 10 * minute] {
+            assert!(!at(begun) && !at(begun + 1_000));
+            assert!((1_000..minute).step_by(1_000).all(|ms| !at(begun + ms)));
+            assert!(at(begun + minute));
+        }
+        let mut quick = Presence::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(quick.silence(start, second), i64::MAX);
+        assert_eq!(
+            quick.silence(start + 1_000, second),
+            1_000,
+            "no longer than the silence itself"
+        );
     }
 }

@@ -131,7 +131,9 @@ impl<B: Backend> Entry for Edge<B> {
             Rpc::HealthWatch => self.watch(head, incoming, guard).await,
             Rpc::Reflection => self.reflect(head, incoming, guard),
             _ => {
+                let unanswered = self.metrics.unanswered(rpc);
                 let answer = self.unary(rpc, &parts, head, &who, incoming).await;
+                unanswered.answered();
                 return self.ended(rpc, &parts, start, answer);
             }
         };

@@ -75,10 +75,12 @@ impl<B: Backend, W: Work> Entry for Edge<B, W> {
         let (name, mut answer) = match self.route(&parts) {
             Ok(route) => {
                 let name = name_of(&route);
+                let unanswered = self.app.metrics.unanswered(name);
                 let answer = match gate::let_in(self.app.auth.as_deref(), self.face, &route, &parts.headers) {
                     Ok(who) => self.answer(route, who, &parts, &mut incoming, start).await,
                     Err(error) => Err(error),
                 };
+                unanswered.answered();
                 (name, answer.unwrap_or_else(|e| reply::error(&e)))
             }
             Err(answer) => (RouteName::None, *answer),

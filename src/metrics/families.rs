@@ -9,6 +9,8 @@ pub(super) const MIRRORED: &str = "dethrone_mirrored_duration_seconds";
 pub(super) const REQUESTS: &str = "dethrone_requests_total";
 pub(super) const GRPC_REQUESTS: &str = "dethrone_grpc_requests_total";
 pub(super) const GRPC_DURATION: &str = "dethrone_grpc_request_duration_seconds";
+pub(super) const ABANDONED: &str = "dethrone_requests_abandoned_total";
+pub(super) const GRPC_ABANDONED: &str = "dethrone_grpc_requests_abandoned_total";
 pub(super) const SHADOW_OFFERED: &str = "dethrone_shadow_offered_total";
 pub(super) const SHADOW_EXECUTED: &str = "dethrone_shadow_executed_total";
 pub(super) const SHADOW_FAILED: &str = "dethrone_shadow_failed_total";
@@ -22,6 +24,7 @@ pub(super) const LOAD: &str = "dethrone_model_load_seconds";
 pub(super) const QUARANTINES: &str = "dethrone_quarantines_total";
 pub(super) const REFUSALS: &str = "dethrone_refusals_total";
 pub(super) const SWAPS: &str = "dethrone_swaps_total";
+pub(super) const IN_FLIGHT_AT_SWAP: &str = "dethrone_in_flight_at_swap_total";
 pub(super) const DROPPED_BY_SWAP: &str = "dethrone_requests_dropped_by_swap_total";
 pub(super) const FALLBACKS: &str = "dethrone_fallbacks_total";
 pub(super) const NO_ANSWER: &str = "dethrone_no_answer_total";
@@ -188,12 +191,17 @@ pub(super) const HISTOGRAMS: [Named; 9] = [
     ),
 ];
 
-pub(super) const COUNTERS: [Named; 21] = [
+pub(super) const COUNTERS: [Named; 24] = [
     (REQUESTS, "Requests answered, by route and status code."),
     (
         GRPC_REQUESTS,
         "RPCs answered, by name and status code; in a stream each message counts.",
     ),
+    (
+        ABANDONED,
+        "Requests whose client left before the answer, by route; what was left of the work was not done.",
+    ),
+    (GRPC_ABANDONED, "RPCs whose client left before the answer, by name."),
     (SHADOW_OFFERED, "Rows offered to challengers, one per challenger."),
     (SHADOW_EXECUTED, "Rows that challengers scored or failed."),
     (SHADOW_FAILED, "Rows that challengers failed."),
@@ -204,6 +212,10 @@ pub(super) const COUNTERS: [Named; 21] = [
         "Labels that are no evidence because their API key has had its share of it (label.principal_share).",
     ),
     (SWAPS, "Changes of champion, by kind."),
+    (
+        IN_FLIGHT_AT_SWAP,
+        "Predictions, of all models, that were being answered when the champion changed: the sum over all changes.",
+    ),
     (
         DROPPED_BY_SWAP,
         "Requests lost because of a change of champion; must stay 0.",

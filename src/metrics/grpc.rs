@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use super::{Metrics, ROLES, Role, Seconds, families};
+use super::{Metrics, ROLES, Role, Seconds, Unanswered, families};
 use crate::grpc::{Code, Rpc};
 
 /// How an RPC ended, coarsely enough for a histogram; the words are those of the HTTP listeners.
@@ -30,6 +30,7 @@ pub struct GrpcMetrics {
 struct RpcHandles {
     /// In the order of [`Code::ALL`].
     codes: Vec<(Code, Counter)>,
+    abandoned: Counter,
     /// By role, then by outcome; RPCs other than inference have one role.
     durations: Vec<Vec<Seconds>>,
 }
@@ -49,6 +50,11 @@ impl GrpcMetrics {
         if let Some(histogram) = durations.and_then(|by_outcome| by_outcome.get(outcome(code))) {
             histogram.exemplify(took, trace);
         }
+    }
+
+    /// A call of one message that has begun; it is abandoned where this goes before its answer.
+    pub(crate) fn unanswered(&self, rpc: Rpc) -> Unanswered<'_> {
+        Unanswered::new(self.rpcs.get(rpc as usize).map(|handles| &handles.abandoned))
     }
 
     /// Counts an answer.
@@ -83,6 +89,7 @@ impl RpcHandles {
         let roles: &[&'static str] = if infers { &ROLES } else { &["none"] };
         Self {
             codes: Code::ALL.iter().map(count).collect(),
+            abandoned: metrics.count(families::GRPC_ABANDONED, vec![("rpc", name.into())]),
             durations: roles.iter().map(|role| durations(role)).collect(),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics::Counter;
 
 use super::page::{Page, number};
-use super::{Metrics, Seconds, families};
+use super::{InFlight, Metrics, Seconds, Unanswered, families};
 use crate::auth::Asked;
 use crate::error::Kind;
 use crate::interference::Tail;
@@ -94,6 +94,8 @@ pub struct HttpMetrics {
     pub tail: Arc<Tail>,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// Who is asked how many predictions are being answered.
+    pub(crate) in_flight: Arc<InFlight>,
     /// Of requests that were mirrored, and of those that chance has held out.
     mirrored: [Seconds; 2],
 }
@@ -102,6 +104,7 @@ pub struct HttpMetrics {
 #[derive(Clone, Debug)]
 struct RouteHandles {
     codes: Vec<(u16, Counter)>,
+    abandoned: Counter,
     /// By role, then by outcome; other routes than those of predictions have one role.
     durations: Vec<Vec<Seconds>>,
 }
@@ -138,6 +141,7 @@ impl HttpMetrics {
             overhead: metrics.seconds(families::OVERHEAD, Vec::new()),
             tail: metrics.tail(),
             connections: Arc::default(),
+            in_flight: Arc::clone(&metrics.in_flight),
             mirrored: ["yes", "no"].map(|is| metrics.seconds(families::MIRRORED, vec![("mirrored", is.into())])),
         }
     }
@@ -166,6 +170,11 @@ impl HttpMetrics {
         if let Some(histogram) = durations.and_then(|by_outcome| by_outcome.get(outcome(code))) {
             histogram.exemplify(took, trace);
         }
+    }
+
+    /// A request that has begun; it is abandoned where this goes before its answer.
+    pub(crate) fn unanswered(&self, route: RouteName) -> Unanswered<'_> {
+        Unanswered::new(self.routes.get(route as usize).map(|handles| &handles.abandoned))
     }
 
     /// Counts an answer.
@@ -211,6 +220,7 @@ impl RouteHandles {
         };
         Self {
             codes: codes.into_iter().map(count).collect(),
+            abandoned: metrics.count(families::ABANDONED, vec![("route", route.into())]),
             durations: roles.iter().map(|role| durations(role)).collect(),
         }
     }

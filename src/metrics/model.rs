@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::Counter;
 
 use super::page::{Page, number};
-use super::{Metrics, Seconds, families};
+use super::{InFlight, Metrics, Seconds, families};
 use crate::interference::View;
 use crate::ledger::RetrainState;
 use crate::monitor::view::Published;
@@ -80,6 +80,8 @@ pub struct ModelMetrics {
     shadow_dropped: Vec<Counter>,
     labels: Vec<Counter>,
     swaps: Vec<Counter>,
+    in_flight_at_swap: Counter,
+    in_flight: Arc<InFlight>,
     recorder_dropped: Vec<Counter>,
     retrain_causes: Vec<Counter>,
     retrain_held: Vec<Counter>,
@@ -124,6 +126,8 @@ impl ModelMetrics {
             labels_taken: Arc::default(),
             shadow_dropped: by(families::SHADOW_DROPPED, "reason", &Shed::ALL.map(Shed::name)),
             labels: by(families::LABELS, "status", &STATUSES),
+            in_flight_at_swap: plain(families::IN_FLIGHT_AT_SWAP),
+            in_flight: Arc::clone(&metrics.in_flight),
             swaps: by(families::SWAPS, "kind", &SWAPS),
             recorder_dropped: by(families::RECORDER_DROPPED, "reason", &RECORDER_DROPS),
             retrain_causes: by(families::RETRAIN_CAUSES, "cause", &CAUSES),
@@ -156,6 +160,7 @@ impl ModelMetrics {
     /// Counts a change of champion.
     pub fn swapped(&self, kind: SwapKind) {
         count(&self.swaps, Some(kind as usize), 1);
+        self.in_flight_at_swap.increment(self.in_flight.now() as u64);
     }
 
     /// Counts a cause that led to a retraining.
@@ -244,6 +249,8 @@ mod tests {
     fn counts_go_to_their_own_series() {
         let metrics = Metrics::default();
         let model = metrics.model("m");
+        model.swapped(SwapKind::First);
+        metrics.http().in_flight.ask(|| 3);
         model.shadow_dropped(Shed::Starved, 3);
         model.labels("late", 2);
         model.labels("no such status", 2);
@@ -254,6 +261,7 @@ mod tests {
             "dethrone_shadow_dropped_total{model=\"m\",reason=\"starved\"} 3\n",
             "dethrone_labels_total{model=\"m\",status=\"late\"} 2\n",
             "dethrone_swaps_total{model=\"m\",kind=\"order\"} 1\n",
+            "dethrone_in_flight_at_swap_total{model=\"m\"} 3\n",
             "dethrone_recorder_dropped_total{model=\"m\",reason=\"ledger_failed\"} 4\n",
         ] {
             assert!(text.contains(series), "{series}");

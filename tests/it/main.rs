@@ -44,6 +44,8 @@ mod feeding;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod gone;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod guardrails;
@@ -77,6 +79,8 @@ mod metrics;
 #[cfg(test)]
 mod monitor;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod oip;
 #[cfg(test)]
 mod openapi;
@@ -84,6 +88,8 @@ mod openapi;
 mod overload;
 #[cfg(test)]
 mod own_settings;
+#[cfg(test)]
+mod paused;
 #[cfg(test)]
 mod person;
 #[cfg(test)]

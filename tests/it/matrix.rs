@@ -92,6 +92,10 @@ const ROWS: &[Row] = &[
         &["arena::runner::a_runner_that_lies_or_leaves_is_ended_and_named"],
     ),
     (
+        "somebody truncates the memory that holds a model",
+        &["arena::runner::nobody_can_cut_off_the_memory_of_a_model_and_a_model_that_is_cut_short_is_refused_by_name"],
+    ),
+    (
         "a runner is taken over",
         &["arena::sandbox::what_was_taken_over_gets_at_nothing"],
     ),
@@ -139,6 +143,10 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "the gateway is paused",
+        &["paused::a_gateway_that_is_paused_for_five_seconds_loses_nothing_and_blames_nobody"],
+    ),
+    (
         "overload, and clients that ask again",
         &[
             "overload::under_overload_shadows_rest_first_predictions_are_refused_in_time_and_labels_are_taken",
@@ -146,8 +154,13 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "clients give up midway",
+        &["gone::the_work_of_clients_that_leave_ends_is_not_recorded_as_answered_and_others_are_not_touched"],
+    ),
+    (
         "slow clients",
         &[
+            "timeouts::what_a_client_that_was_cut_has_not_taken_is_given_up_by_the_system_too",
             "timeouts::many_slow_clients_of_all_kinds_are_cut_and_others_are_served_meanwhile",
             "slow::slowhttptest_finds_the_service_available_and_all_of_its_slow_connections_closed",
         ],

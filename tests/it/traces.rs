@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use dethrone::grpc::pb::inference as pb;
+use dethrone::metrics::protobuf::MetricFamily;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -73,6 +74,7 @@ fn attribute(span: &Span, key: &str) -> Value {
     }
 }
 
+const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
@@ -233,6 +235,52 @@ fn each_message_of_a_stream_is_a_span_in_its_callers_trace_and_an_example_in_its
         "{examples:?}"
     );
     assert!(!scrape("text/plain").contains("trace_id"));
+    // The same in protobuf: in the bucket that the sample is in, and in no other.
+    let asked = request("GET", "/metrics", &format!("accept: {PROTOBUF}\r\n"), b"");
+    let body = raw(gateway.admin, &asked).unwrap().body;
+    let mut bytes = &body[..];
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let family = MetricFamily::decode_length_delimited(&mut bytes).unwrap();
+        for metric in family.metric {
+            let has = |key: &str, value: &str| {
+                metric
+                    .label
+                    .iter()
+                    .any(|label| label.name == key && label.value == value)
+            };
+            let streamed = has("rpc", "ModelStreamInfer");
+            let outcome = metric
+                .label
+                .iter()
+                .find(|label| label.name == "outcome")
+                .map(|label| label.value.clone());
+            let mut below = f64::NEG_INFINITY;
+            for bucket in metric.histogram.iter().flat_map(|histogram| &histogram.bucket) {
+                let edge = bucket.upper_bound.unwrap();
+                if let Some(example) = &bucket.exemplar {
+                    let value = example.value.unwrap();
+                    assert!(value > below && value <= edge, "{below} < {value} <= {edge}");
+                    assert!(streamed, "{metric:?}");
+                    assert_eq!((example.label.len(), example.label[0].name.as_str()), (1, "trace_id"));
+                    assert_eq!(example.label[0].value, TRACE);
+                    let at = example.timestamp.unwrap();
+                    assert!(
+                        at.seconds > 1_700_000_000 && (0..1_000_000_000).contains(&at.nanos),
+                        "{at:?}"
+                    );
+                    found.push((family.name.clone(), outcome.clone().unwrap()));
+                }
+                below = edge;
+            }
+        }
+    }
+    found.sort();
+    let family = "dethrone_grpc_request_duration_seconds".to_owned();
+    assert_eq!(
+        found,
+        [(family.clone(), "ok".to_owned()), (family, "refused".to_owned())]
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::client::{get, raw};
-use crate::support::{Gateway, Site, elec2_row, gateway, ids, shipped, stream, until};
+use crate::support::client::{get, raw, request};
+use crate::support::{Gateway, Site, elec2_row, gateway, gateway_with, ids, shipped, stream, until};
 
 const RULES: &str = "deploy/prometheus/rules.yml";
 const BOARD: &str = "deploy/grafana/dethrone.json";
@@ -23,9 +23,9 @@ fn read(path: &str) -> String {
 }
 
 /// Series that a gateway exports: name, and its labels.
-type Exported = BTreeMap<String, Vec<BTreeMap<String, String>>>;
+pub(super) type Exported = BTreeMap<String, Vec<BTreeMap<String, String>>>;
 
-fn exported(text: &str) -> Exported {
+pub(super) fn exported(text: &str) -> Exported {
     let mut all = Exported::new();
     for line in text.lines() {
         // A family is there before its first series is.
@@ -146,7 +146,7 @@ fn demand(of: &str, text: &str, exported: &Exported, records: &BTreeSet<String>)
     count
 }
 
-fn busy() -> (Site, Gateway) {
+pub(super) fn busy() -> (Site, Gateway) {
     let site = Site::new("");
     site.model_toml(
         "elec2",
@@ -375,6 +375,38 @@ fn the_real_prometheus_scrapes_classic_histograms_and_evaluates_the_rules() {
     let firing =
         prometheus.number("count(ALERTS{alertname!=\"DethroneStartedEmpty\",alertstate=\"firing\",severity=\"page\"})");
     assert_eq!(firing, None, "a sound gateway wakes nobody");
+}
+
+#[test]
+fn the_real_prometheus_reads_the_traces_of_examples_out_of_protobuf_and_open_metrics() {
+    let Some(program) = tool("prometheus") else { return };
+    let settings = "trace_endpoint = \"http://127.0.0.1:9/v1/traces\"\ntrace_sample = 0.0\n";
+    let gateway = gateway_with(settings);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let body = json!({"model": "elec2", "instances": [elec2_row()]}).to_string();
+    let headers = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n");
+    let answer = raw(gateway.data, &request("POST", "/predict", &headers, body.as_bytes())).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // The first asks for protobuf, the second for OpenMetrics.
+    for features in ["exemplar-storage,native-histograms", "exemplar-storage"] {
+        let prometheus = Prometheus::start(&program, &gateway, &[&format!("--enable-feature={features}")]);
+        let found = until(features, || {
+            let query = "query_exemplars?query=%7B__name__%3D~%22dethrone_request_duration_seconds.*%22%7D";
+            let now = prometheus.api("query?query=time()")["data"]["result"][1].clone();
+            let now: f64 = now.as_str()?.parse().ok()?;
+            let answer = prometheus.api(&format!("{query}&start={}&end={}", now - 600.0, now + 60.0));
+            let series = answer["data"].as_array()?.clone();
+            (!series.is_empty()).then_some(series)
+        });
+        let [series] = &found[..] else {
+            panic!("{features}: {found:?}")
+        };
+        let example = &series["exemplars"][0];
+        assert_eq!(example["labels"], json!({"trace_id": trace}), "{features}: {series}");
+        assert_eq!(series["seriesLabels"]["outcome"], "ok", "{features}: {series}");
+        let value: f64 = example["value"].as_str().unwrap().parse().unwrap();
+        assert!(value > 0.0 && value < 60.0, "{features}: {series}");
+    }
 }
 
 #[test]

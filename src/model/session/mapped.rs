@@ -44,6 +44,9 @@ impl Mapped {
         }
         // Not the standard library's way, which would take a call that also looks at files by name.
         let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
+        if length == 0 {
+            return Err(io::Error::other("it is empty"));
+        }
         // SAFETY: a new mapping of an open file, at an address that the system chooses.
         let start = unsafe {
             libc::mmap(

@@ -350,3 +350,65 @@ fn a_vital_runner_that_is_stopped_or_silent_is_given_up_long_before_its_wall_lim
     let fault = runner.run(&[triples(&[1e18])], &[0], Duration::from_millis(400), LONG);
     assert_eq!(fault, Err(RunnerFault::CpuOverrun));
 }
+
+#[test]
+fn nobody_can_cut_off_the_memory_of_a_model_and_a_model_that_is_cut_short_is_refused_by_name() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+
+    use dethrone::arena::parcel::Parcel;
+
+    let parcel = Parcel::pack(&file("mean.onnx")).unwrap();
+    let slips = parcel.slips();
+    let length = std::fs::metadata(file("mean.onnx")).unwrap().len();
+    assert_eq!((slips.len(), slips[0].length), (1, length));
+    // Opened anew by its name, as whoever got hold of the descriptor could do, it can be written to as far as modes go.
+    let name = format!("/proc/self/fd/{}", parcel.file().as_raw_fd());
+    let again = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    for size in [0, 1, length - 1, length + 1] {
+        let refused = again.set_len(size).unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            std::io::ErrorKind::PermissionDenied,
+            "{size}: {refused}"
+        );
+    }
+    assert!(again.write_all_at(b"x", 0).is_err());
+    assert!(
+        rustix::fs::fallocate(
+            &again,
+            rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
+            0,
+            length
+        )
+        .is_err()
+    );
+    let mut bytes = vec![0; usize::try_from(length).unwrap()];
+    again.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, std::fs::read(file("mean.onnx")).unwrap());
+
+    // One whose file was short before it was packed: the runner says so, and lives.
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short.onnx");
+    let mut runner = runner(&spawner(), "mean.onnx");
+    let pid = runner.process().pid();
+    for kept in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&short, &bytes[..kept]).unwrap();
+        let fault = runner.load(&short, 1, LONG, LONG).unwrap_err();
+        let RunnerFault::Model(why) = &fault else {
+            panic!("{kept} of {} bytes: {fault}", bytes.len());
+        };
+        let named = if kept == 0 {
+            "it is empty"
+        } else {
+            "protobuf parsing failed"
+        };
+        assert!(why.contains(named), "{kept} of {} bytes: {why}", bytes.len());
+    }
+    runner.load(&file("mean.onnx"), 1, LONG, LONG).unwrap();
+    assert_eq!(
+        runner.run(&[triples(&[1.5])], &[0], LONG, LONG).unwrap(),
+        [floats(&[1, 1], &[1.5])]
+    );
+    assert_eq!(runner.process().pid(), pid);
+}
