@@ -135,12 +135,15 @@ impl<J: Waiting> Line<J> {
             return Some(taken);
         }
         for job in std::mem::take(&mut self.waiting) {
-            let joins = taken.first().is_some_and(|first| job.joins(first));
-            let (more, least) = (
-                rows.saturating_add(job.rows()),
-                [left, job.left()].into_iter().flatten().min(),
-            );
-            if joins && more <= most_rows && least.is_none_or(|left| run(more) <= left) {
+            let more = rows.saturating_add(job.rows());
+            let joins = more <= most_rows && taken.first().is_some_and(|first| job.joins(first));
+            // Reading the clock for those only that might join.
+            let least = if joins {
+                [left, job.left()].into_iter().flatten().min()
+            } else {
+                left
+            };
+            if joins && least.is_none_or(|left| run(more) <= left) {
                 (rows, left) = (more, least);
                 taken.push(job);
             } else {

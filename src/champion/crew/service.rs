@@ -99,14 +99,15 @@ fn nanos(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const PACE: Pace = Pace {
+        median: Duration::from_millis(10),
+        slow: Duration::from_millis(12),
+        row: Duration::from_millis(2),
+    };
+
     #[test]
     fn what_is_planned_shrinks_while_somebody_is_late_and_grows_back() {
-        let pace = Pace {
-            median: Duration::from_millis(10),
-            slow: Duration::from_millis(12),
-            row: Duration::from_millis(2),
-        };
-        let service = Service::new(pace);
+        let service = Service::new(PACE);
         let second = Duration::from_secs(1);
         assert_eq!(service.plan(second), Duration::from_millis(750));
         let take = || service.took(Duration::from_millis(10), 1, 1);
@@ -127,17 +128,12 @@ mod tests {
 
     #[test]
     fn a_run_takes_longer_by_as_much_as_runs_did_of_late() {
-        let pace = Pace {
-            median: Duration::from_millis(10),
-            slow: Duration::from_millis(12),
-            row: Duration::from_millis(2),
-        };
-        let service = Service::new(pace);
+        let service = Service::new(PACE);
         assert_eq!(service.run(6), Duration::from_millis(20));
         // Twice as long as on a quiet machine, whatever the rows.
         for k in 0..200 {
             let rows = 1 + k % 7;
-            service.took(pace.usual(rows) * 2, rows, rows);
+            service.took(PACE.usual(rows) * 2, rows, rows);
         }
         let found = service.run(6);
         assert!(

@@ -445,3 +445,44 @@ async fn a_request_that_would_wait_past_its_deadline_is_refused_at_once_and_who_
     }
     assert_eq!(crowded, 1, "who was the third of four to wait");
 }
+
+#[tokio::test]
+async fn whoever_was_let_in_and_comes_late_all_the_same_makes_others_be_let_in_with_more_care() {
+    let info = version();
+    let quick = Pace {
+        median: Duration::from_micros(1),
+        ..SLOW
+    };
+    let ((tell, begun), (leave, wait)) = (sync_channel(1), sync_channel::<()>(1));
+    let run = StandIn {
+        seen: Seen::default(),
+        held: Some((tell, wait)),
+    };
+    let crew = Arc::new(Crew::start("v", [run], 1, quick).unwrap());
+    let before = crew.service.plan(Duration::from_secs(1));
+    let end = tokio::time::Instant::now() + Duration::from_millis(20);
+    let late = Task {
+        deadline: Some(end),
+        ..task(&info, &[1.0, 1.0], &Wanted::None)
+    };
+    let mut asked = tokio::task::JoinSet::new();
+    asked.spawn({
+        let crew = Arc::clone(&crew);
+        async move { crew.ask(late).await.map(drop) }
+    });
+    // It is run in time, and held beyond its deadline.
+    let begun = tokio::task::spawn_blocking(move || begun.recv().map(|()| begun))
+        .await
+        .unwrap();
+    tokio::time::sleep_until(end).await;
+    drop(leave);
+    asked.join_next().await.unwrap().unwrap().unwrap();
+    // What its run has taken is noted after its answer is given.
+    let less = async {
+        while crew.service.plan(Duration::from_secs(1)) >= before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), less).await.unwrap();
+    drop(begun);
+}
