@@ -1,10 +1,9 @@
 //! Is the ledger what was written? At the start what every verdict needs, and later, little by little, all of it.
 //!
 //! Always holds: what is found is named ([`Damage`]); nothing is mended here. A row that is damaged stays where it is, and
-//! whoever reads evidence passes it over; a file whose tree is broken, whose tables are called otherwise, or whose small tables
-//! have a damaged row, is not opened but rescued. The slow look takes a small share of one processor, and never holds a transaction for long.
+//! whoever reads evidence passes it over; a file whose tree is broken, whose schema says something else, or whose small tables have
+//! a damaged row, is not opened but rescued. The slow look takes a small share of one processor, and never holds a transaction for long.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -17,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use super::log::PAGE;
 use super::mark::{Mark, Reached, Told};
 use super::seal::{self, Damage, TABLES, Table};
-use super::{Ledger, LedgerError, schema, swap};
+use super::{Ledger, LedgerError, schema, shape, swap};
 
 /// A file up to this size is checked through and through before it is used: a few tenths of a second.
 const AT_ONCE_BYTES: u64 = 16 * 1024 * 1024;
@@ -65,7 +64,7 @@ pub(super) fn at_start(connection: &Connection, path: &Path) -> Result<(), Ledge
     if size(path) <= AT_ONCE_BYTES {
         tree(connection, "integrity_check")?;
     }
-    columns(connection)?;
+    shape::check(connection)?;
     for table in TABLES.iter().filter(|table| table.is_core) {
         let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
         if schema::came_later(table.name) && !connection.query_row(sql, [table.name], |row| row.get(0))? {
@@ -76,35 +75,6 @@ pub(super) fn at_start(connection: &Connection, path: &Path) -> Result<(), Ledge
         let damaged: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         if damaged > 0 {
             return Err(LedgerError::Damaged(format!("{damaged} rows of {}", table.name)));
-        }
-    }
-    Ok(())
-}
-
-/// A bit of the schema's own text: SQLite opens the file and finds a table, or one of its columns, under another name.
-fn columns(connection: &Connection) -> Result<(), LedgerError> {
-    let mut statement = connection.prepare(
-        "SELECT t.name, coalesce((SELECT group_concat(c.name, ' ') FROM pragma_table_info(t.name) c), '')
-         FROM sqlite_schema t WHERE t.type = 'table'",
-    )?;
-    let found = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let found: BTreeMap<String, String> = found.collect::<Result<_, _>>()?;
-    let is_known = |name: &String| TABLES.iter().any(|table| table.name == name);
-    for table in TABLES {
-        let (bare, sealed) = (table.columns.join(" "), [table.columns, &["seal"]].concat().join(" "));
-        let is_whole = match found.get(table.name) {
-            // A few had no seal at first.
-            Some(columns) => *columns == sealed || schema::came_later(table.name) && *columns == bare,
-            // The file is older, and it is made after this, unless it is there under another name.
-            None => {
-                schema::came_later(table.name)
-                    && !found
-                        .iter()
-                        .any(|(name, columns)| *columns == sealed && !is_known(name))
-            }
-        };
-        if !is_whole {
-            return Err(LedgerError::Damaged(format!("the columns of {}", table.name)));
         }
     }
     Ok(())
@@ -283,7 +253,7 @@ impl Ledger {
     pub fn check(&self) -> Result<(), LedgerError> {
         header(&self.state.join(swap::LEDGER))?;
         tree(&self.connection, "integrity_check")?;
-        columns(&self.connection)?;
+        shape::check(&self.connection)?;
         TABLES
             .iter()
             .try_for_each(|table| every_row(&self.connection, table, |_| true).map(drop))

@@ -73,6 +73,9 @@ fn apart(path: &Path) -> rusqlite::Result<()> {
         }
         before = moved;
     }
+    // SQLite syncs the file only where the log is moved to its end, which is done between two commits: they are not to
+    // wait for all that was moved here. An error is told there again, for each descriptor hears of it once.
+    let _ = std::fs::File::open(path).and_then(|file| file.sync_data());
     Ok(())
 }
 

@@ -231,7 +231,7 @@ fn a_start_after_a_flip_keeps_what_is_whole_and_puts_nothing_in() {
 }
 
 #[test]
-fn a_flip_in_the_name_of_a_table_or_a_column_is_found_at_the_start_and_its_rows_are_saved() {
+fn a_flip_in_the_schemas_own_text_is_found_at_the_start_and_the_rows_are_saved() {
     let (bytes, mark, before) = whole();
     let find = |text: &str, from: usize| {
         let found = bytes[from..]
@@ -248,6 +248,9 @@ fn a_flip_in_the_name_of_a_table_or_a_column_is_found_at_the_start_and_its_rows_
         for at in [
             begin + "CREATE TABLE ".len(),
             find(&format!("{column} "), begin + 14 + table.name.len()),
+            // A column of another type, or a key that is none.
+            find("INTEGER", begin),
+            find("PRIMARY KEY", begin),
         ] {
             // Another letter.
             assert_eq!(
@@ -259,7 +262,9 @@ fn a_flip_in_the_name_of_a_table_or_a_column_is_found_at_the_start_and_its_rows_
             names += 1;
         }
     }
-    println!("| one bit of a name in the schema flipped | {names} runs | {names} rescued | 0 false rows |");
+    println!(
+        "| one bit of a name, a type or a key in the schema flipped | {names} runs | {names} rescued | 0 false rows |"
+    );
 }
 
 /// A ledger with four commits in its log, as a kill leaves it.

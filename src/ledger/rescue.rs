@@ -169,7 +169,9 @@ pub(super) mod tests {
                 context: None,
                 lineup,
             };
-            assert!(writer.recording()?.insert(&row, Some(&format!("order-{id}")))?);
+            let mut recording = writer.recording()?;
+            assert!(recording.insert(&row, Some(&format!("order-{id}")))?);
+            recording.finish()?;
             writer.outcomes_in()?.insert(id, VersionNo(2), &outcome)?;
             let label = LabelRow {
                 label: "1".into(),

@@ -1,12 +1,13 @@
 //! Rows as they were answered.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use super::inserts::Inserts;
 use super::names::Names;
 use super::outcome::{restore, store};
 use super::seal::{insert_sealed, whole_prediction};
-use super::{LedgerError, Writer, schema, seal};
+use super::{LedgerError, Writer, schema};
 use crate::mirror::StandIn;
 use crate::score::{ModelNo, Outcome, VersionNo};
 
@@ -89,27 +90,14 @@ fn text(text: Option<&str>) -> ValueRef<'_> {
     text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
 }
 
-/// Inserts these values and their seal, which is made here: asked for in SQL, it would be made of copies.
-fn execute_sealed(
-    statement: &mut CachedStatement<'_>,
-    table: &str,
-    values: &[ValueRef<'_>],
-) -> Result<(), LedgerError> {
-    for (at, value) in (1..).zip(values) {
-        statement.raw_bind_parameter(at, ToSqlOutput::Borrowed(*value))?;
-    }
-    statement.raw_bind_parameter(values.len() + 1, seal::seal(table, values.iter().copied()))?;
-    statement.raw_execute()?;
-    Ok(())
-}
-
-/// The statements that record rows, prepared once for many; the rare ones when they are needed.
+/// The statements that record rows, prepared once for many; the rare ones when they are needed. Rows are not there before
+/// [`Recording::finish`].
 pub struct Recording<'a> {
     connection: &'a Connection,
     /// Where a row had one.
     names: Option<Names<'a>>,
-    predictions: CachedStatement<'a>,
-    record: CachedStatement<'a>,
+    predictions: Inserts<'a>,
+    record: Inserts<'a>,
 }
 
 impl Recording<'_> {
@@ -144,9 +132,9 @@ impl Recording<'_> {
             text(row.context),
             ValueRef::Integer(row.lineup),
         ];
-        execute_sealed(&mut self.predictions, "predictions", &values)?;
-        let values = [row.position.key(), row.id, row.time_ms].map(ValueRef::Integer);
-        execute_sealed(&mut self.record, "record", &values)?;
+        self.predictions.add(&values)?;
+        self.record
+            .add(&[row.position.key(), row.id, row.time_ms].map(ValueRef::Integer))?;
         if let Some(stand_in) = row.fallback
             && let Some(score) = &stand_in.score
         {
@@ -157,6 +145,15 @@ impl Recording<'_> {
         }
         Ok(true)
     }
+
+    /// Inserts what still waits for others to be inserted with.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn finish(mut self) -> Result<(), LedgerError> {
+        self.predictions.finish()?;
+        self.record.finish()
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -165,13 +162,12 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// What SQLite says.
     pub fn recording(&self) -> Result<Recording<'a>, LedgerError> {
-        let prepare = |sql| self.connection.prepare_cached(sql);
         Ok(Recording {
             connection: self.connection,
             names: None,
-            predictions: prepare("INSERT INTO predictions VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)")?,
+            predictions: Inserts::prepare(self.connection, "INSERT", "predictions", 13)?,
             // A damaged row, which is passed over, must not stand in the way of the number that it is taken for.
-            record: prepare("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4)")?,
+            record: Inserts::prepare(self.connection, "INSERT OR REPLACE", "record", 3)?,
         })
     }
 

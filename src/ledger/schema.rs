@@ -112,12 +112,6 @@ CREATE TABLE outages (
 CREATE TABLE coverage (
   model_no INTEGER NOT NULL, version_no INTEGER NOT NULL, counter TEXT NOT NULL, value INTEGER NOT NULL, seal INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (model_no, version_no, counter)) WITHOUT ROWID;
-CREATE VIEW evidence AS
-SELECT m.name AS model, f.key & 0xffffffffff AS row, datetime(f.time / 1000, 'unixepoch') AS at, f.epoch,
-  v.name AS version, p.difference,
-  CASE p.kind WHEN 0 THEN 'scored' WHEN 1 THEN 'failed' ELSE 'uncovered' END AS kind, f.champion_loss, f.weight
-FROM folded f JOIN models m ON m.model_no = f.key >> 40 JOIN pairs p USING (key)
-  JOIN versions v ON v.version_no = p.version_no;
 ";
 
 /// Tables that came later, without a new format: an older program passes them by.
@@ -175,6 +169,13 @@ CREATE TABLE IF NOT EXISTS sorted_ids (
 CREATE TABLE IF NOT EXISTS fallbacks (
   id INTEGER PRIMARY KEY, version_no INTEGER NOT NULL, outcome TEXT NOT NULL, score REAL,
   seal INTEGER NOT NULL DEFAULT 0);
+DROP VIEW IF EXISTS evidence;
+CREATE VIEW evidence AS
+SELECT m.name AS model, f.key & 0xffffffffff AS row, datetime(f.time / 1000, 'unixepoch') AS at, f.epoch,
+  v.name AS version, p.difference,
+  CASE p.kind WHEN 0 THEN 'scored' WHEN 1 THEN 'failed' ELSE 'uncovered' END AS kind, f.champion_loss, f.weight
+FROM folded f JOIN models m ON m.model_no = f.key >> 40 JOIN pairs p USING (key)
+  JOIN versions v ON v.version_no = p.version_no;
 DROP VIEW IF EXISTS rows;
 CREATE VIEW rows AS
 SELECT m.name AS model, p.row, datetime(p.time / 1000, 'unixepoch') AS at, p.id, v.name AS champion, p.epoch,

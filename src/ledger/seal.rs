@@ -9,7 +9,6 @@
 //! whoever reads evidence passes it over. Leaves to others: what a missing row means, and when to look at all of them.
 
 use std::collections::BTreeSet;
-use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::functions::{Context, FunctionFlags};
@@ -351,17 +350,17 @@ impl Damage {
     }
 }
 
-fn mix(hasher: &mut SipHasher13, value: ValueRef<'_>) {
+fn mix(mixed: &mut Vec<u8>, value: ValueRef<'_>) {
     let mut sized = |tag: u8, bytes: &[u8]| {
-        hasher.write_u8(tag);
-        hasher.write(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.write(bytes);
+        mixed.push(tag);
+        mixed.extend_from_slice(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
+        mixed.extend_from_slice(bytes);
     };
     match value {
-        ValueRef::Null => hasher.write_u8(0),
+        ValueRef::Null => mixed.push(0),
         ValueRef::Integer(x) => sized(1, &x.to_le_bytes()),
         // SQLite has no such number.
-        ValueRef::Real(x) if x.is_nan() => hasher.write_u8(0),
+        ValueRef::Real(x) if x.is_nan() => mixed.push(0),
         ValueRef::Real(x) => match whole_number(x) {
             Some(x) => sized(1, &x.to_le_bytes()),
             None => sized(2, &x.to_bits().to_le_bytes()),
@@ -381,12 +380,17 @@ fn whole_number(x: f64) -> Option<i64> {
 
 /// The seal of a row.
 pub(super) fn seal<'a>(table: &str, values: impl IntoIterator<Item = ValueRef<'a>>) -> i64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(table.as_bytes());
+    seal_in(&mut Vec::new(), table, values)
+}
+
+/// The same with memory for what is hashed, for many rows: to hash it at once takes half the time of hashing the parts.
+pub(super) fn seal_in<'a>(mixed: &mut Vec<u8>, table: &str, values: impl IntoIterator<Item = ValueRef<'a>>) -> i64 {
+    mixed.clear();
+    mixed.extend_from_slice(table.as_bytes());
     for value in values {
-        mix(&mut hasher, value);
+        mix(mixed, value);
     }
-    hasher.finish().cast_signed()
+    SipHasher13::new().hash(mixed).cast_signed()
 }
 
 fn of_arguments(context: &Context<'_>, from: usize) -> rusqlite::Result<i64> {

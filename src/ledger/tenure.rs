@@ -202,6 +202,7 @@ mod tests {
                     None,
                 )?;
             }
+            recording.finish()?;
             Ok(model)
         });
         (dir, ledger, model.unwrap())

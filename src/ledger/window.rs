@@ -159,7 +159,7 @@ mod tests {
                     None,
                 )?;
             }
-            drop(recording);
+            recording.finish()?;
             let key = crate::id::IdKey::new([0; 16]);
             writer.erase(model, &[50, 51], 7, ("a", "b"), &key)?;
             Ok(model)

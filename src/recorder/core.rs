@@ -101,11 +101,15 @@ impl Core {
             return Ok(());
         }
         let mut recording = writer.recording()?;
-        for seen in observations {
-            if let Some(book) = self.books.get_mut(&seen.model) {
+        for group in observations.chunk_by(|one, next| one.model == next.model) {
+            let Some(book) = group.first().and_then(|seen| self.books.get_mut(&seen.model)) else {
+                continue;
+            };
+            for seen in group {
                 book.observe(&mut recording, seen, &mut self.offers)?;
             }
         }
+        recording.finish()?;
         self.books.values_mut().for_each(Book::count_offered);
         writer.sort_names()
     }

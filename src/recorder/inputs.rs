@@ -84,10 +84,9 @@ impl Columns {
         let buffer = &mut self.buffer;
         buffer.push(b'{');
         for ((number, key), &is_single) in (0_u32..).zip(&self.keys).zip(&self.singles) {
-            let (Some(key), presence) = (key, rows.presence(row, number)) else {
-                continue;
-            };
-            if presence == Presence::Absent {
+            let Some(key) = key else { continue };
+            let cell = rows.get(row, number);
+            if cell.is_none() && rows.presence(row, number) == Presence::Absent {
                 continue;
             }
             if buffer.len() > 1 {
@@ -96,7 +95,7 @@ impl Columns {
             buffer.extend_from_slice(key);
             let from = buffer.len();
             // Writing to memory does not fail.
-            let _ = match rows.get(row, number) {
+            let _ = match cell {
                 // With the digits that make it the same single again, not the double's, of which half say nothing.
                 Some(Cell::Float(x)) if (is_table || is_single) && f64::from(single(x)).to_bits() == x.to_bits() => {
                     serde_json::to_writer(&mut *buffer, &single(x))

@@ -8,6 +8,9 @@
 //! A child that gets too little of the processor waits for it; one that sleeps does not want it. What it does is looked at
 //! while it is waited for, so that a busy machine can be told from a child that is silent. A child that answers between
 //! two looks is heard before the second: whoever is found doing nothing several times in a row had nothing to say.
+//!
+//! Time in which the gateway itself stood still (a machine that is moved, a debugger, SIGSTOP) is nobody's: the answer may
+//! have been there all along.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +35,9 @@ const GRACE: Duration = Duration::from_millis(100);
 /// The same for one that got too little: it needs the processor to listen.
 const STARVED_GRACE: Duration = Duration::from_secs(1);
 
+/// Who looks again so much later than it wanted to did not run itself meanwhile.
+const STOOD_STILL: Duration = Duration::from_millis(500);
+
 /// Which limit was passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passed {
@@ -48,7 +54,7 @@ pub(super) enum Passed {
 /// The two clocks of one call.
 #[derive(Debug)]
 pub(super) struct Watch {
-    started: Instant,
+    wall: Wall,
     /// At the first look.
     cpu_before: Option<Duration>,
     cpu_limit: Duration,
@@ -60,6 +66,41 @@ pub(super) struct Watch {
     closely: bool,
     doing: Doing,
     passed: Option<(Passed, Instant)>,
+}
+
+/// The wall's clock, less the time in which nobody here could read it.
+#[derive(Debug)]
+struct Wall {
+    started: Instant,
+    /// When the next look is due.
+    due: Instant,
+    stood_still: Duration,
+}
+
+impl Wall {
+    fn start(now: Instant) -> Self {
+        Self {
+            started: now,
+            due: now,
+            stood_still: Duration::ZERO,
+        }
+    }
+
+    /// How long the call has taken.
+    fn read(&mut self, now: Instant) -> Duration {
+        let late = now.saturating_duration_since(self.due);
+        if late > STOOD_STILL {
+            self.stood_still += late;
+        }
+        self.due = now;
+        now.saturating_duration_since(self.started)
+            .saturating_sub(self.stood_still)
+    }
+
+    /// The next look is so far away.
+    fn look_away(&mut self, time: Duration) {
+        self.due = self.due.checked_add(time).unwrap_or(self.due);
+    }
 }
 
 /// What the child was seen doing.
@@ -96,7 +137,7 @@ impl Doing {
 impl Watch {
     pub(super) fn start(threads: u32, (cpu_limit, wall_limit): (Duration, Duration), haltable: bool) -> Self {
         Self {
-            started: Instant::now(),
+            wall: Wall::start(Instant::now()),
             cpu_before: None,
             cpu_limit,
             wall_limit,
@@ -122,7 +163,11 @@ impl Watch {
     pub(super) fn wait(&mut self, process: &RunnerProcess) -> Option<Duration> {
         if self.passed.is_none() {
             match self.left(process) {
-                Ok(left) => return Some(left.clamp(SHORTEST_LOOK_AWAY, self.longest_look_away())),
+                Ok(left) => {
+                    let time = left.clamp(SHORTEST_LOOK_AWAY, self.longest_look_away());
+                    self.wall.look_away(time);
+                    return Some(time);
+                }
                 Err(which) => self.passed = Some((which, Instant::now())),
             }
         }
@@ -150,7 +195,7 @@ impl Watch {
     }
 
     fn left(&mut self, process: &RunnerProcess) -> Result<Duration, Passed> {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.wall.read(Instant::now());
         let used = if elapsed < SHORTEST_LOOK_AWAY && self.cpu_before.is_none() {
             Duration::ZERO
         } else {
@@ -177,7 +222,7 @@ impl Watch {
 
     fn look(&mut self, process: &RunnerProcess, used: Duration) -> Result<(), Passed> {
         let now = Instant::now();
-        let since = self.doing.looked.unwrap_or(self.started);
+        let since = self.doing.looked.unwrap_or(self.wall.started);
         if now.saturating_duration_since(since) < SECOND_LOOK {
             return Ok(());
         }
@@ -195,6 +240,28 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_in_which_the_gateway_stood_still_is_not_counted_and_that_of_a_busy_machine_is() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut wall = Wall::start(start);
+        assert_eq!(wall.read(at(0)), Duration::ZERO);
+        wall.look_away(Duration::from_millis(250));
+        // Half a second late, as on a machine with too much to do: it is the run's time.
+        assert_eq!(wall.read(at(750)), Duration::from_millis(750));
+        wall.look_away(Duration::from_millis(250));
+        // Five seconds late.
+        assert_eq!(wall.read(at(6_000)), Duration::from_millis(1_000));
+        wall.look_away(Duration::from_millis(250));
+        // Sooner than asked for: bytes came.
+        assert_eq!(wall.read(at(6_100)), Duration::from_millis(1_100));
+        // Before the first look, while the question was sent.
+        let mut wall = Wall::start(start);
+        assert_eq!(wall.read(at(5_000)), Duration::ZERO);
+        wall.look_away(Duration::MAX);
+        assert_eq!(wall.read(at(5_100)), Duration::from_millis(100));
+    }
 
     #[test]
     fn one_that_wants_the_processor_is_never_called_silent_however_little_it_gets() {

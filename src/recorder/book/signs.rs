@@ -4,8 +4,9 @@
 //! Always holds: so much memory and no more, whatever comes in; nothing is decided by it. Counted since the start of
 //! the process: the judge's fold, which must come out alike at each replay, knows nothing of it.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
+use foldhash::quality::RandomState;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::judge::loss::Metric;
