@@ -61,8 +61,6 @@ const COUNTED: u64 = 20_000;
 const COUNTS: usize = 10;
 /// Retrainings that are read at a start, for what was acted on.
 const READ: u32 = 500;
-/// As low as it goes.
-const NICE: i32 = 19;
 /// Why nothing came of a cause, for counters that exist from the start.
 pub(crate) const HELD: [&str; 3] = ["cooldown", "running", "ledger"];
 
@@ -125,8 +123,7 @@ impl Retrain {
             stop: stop.clone(),
         };
         let work = move || {
-            // Where it is not allowed, it does not give way.
-            let _ = rustix::process::nice(NICE);
+            crate::priority::give_way_to_all();
             for job in queue {
                 if done.send(worker.work(job)).is_err() {
                     return;
@@ -134,7 +131,7 @@ impl Retrain {
             }
         };
         let look = move || {
-            let _ = rustix::process::nice(NICE);
+            crate::priority::give_way_to_all();
             let mut thread = Thread {
                 parts,
                 ledger: None,

@@ -1,7 +1,9 @@
-//! The one thread that starts runners.
+//! The two threads that start runners: those that answer clients, and those that run when nothing else wants the processor.
 //!
-//! Always holds: all runners have the same parent thread, which lives as long as any handle or runner does. The kernel
-//! ties "die with the parent" to the parent *thread*: a runner started from a passing thread would die with that.
+//! Always holds: a runner's parent is one of these threads, which live as long as any handle or runner does. The kernel
+//! ties "die with the parent" to the parent *thread*: a runner started from a passing thread would die with that. A runner
+//! has the priority of its parent from its first instruction: to load a program and its libraries takes as long as many
+//! requests, and those that crash are started again and again.
 //! A runner is the very program that runs, also after its file was replaced: both sides must speak one wire form.
 //! Leaves to others: what a runner does to itself before it loads a model (`runner`).
 
@@ -15,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::confine::SandboxPolicy;
 use super::process::RunnerProcess;
-use super::sandbox::RunnerLimits;
+use super::sandbox::{self, RunnerLimits};
 use crate::model::runtime;
 
 /// What a runner keeps of the gateway's environment: how to find ONNX Runtime.
@@ -40,20 +42,22 @@ struct Order {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     orders: Sender<Order>,
+    idle_orders: Sender<Order>,
     policy: SandboxPolicy,
 }
 
 impl Spawner {
-    /// Starts the thread. `runner_path` is the binary whose `runner` command is the child's side.
+    /// Starts the threads. `runner_path` is the binary whose `runner` command is the child's side.
     #[must_use]
     pub fn start(runner_path: PathBuf) -> Self {
-        let (orders, queue) = bounded::<Order>(16);
-        // Without the thread the queue is closed, and `spawn` says so.
-        let _ = std::thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || serve(&runner_path, &queue));
+        let path = runner_path.clone();
         Self {
-            orders,
+            orders: started("spawner", move |queue| serve(&path, queue)),
+            idle_orders: started("idle spawner", move |queue| {
+                // Where it cannot, each runner sees to that itself, and says so if that fails.
+                let _ = sandbox::schedule_idle();
+                serve(&runner_path, queue);
+            }),
             policy: SandboxPolicy::default(),
         }
     }
@@ -64,7 +68,7 @@ impl Spawner {
         Self { policy, ..self }
     }
 
-    /// Starts the thread for the running executable.
+    /// Starts the threads for the running executable.
     ///
     /// # Errors
     /// The executable's path is not known.
@@ -85,10 +89,24 @@ impl Spawner {
         let gone = || io::Error::other("the thread that starts runners is gone");
         let (reply, answer) = bounded(1);
         let policy = self.policy;
-        self.orders.send(Order { spec, policy, reply }).map_err(|_| gone())?;
+        let orders = if spec.limits.idle {
+            &self.idle_orders
+        } else {
+            &self.orders
+        };
+        orders.send(Order { spec, policy, reply }).map_err(|_| gone())?;
         let (child, channel) = answer.recv().map_err(|_| gone())??;
         Ok(RunnerProcess::new(child, channel, self.clone()))
     }
+}
+
+fn started(name: &str, serve: impl FnOnce(&Receiver<Order>) + Send + 'static) -> Sender<Order> {
+    let (orders, queue) = bounded(16);
+    // Without the thread the queue is closed, and `spawn` says so.
+    let _ = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || serve(&queue));
+    orders
 }
 
 fn serve(path: &Path, queue: &Receiver<Order>) {

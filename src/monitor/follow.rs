@@ -51,8 +51,6 @@ const MOST_WAITING: u64 = 200_000;
 const CAUGHT_UP: u64 = 100_000;
 /// Rows of a window of time that are read again at a start.
 const REREAD: u64 = 20_000;
-/// As low as it goes.
-const NICE: i32 = 19;
 
 /// What losses are shown by: what needs more than a row's score and its label, by the error of the probabilities.
 pub(super) fn shown_by(metric: Metric) -> Metric {
@@ -102,8 +100,7 @@ impl Monitor {
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let (alive, ended) = bounded(0);
         let work = move || {
-            // Where it is not allowed, it does not give way.
-            let _ = rustix::process::nice(NICE);
+            crate::priority::give_way_to_all();
             Follower::new(parts).run(&ended);
         };
         let join = std::thread::Builder::new().name("monitor".into()).spawn(work)?;
