@@ -258,6 +258,9 @@ fn at_whatever_moment_it_is_killed_what_was_acknowledged_is_there() {
         for id in answered.into_inner().unwrap() {
             assert!(issued.insert(id.clone()), "round {round}: {id} was issued twice");
         }
+        if super::faults::is_long() && (round + 1) % 50 == 0 {
+            println!("{} of {kills} kills, {kept} acknowledged labels: 0 lost", round + 1);
+        }
     }
     assert!(issued.len() > 1_000, "hardly any load: {}", issued.len());
     super::faults::told("SIGKILL at a random moment under writers", kills, kept, 0);
