@@ -153,6 +153,7 @@ impl Control {
         let beat = Beat(pulse.clone());
         let join = std::thread::Builder::new().name("control".into()).spawn(move || {
             let _beat = beat;
+            crate::priority::take_short_turns();
             if let Some(waits) = waits {
                 thread.seat_beforehand();
                 restored.store(true, Ordering::Release);

@@ -6,7 +6,7 @@
 //!
 //! To be nice is not enough. Linux lets whoever runs finish a slice of some 3 ms, whatever its weight, before it looks whether
 //! somebody who woke is due: of the waits above a millisecond that requests had at 2,000 a second, most were for the
-//! monitor, at nice 19. So these threads ask for short slices (Linux 6.12 grants them; earlier ones take no notice).
+//! monitor, at nice 19, and while files arrived for control. So these threads ask for short slices (Linux 6.12 grants them; earlier ones take no notice).
 //! They are not `SCHED_IDLE`: with locks of the allocator or a database in hand they would wait behind every challenger.
 
 /// A tenth of a processor when requests want all of them.
@@ -22,6 +22,12 @@ pub fn give_way() {
 /// Lets it give way to those that give way, too: nobody waits for its work.
 pub fn give_way_to_all() {
     be_nice(NICEST);
+}
+
+/// Lets it take short turns, as much of the processor as it takes otherwise: somebody waits for its work, but requests do
+/// not wait for all of it.
+pub fn take_short_turns() {
+    be_nice(0);
 }
 
 fn be_nice(by: i32) {

@@ -179,6 +179,10 @@ impl Recorder {
 
     fn spawn(&self, state: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
         let thread = std::thread::Builder::new().name("recorder".into());
+        let work = move || {
+            crate::priority::take_short_turns();
+            work();
+        };
         thread.spawn(work).map_err(|source| LedgerError::File {
             path: state.to_path_buf(),
             source,
