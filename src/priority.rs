@@ -43,9 +43,11 @@ const SLICE_NS: u64 = 100_000;
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no crate at hand sets this attribute")]
 fn short_slices(nice: i32) {
-    // SAFETY: all zeros are a valid `sched_attr`: the normal policy, no flags.
+    // SAFETY: all zeros are a valid `sched_attr`.
     let mut wanted: libc::sched_attr = unsafe { std::mem::zeroed() };
     wanted.size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or_default();
+    // Where an operator chose a real-time policy, which has no slices, the call fails and all is as it was.
+    wanted.sched_flags = u64::try_from(libc::SCHED_FLAG_KEEP_POLICY).unwrap_or_default();
     wanted.sched_nice = nice;
     wanted.sched_runtime = SLICE_NS;
     let (this_thread, no_flags) = (0, 0);
@@ -55,3 +57,48 @@ fn short_slices(nice: i32) {
 
 #[cfg(not(target_os = "linux"))]
 fn short_slices(_nice: i32) {}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    /// Nice value and slice of the calling thread, as far as this kernel shows them.
+    fn shown() -> (i32, Option<u64>) {
+        let sched = std::fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
+        let value = |name: &str| -> Option<u64> {
+            let line = sched.lines().find(|line| line.starts_with(name))?;
+            line.rsplit(':').next()?.trim().parse().ok()
+        };
+        let nice = rustix::process::nice(0).unwrap();
+        (nice, value("se.slice"))
+    }
+
+    fn grants_slices() -> bool {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(12)) && shown().1.is_some()
+    }
+
+    #[test]
+    fn a_thread_that_gives_way_takes_short_turns_and_no_other_thread_does() {
+        let before = shown();
+        for (give_way, by) in [
+            (take_short_turns as fn(), 0),
+            (give_way as fn(), NICE),
+            (give_way_to_all as fn(), NICEST),
+        ] {
+            let (nice, slice) = std::thread::spawn(move || {
+                give_way();
+                shown()
+            })
+            .join()
+            .unwrap();
+            assert_eq!(nice, (before.0 + by).min(19));
+            if grants_slices() {
+                assert_eq!(slice, Some(SLICE_NS));
+            }
+        }
+        assert_eq!(shown(), before, "this thread is as it was");
+    }
+}
