@@ -218,7 +218,8 @@ fn a_runner_that_takes_work_and_sleeps_on_it_is_quarantined_after_three_times() 
         let path = folder.path().join("liar");
         super::runner::write_script(&path, &script);
         let rig = rig_with(Spawner::start(path), "mean.onnx", |spec| {
-            spec.wall_limit = Duration::from_millis(300);
+            // Most of it must be sleep, also where the script waits for the processor before that.
+            spec.wall_limit = Duration::from_millis(1_500);
         });
         for id in 0..3 {
             rig.challenger.offer(work(id, vec![triples(&[1.0])])).unwrap();

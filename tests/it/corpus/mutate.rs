@@ -131,7 +131,8 @@ fn mutated_files_alone() {
             Err(why) => assert!(why.0.len() < 2_000 && !why.0.chars().any(char::is_control), "{why:?}"),
         }
     }
-    let grown = peak() - before;
+    // The kernel adds its counts up now and then only: the later peak may be shown as the lower one.
+    let grown = peak().saturating_sub(before);
     assert!(grown < 64 << 20, "the scan of small files took {grown} bytes");
     assert!(passed > 0);
 }
