@@ -1,9 +1,9 @@
 //! The gateway's side of one runner: ask, wait within bounds, and name what went wrong.
 //!
-//! Always holds: every call ends by its wall limit, and sooner when the child has used its CPU time (and a moment, for
-//! the child to end the run itself), or where the child is vital and does nothing; after any fault but the model's own
-//! error, or a run that ended when it was asked to, the child is dead; an answer that does not belong to the question is a
-//! fault.
+//! Always holds: every call ends by its wall limit (time in which the gateway itself stood still is not counted), and
+//! sooner when the child has used its CPU time (and a moment, for the child to end the run itself), or where the child is
+//! vital and does nothing; after any fault but the model's own error, or a run that ended when it was asked to, the child is
+//! dead; an answer that does not belong to the question is a fault.
 //! Leaves to others: what a fault means for the rows (`challenger`) or the file (`admission::probe`).
 
 mod watch;

@@ -52,8 +52,8 @@ impl Spawner {
     pub fn start(runner_path: PathBuf) -> Self {
         let path = runner_path.clone();
         Self {
-            orders: started("spawner", move |queue| serve(&path, queue)),
-            idle_orders: started("idle spawner", move |queue| {
+            orders: thread("spawner", move |queue| serve(&path, queue)),
+            idle_orders: thread("idle spawner", move |queue| {
                 // Where it cannot, each runner sees to that itself, and says so if that fails.
                 let _ = sandbox::schedule_idle();
                 serve(&runner_path, queue);
@@ -100,7 +100,8 @@ impl Spawner {
     }
 }
 
-fn started(name: &str, serve: impl FnOnce(&Receiver<Order>) + Send + 'static) -> Sender<Order> {
+/// A thread that serves orders.
+fn thread(name: &str, serve: impl FnOnce(&Receiver<Order>) + Send + 'static) -> Sender<Order> {
     let (orders, queue) = bounded(16);
     // Without the thread the queue is closed, and `spawn` says so.
     let _ = std::thread::Builder::new()

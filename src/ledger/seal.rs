@@ -383,7 +383,7 @@ pub(super) fn seal<'a>(table: &str, values: impl IntoIterator<Item = ValueRef<'a
     seal_in(&mut Vec::new(), table, values)
 }
 
-/// The same with memory for what is hashed, for many rows: to hash it at once takes half the time of hashing the parts.
+/// The same with memory for what is hashed, for many rows; it is hashed at once, and not part by part.
 pub(super) fn seal_in<'a>(mixed: &mut Vec<u8>, table: &str, values: impl IntoIterator<Item = ValueRef<'a>>) -> i64 {
     mixed.clear();
     mixed.extend_from_slice(table.as_bytes());
@@ -455,6 +455,37 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Files have seals that were made part by part.
+    #[test]
+    fn a_seal_is_siphash_of_table_tags_lengths_and_values_one_after_the_other() {
+        use std::hash::Hasher;
+        let text = "a text that is longer than a word of the hash";
+        for length in 0..text.len() {
+            let (part, blob) = (&text.as_bytes()[..length], &text.as_bytes()[length..]);
+            let mut hasher = SipHasher13::new();
+            hasher.write(b"table");
+            for (tag, bytes) in [
+                (3, part),
+                (1, &7_i64.to_le_bytes()),
+                (4, blob),
+                (2, &0.5_f64.to_le_bytes()),
+            ] {
+                hasher.write_u8(tag);
+                hasher.write(&u64::try_from(bytes.len()).unwrap().to_le_bytes());
+                hasher.write(bytes);
+            }
+            hasher.write_u8(0);
+            let values = [
+                ValueRef::Text(part),
+                ValueRef::Real(7.0),
+                ValueRef::Blob(blob),
+                ValueRef::Real(0.5),
+                ValueRef::Null,
+            ];
+            assert_eq!(seal("table", values), hasher.finish().cast_signed(), "{length}");
+        }
+    }
 
     #[test]
     fn a_seal_fits_what_reads_back_and_no_other_row() {
