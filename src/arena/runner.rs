@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use super::channel::{Channel, ChannelError};
 use super::confine::{Confinement, SandboxPolicy, confine_as};
 use super::parcel::{self, Slip};
-use super::sandbox::{self, RunnerLimits};
+use super::sandbox::{self, RunnerLimits, turns};
 use super::wire::{Loaded, Reply, Request};
 use crate::model::runtime;
 use crate::model::session::{Memory, Optimization, Session, SessionOptions};
@@ -28,7 +28,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(64);
     };
     match enter(parent, &limits, policy) {
-        Ok((channel, confinement)) => serve(Channel::taking_descriptors(channel), confinement),
+        Ok((channel, confinement)) => serve(Channel::taking_descriptors(channel), confinement, limits.idle),
         Err(error) => {
             eprintln!("a runner could not restrict itself: {error}");
             ExitCode::from(71)
@@ -83,6 +83,7 @@ fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
     sandbox::limit(limits)?;
     if limits.idle {
         sandbox::schedule_idle()?;
+        turns::take_short_turns()?;
     }
     // It was started as /proc/self/exe, and "exe" tells nobody in a list of processes or in the kernel's log who it is.
     let _ = std::fs::write("/proc/self/comm", "dethrone-runner");
@@ -96,10 +97,10 @@ fn standard_input() -> io::Result<UnixStream> {
     io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from)
 }
 
-fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
+fn serve(mut channel: Channel, confinement: Confinement, takes_turns: bool) -> ExitCode {
     let mut session = None;
     loop {
-        let request = match channel.receive(&mut Channel::forever) {
+        let request = match work(&mut channel, takes_turns) {
             Ok(frame) => Request::decode(frame),
             Err(ChannelError::Closed) => return ExitCode::SUCCESS,
             Err(_) => return ExitCode::from(76),
@@ -126,6 +127,17 @@ fn serve(mut channel: Channel, confinement: Confinement) -> ExitCode {
             return ExitCode::from(76);
         }
     }
+}
+
+/// Waits for work.
+fn work(channel: &mut Channel, takes_turns: bool) -> Result<&[u8], ChannelError> {
+    if !takes_turns {
+        return channel.receive(&mut Channel::forever);
+    }
+    turns::set_computes(false);
+    let received = channel.receive(&mut Channel::forever);
+    turns::set_computes(true);
+    received
 }
 
 fn load(

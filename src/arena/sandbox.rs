@@ -1,4 +1,4 @@
-//! What only the kernel can do for a runner: its only file with `unsafe`.
+//! What only the kernel can do for a runner: its only files with `unsafe` are this one and what lies beneath it.
 //!
 //! Always holds: every call here passes plain numbers or a pointer to a local that outlives the call.
 //! Leaves to others: the order of the steps (`runner`). Linux only.
@@ -6,6 +6,8 @@
     unsafe_code,
     reason = "process attributes have no safe interface in the standard library"
 )]
+
+pub(super) mod turns;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -124,15 +126,19 @@ extern "C" fn halted(_: libc::c_int) {
     crate::model::session::halt();
 }
 
-/// Lets the parent end a run. Calls that wait go on after it.
+/// Lets the parent end a run.
 pub(super) fn take_halts() -> io::Result<()> {
-    let handler: extern "C" fn(libc::c_int) = halted;
+    handle(HALT, halted)
+}
+
+/// Has a signal handled. Calls that wait go on after it.
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
     // SAFETY: all zeros are a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: `action` lives across the call, which only reads it; the handler does what a handler may.
-    checked(unsafe { libc::sigaction(HALT, &raw const action, std::ptr::null_mut()) }).map(drop)
+    // SAFETY: `action` lives across the call, which only reads it; the handlers here do what a handler may.
+    checked(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
 }
 
 /// Does what may start threads: the parent's signal stays with this one.

@@ -1,7 +1,8 @@
 //! The ledger as it is followed beside its writer: rows and labels in the order of recording, a few at a time, and what
 //! the monitor keeps here.
 //!
-//! Always holds: nothing is read for longer than a batch takes, so that the log can begin anew.
+//! Always holds: nothing is read for longer than a batch takes, so that the log can begin anew; while it is read, the
+//! processor is offered to others.
 
 use std::path::Path;
 
@@ -14,6 +15,9 @@ use super::seal::insert_sealed;
 use super::{CHECKPOINT_PAGES, Damage, Ledger, LedgerError, Writer, schema, seal};
 use crate::score::{ModelNo, Outcome, Truth, VersionNo};
 use crate::span::Clock;
+
+/// So many operations of SQLite's machine take some tens of microseconds.
+const OPERATIONS_OF_A_TURN: i32 = 500;
 
 /// A row as it was recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +61,7 @@ impl Ledger {
     pub fn open_to_follow(state: &Path) -> Result<Self, LedgerError> {
         let path = state.join("ledger.sqlite");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(|source| LedgerError::Unusable {
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(|source| LedgerError::Unusable {
             path: path.clone(),
             source,
         })?;
@@ -66,6 +70,14 @@ impl Ledger {
         schema::check(&connection)?;
         connection.busy_timeout(schema::BUSY)?;
         connection.set_prepared_statement_cache_capacity(16);
+        connection.progress_handler(
+            OPERATIONS_OF_A_TURN,
+            Some(|| {
+                crate::priority::offer_turn();
+                // It is to go on.
+                false
+            }),
+        )?;
         // Little memory: what is read is the newest, which the system has at hand.
         connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1000")?;
         Ok(Self {

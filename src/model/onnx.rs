@@ -28,6 +28,9 @@ pub use zipmap::cut_zipmap;
 pub const MAX_DEPTH: usize = 16;
 /// Most nodes, also after functions are unfolded. Half as many take ONNX Runtime seconds to load.
 pub const MAX_NODES: usize = 200_000;
+/// A large file is walked for tens of milliseconds; after so many nodes, some tens of microseconds, the processor is offered
+/// to those that answer requests.
+const NODES_OF_A_TURN: usize = 32;
 /// Most functions that call each other in a chain.
 const MAX_CALLS: usize = 64;
 /// Most names of values: inputs and outputs of nodes, weights, attributes.

@@ -30,6 +30,7 @@ use crate::decode::Form;
 use crate::judge::loss::Metric;
 use crate::ledger::{AlarmRow, FollowedRow, Ledger, LedgerError, Position, Report};
 use crate::model::tensor::Datatype;
+use crate::priority::offer_turn;
 use crate::recorder::Recorder;
 use crate::recorder::groups::Groups;
 use crate::score::{ModelNo, VersionNo};
@@ -425,6 +426,7 @@ pub(super) fn reread(
         let Some(last) = rows.last() else { return Ok(()) };
         row = last.clock.row + 1;
         for row in &rows {
+            offer_turn();
             followed.fold.row(&given(row), settings, threshold);
         }
     }
@@ -459,6 +461,7 @@ pub(super) fn follow(
     };
     let rows = source.ledger.reader().followed(from, last, BATCH, false)?;
     for row in &rows {
+        offer_turn();
         if fold.version != Some(row.version) {
             let baseline = source.baseline(row.version, settings);
             if matches!(baseline.source, Source::File(_)) {
@@ -502,6 +505,7 @@ pub(super) fn follow_labels(
     };
     let rows = reader.followed(from, upto, BATCH, true)?;
     for row in &rows {
+        offer_turn();
         if let Some(truth) = row.label {
             let key = match followed.groups.ask_for_keys() {
                 true => reader.reported_by(row.id, Report::Label)?,

@@ -249,7 +249,10 @@ pub fn publish(
         Span::Time(window) => fold.rows > 0 && u128::try_from(since).unwrap_or(0) > window.as_millis(),
         Span::Rows(_) => false,
     };
-    let now = |feature| Now::of(feature, settings, is_silent);
+    let now = |feature| {
+        crate::priority::offer_turn();
+        Now::of(feature, settings, is_silent)
+    };
     let mut features: Vec<Now<'_>> = fold.features.iter().map(now).collect();
     features.sort_by(|a, b| (a.state, &a.feature.known.name).cmp(&(b.state, &b.feature.known.name)));
     let outputs: Vec<Now<'_>> = fold.outputs.iter().map(now).collect();

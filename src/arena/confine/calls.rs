@@ -173,6 +173,11 @@ fn checked() -> Result<Vec<(c_long, Vec<SeccompRule>)>, seccompiler::Error> {
                 rule(0, SeccompCmpOp::Eq, is(libc::PR_SET_VMA.into()))?,
             ],
         ),
+        // The end of a turn: a timer that the process interrupts itself with.
+        (
+            libc::SYS_setitimer,
+            vec![rule(0, SeccompCmpOp::Eq, is(libc::ITIMER_REAL.into()))?],
+        ),
         // The seals of the model's bytes, and what the standard library asks of a descriptor.
         (
             libc::SYS_fcntl,

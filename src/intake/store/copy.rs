@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::scan::beneath;
 use super::IntakeError;
+use crate::priority::offer_turn;
 
 const CHUNK: usize = 1 << 18;
 
@@ -87,6 +88,7 @@ impl Draft {
             }
             hasher.update(read);
             target.write_all(read).map_err(IntakeError::Storage)?;
+            offer_turn();
         }
         target.sync_all().map_err(IntakeError::Storage)?;
         if source.state() != before || before.is_some_and(|(size, ..)| size != length) {
@@ -128,7 +130,10 @@ pub(super) fn pour(source: &mut impl Read, mut take: impl FnMut(&[u8]) -> io::Re
     loop {
         match source.read(&mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(read) => take(chunk.get(..read).unwrap_or_default())?,
+            Ok(read) => {
+                take(chunk.get(..read).unwrap_or_default())?;
+                offer_turn();
+            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }

@@ -11,8 +11,9 @@ mod sizes;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::ScanError;
 use super::wire::{Field, Value, fields, shown, text, varint};
+use super::{NODES_OF_A_TURN, ScanError};
+use crate::priority::offer_turn;
 
 /// Operators with a graph inside, or that ONNX Runtime turns into such.
 const CONTROL_FLOW: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
@@ -120,7 +121,10 @@ struct Look {
 
 impl Look {
     fn nodes<'a>(&mut self, graph: &'a [u8], number: u64, mut types: Types<'a>) -> Result<(), ScanError> {
-        for field in fields(graph) {
+        for (n, field) in fields(graph).enumerate() {
+            if n.is_multiple_of(NODES_OF_A_TURN) {
+                offer_turn();
+            }
             if let Some(bytes) = field?.bytes(number) {
                 let node = Node::read(bytes)?;
                 if let Some(hazard) = self.hazard(&node, &types)? {

@@ -9,7 +9,10 @@ use super::classes::Found;
 use super::functions::{self, Body, Key};
 use super::tensor::{self, External};
 use super::wire::{Field, Value, acts, fields, shown, text};
-use super::{MAX_DEPTH, MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_NODES, MAX_OPSET, MAX_VALUES, Scan, ScanError};
+use super::{
+    MAX_DEPTH, MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_NODES, MAX_OPSET, MAX_VALUES, NODES_OF_A_TURN, Scan, ScanError,
+};
+use crate::priority::offer_turn;
 
 /// Longest text kept of a producer's name or version (CatBoost puts its build log there).
 const LONGEST_PRODUCER: usize = 80;
@@ -274,6 +277,9 @@ impl Walk {
     fn node<'a>(&mut self, bytes: &'a [u8], depth: usize, outputs: &mut HashSet<&'a [u8]>) -> Result<(), ScanError> {
         self.scan.nodes += 1;
         self.body.nodes += 1;
+        if self.scan.nodes.is_multiple_of(NODES_OF_A_TURN) {
+            offer_turn();
+        }
         if self.scan.nodes > MAX_NODES {
             return Err(ScanError(format!(
                 "the file has more than {MAX_NODES} nodes, which is the limit"

@@ -101,6 +101,58 @@ fn an_endless_run_is_ended_at_its_cpu_limit_or_its_wall_limit_and_the_runner_liv
     }
 }
 
+/// How often a process was made to give the processor to another, and the CPU time that it used, in ticks of 10 ms.
+fn turns(pid: u32) -> (u64, u64) {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let status = read("status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    let stat = read("stat");
+    let used: u64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().unwrap())
+        .sum();
+    (line.unwrap().trim().parse().unwrap(), used)
+}
+
+#[test]
+fn runners_that_compete_for_a_processor_take_turns_far_shorter_than_the_kernels() {
+    let allowed = std::fs::read_to_string("/proc/self/status").unwrap();
+    let cpus = allowed
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .unwrap();
+    let first = cpus.trim().split([',', '-']).next().unwrap();
+    let spawner = spawner();
+    let mut runners = [0, 1].map(|_| runner(&spawner, "endless.onnx"));
+    for runner in &runners {
+        let pid = runner.process().pid().to_string();
+        let pinned = Command::new("taskset")
+            .args(["-pc", first, &pid])
+            .stdout(Stdio::null())
+            .status();
+        assert!(pinned.unwrap().success());
+    }
+    let before = turns(runners[0].process().pid());
+    let pid = runners[0].process().pid();
+    std::thread::scope(|scope| {
+        for runner in &mut runners {
+            let half = Duration::from_millis(500);
+            scope.spawn(move || runner.run(&[triples(&[1e18])], &[0], half, LONG).unwrap_err());
+        }
+    });
+    let after = turns(pid);
+    let (turns, used) = (after.0 - before.0, after.1 - before.1);
+    // Ticks come 100 to 1000 times a second; turns end 4000 times.
+    assert!(used > 10 && turns * 100 > used * 2_000, "{turns} turns in {used}0 ms");
+}
+
 #[test]
 fn a_runner_that_does_not_end_its_run_when_asked_to_is_killed() {
     let folder = tempfile::tempdir().unwrap();
