@@ -5,6 +5,7 @@
 //! Leaves to others: what is done then (`rescue` reads the pages and asks no schema).
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use rusqlite::Connection;
 
@@ -20,6 +21,18 @@ struct Shape {
 }
 
 impl Shape {
+    /// What SQLite makes of our schema: found out once, which takes longer than the rest of opening a file.
+    fn ours() -> Result<&'static Self, LedgerError> {
+        static OURS: OnceLock<Shape> = OnceLock::new();
+        if let Some(known) = OURS.get() {
+            return Ok(known);
+        }
+        let empty = Connection::open_in_memory()?;
+        schema::create(&empty)?;
+        let found = Self::of(&empty)?;
+        Ok(OURS.get_or_init(|| found))
+    }
+
     fn of(connection: &Connection) -> Result<Self, LedgerError> {
         let read = |sql: &str| -> Result<BTreeMap<String, String>, LedgerError> {
             let mut statement = connection.prepare(sql)?;
@@ -46,9 +59,7 @@ impl Shape {
 /// # Errors
 /// It does not, or what SQLite says.
 pub(super) fn check(connection: &Connection) -> Result<(), LedgerError> {
-    let ours = Connection::open_in_memory()?;
-    schema::create(&ours)?;
-    let (ours, found) = (Shape::of(&ours)?, Shape::of(connection)?);
+    let (ours, found) = (Shape::ours()?, Shape::of(connection)?);
     let other = |what: &str, name: &str| Err(LedgerError::Damaged(format!("the schema's text of {what} {name}")));
     for (name, shape) in &ours.tables {
         let is_whole = match found.tables.get(name) {
