@@ -10,7 +10,13 @@ use crate::arena::{Challenger, ShadowReport, ShadowWork};
 use crate::id::IdKey;
 use crate::ledger::{Erased, Ledger, LedgerError, Writer};
 use crate::mirror::Observation;
+use crate::priority::offer_turn;
 use crate::score::{ModelNo, Outcome, Shed, VersionNo};
+
+/// So many requests take some tens of microseconds: between them the processor is offered to those that answer others.
+const REQUESTS_OF_A_TURN: usize = 8;
+/// Where as much waits in a transaction, the recorder has fallen behind, and keeps what it gets of the processor.
+const HURRY: usize = 256;
 
 /// Whoever rows are offered to: a challenger, as the recorder sees it.
 pub trait Shadow: std::fmt::Debug + Send + Sync {
@@ -101,11 +107,15 @@ impl Core {
             return Ok(());
         }
         let mut recording = writer.recording()?;
+        let is_unhurried = observations.len() < HURRY;
         for group in observations.chunk_by(|one, next| one.model == next.model) {
             let Some(book) = group.first().and_then(|seen| self.books.get_mut(&seen.model)) else {
                 continue;
             };
-            for seen in group {
+            for (n, seen) in group.iter().enumerate() {
+                if is_unhurried && n.is_multiple_of(REQUESTS_OF_A_TURN) {
+                    offer_turn();
+                }
                 book.observe(&mut recording, seen, &mut self.offers)?;
             }
         }
@@ -120,7 +130,11 @@ impl Core {
             return Ok(());
         }
         let mut outcomes = writer.outcomes_in()?;
+        let is_unhurried = reports.len() < HURRY;
         for report in owed.iter().chain(reports) {
+            if is_unhurried {
+                offer_turn();
+            }
             let model = self.models.get(&report.version);
             if let Some(book) = model.and_then(|model| self.books.get_mut(model)) {
                 book.report(&mut outcomes, report.version, &report.outcomes, report.compute)?;
