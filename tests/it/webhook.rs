@@ -65,7 +65,10 @@ fn answer(mut stream: TcpStream, status: u16, kept: &Mutex<Vec<Call>>) -> std::i
     let mut headers = std::collections::BTreeMap::new();
     loop {
         let mut line = String::new();
-        reader.read_line(&mut line)?;
+        if reader.read_line(&mut line)? == 0 {
+            // Whoever called hung up, as one that stood still does: that was no call.
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         let Some((name, value)) = line.trim_end().split_once(':') else {
             if line.trim_end().is_empty() {
                 break;
