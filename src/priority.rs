@@ -30,7 +30,7 @@ pub fn take_short_turns() {
     be_nice(0);
 }
 
-/// Offers the processor to whoever is there: to be called by a thread that gives way, every tenth of a millisecond or so.
+/// Offers the processor to whoever is there: to be called every tenth of a millisecond or so by a thread with much to do.
 /// Slices, too, end at the kernel's ticks only, every 4 ms. Costs less than a microsecond where nobody is there.
 pub fn offer_turn() {
     std::thread::yield_now();

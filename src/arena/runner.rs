@@ -83,7 +83,7 @@ fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
     sandbox::limit(limits)?;
     if limits.idle {
         sandbox::schedule_idle()?;
-        turns::take_short_turns()?;
+        turns::begin()?;
     }
     // It was started as /proc/self/exe, and "exe" tells nobody in a list of processes or in the kernel's log who it is.
     let _ = std::fs::write("/proc/self/comm", "dethrone-runner");

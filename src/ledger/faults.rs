@@ -2,8 +2,9 @@
 //!
 //! `DETHRONE_FAULTS=long cargo test --release --locked --lib faults -- --nocapture` tries all of them; else some are drawn.
 //! Space that holds nothing is most of a small ledger: bits of the file that have no effect when all 256 in a row are
-//! flipped at once are not tried one by one. Of each: *found* (refused, rescued, or named), *without effect* (everything that is read is the same:
-//! the bit lay in space that holds nothing), or a *silent difference*, of which there must be none.
+//! flipped at once are not tried one by one. Of each: *found* (refused, rescued, or named), *without effect* (everything
+//! that is read is the same: the bit lay in space that holds nothing), or a *silent difference*, of which there must be
+//! none.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -23,7 +23,7 @@ static COMPUTES: AtomicBool = AtomicBool::new(false);
 static IS_SET: AtomicBool = AtomicBool::new(false);
 
 /// Has the process take short turns from now on, whenever it [computes](set_computes). Calls that wait go on after them.
-pub(in crate::arena) fn take_short_turns() -> io::Result<()> {
+pub(in crate::arena) fn begin() -> io::Result<()> {
     super::handle(libc::SIGALRM, end_of_a_turn)?;
     set_computes(true);
     Ok(())
@@ -58,6 +58,7 @@ extern "C" fn end_of_a_turn(_: libc::c_int) {
     if COMPUTES.load(SeqCst) {
         // SAFETY: takes nothing, touches no memory and never fails.
         let _ = unsafe { libc::sched_yield() };
+        // After it: the time that others took is not part of a turn.
         set_timer();
     }
 }
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn turns_end_again_and_again_while_the_process_computes_and_no_longer() {
         for _ in 0..2 {
-            take_short_turns().unwrap();
+            begin().unwrap();
             // Many times as long as a turn: whoever set the timer since is the handler.
             let started = Instant::now();
             while started.elapsed() < 40 * TURN {
