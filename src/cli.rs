@@ -337,11 +337,15 @@ fn run(command: Command) -> Result<(), Failure> {
 
 /// Runs a client command to its end on this thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(work)
+}
+
+/// What a client command runs on: this thread.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::failed(format_args!("cannot start the runtime: {e}")))?
-        .block_on(work)
+        .map_err(|e| Failure::failed(format_args!("cannot start the runtime: {e}")))
 }
 
 /// `host:port`, also where a URL was given; before it `https://` where that was.

@@ -24,9 +24,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{Failure, block_on};
+use crate::cli::{Failure, runtime};
 use crate::config::ModelConfig;
 use crate::span::Span;
 use gateway::Gateway;
@@ -118,6 +118,12 @@ fn show(args: &DemoArgs, told: &mut bool) -> Result<(), Failure> {
         write(file, "")?;
     }
     let place = Place::prepare(&stream, args.dir.as_deref()).map_err(Failure::Failed)?;
+    let runtime = runtime()?;
+    // Before there is anything that would have to be ended in order.
+    let mut asked = {
+        let _entered = runtime.enter();
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?)
+    };
     let mut gateway = Gateway::start(&place.models, &place.state, place.log.clone()).map_err(Failure::Failed)?;
     let mut screen = Screen::new(&rows);
     let plan = Plan {
@@ -137,16 +143,15 @@ fn show(args: &DemoArgs, told: &mut bool) -> Result<(), Failure> {
         "rows are counted as the gateway counts them: its first is row {} of the stream",
         rows.start
     ));
-    let replayed = block_on(async {
-        let mut terminated = signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let replayed = runtime.block_on(async {
         let work = async {
             gateway.ready().await?;
             replay(&plan, &mut watch, &mut screen).await
         };
         tokio::select! {
             replayed = work => replayed.map_err(Failure::Failed),
-            _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
-            _ = terminated.recv() => Err(Failure::failed("terminated")),
+            _ = asked.0.recv() => Err(Failure::failed("interrupted")),
+            _ = asked.1.recv() => Err(Failure::failed("terminated")),
         }
     });
     screen.close();
@@ -165,6 +170,11 @@ fn show(args: &DemoArgs, told: &mut bool) -> Result<(), Failure> {
     print(args, &report, &replayed, watch.rollbacks, &place, error)?;
     *told = true;
     judged
+}
+
+/// From here on such a signal waits to be received, and ends nothing by itself.
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::failed(format_args!("cannot listen for signals: {e}")))
 }
 
 /// The shipped directory: named, or below the current directory, or where this program was built.
