@@ -16,6 +16,7 @@ pub mod channel;
 pub mod client;
 mod condition;
 pub mod confine;
+mod mailbox;
 pub mod parcel;
 pub mod process;
 pub mod runner;

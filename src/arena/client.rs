@@ -20,6 +20,7 @@ use std::time::Duration;
 use self::watch::{Passed, Watch};
 use super::channel::{Channel, ChannelError};
 use super::confine::Confinement;
+use super::mailbox::Mailbox;
 use super::parcel::{PackError, Parcel};
 use super::process::{Ending, RunnerProcess};
 use super::wire::{self, Loaded, Reply, Request, WireError};
@@ -113,6 +114,19 @@ impl RunnerClient {
     /// some tens of milliseconds and not at its wall limit.
     pub fn make_vital(&mut self) {
         self.is_vital = true;
+    }
+
+    /// From now on questions and answers, where they are small, go the quicker way, through memory.
+    ///
+    /// # Errors
+    /// No descriptors or no memory left, or the runner's fault, within `wall`.
+    pub fn share_memory(&mut self, wall: Duration) -> Result<(), RunnerFault> {
+        let (mailbox, file) = Mailbox::create().map_err(|error| RunnerFault::Down(error.to_string()))?;
+        match self.exchange(|out| Request::Mailbox.encode(out), Some(file.as_fd()), (wall, wall))? {
+            Reply::Pong { .. } => self.channel.set_mailbox(mailbox),
+            other => return Err(self.unasked(&other)),
+        }
+        Ok(())
     }
 
     /// A handle for another thread.

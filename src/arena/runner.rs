@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use super::channel::{Channel, ChannelError};
 use super::confine::{Confinement, SandboxPolicy, confine_as};
+use super::mailbox::Mailbox;
 use super::parcel::{self, Slip};
 use super::sandbox::{self, RunnerLimits, turns};
 use super::wire::{Loaded, Reply, Request};
@@ -110,6 +111,16 @@ fn serve(mut channel: Channel, confinement: Confinement, takes_turns: bool) -> E
         };
         let reply = match request {
             Request::Ping => Reply::Pong { confinement },
+            Request::Mailbox => {
+                let Some(Ok(mailbox)) = channel.descriptor().as_ref().map(Mailbox::open) else {
+                    return ExitCode::from(76);
+                };
+                if deliver(&mut channel, &Reply::Pong { confinement }).is_err() {
+                    return ExitCode::from(76);
+                }
+                channel.set_mailbox(mailbox);
+                continue;
+            }
             Request::Load {
                 slips,
                 threads,

@@ -31,6 +31,8 @@ pub struct WireError(pub(super) &'static str);
 pub enum Request {
     /// Are you there?
     Ping,
+    /// From now on small messages go through the memory behind the descriptor that comes with this.
+    Mailbox,
     /// Load what lies in the descriptor that comes with this.
     Load {
         /// Where; the model comes first.
@@ -65,7 +67,7 @@ pub struct Loaded {
 /// From the runner to the gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To [`Request::Ping`].
+    /// To [`Request::Ping`] and [`Request::Mailbox`].
     Pong {
         /// What keeps the runner in.
         confinement: Confinement,
@@ -127,6 +129,7 @@ impl Request {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ping => out.push(1),
+            Self::Mailbox => out.push(4),
             Self::Load {
                 slips,
                 threads,
@@ -170,6 +173,7 @@ impl Request {
                 outputs: cursor.numbers()?,
                 inputs: cursor.tensors()?,
             },
+            4 => Self::Mailbox,
             _ => return Err(WireError("unknown tag")),
         };
         cursor.end(message)

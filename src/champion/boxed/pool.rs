@@ -254,6 +254,7 @@ impl Shared {
         }
         let (cpu, wall) = (ProcessSpec::LOAD, ProcessSpec::LOAD * 10);
         runner.load_with(&self.spec.path, &self.options, self.memory, (cpu, wall))?;
+        runner.share_memory(wall)?;
         if !self.warm_up.inputs.is_empty() {
             for _ in 0..WARM_UP {
                 match runner.run(&self.warm_up.inputs, &self.warm_up.outputs, cpu, wall) {

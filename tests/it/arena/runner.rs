@@ -404,6 +404,61 @@ fn a_vital_runner_that_is_stopped_or_silent_is_given_up_long_before_its_wall_lim
 }
 
 #[test]
+fn through_shared_memory_a_runner_answers_fails_and_ends_as_over_its_socket() {
+    let spawner = spawner();
+    let shared = |name: &str| {
+        let mut runner = runner(&spawner, name);
+        runner.share_memory(LONG).unwrap();
+        runner
+    };
+    let mut there = shared("mean.onnx");
+    let mut over_the_socket = runner(&spawner, "mean.onnx");
+    // The largest ones do not fit into what is shared, neither as a question nor as an answer.
+    for rows in [1, 2, 700, 30_000, 3, 9_000, 1] {
+        let cells: Vec<f32> = (0..rows).map(|row| row as f32 / 8.0).collect();
+        let inputs = [triples(&cells)];
+        assert_eq!(
+            there.run(&inputs, &[0], LONG, LONG).unwrap(),
+            over_the_socket.run(&inputs, &[0], LONG, LONG).unwrap(),
+            "{rows} rows"
+        );
+    }
+    let wrong = there.run(&[triples(&[1.0])], &[7], LONG, LONG);
+    assert!(matches!(wrong, Err(RunnerFault::Model(_))), "{wrong:?}");
+    there.ping(LONG).unwrap();
+    // Ended by somebody else while nothing is asked of it: nobody was to blame.
+    let pid = there.process().pid();
+    assert!(
+        Command::new("kill")
+            .args(["-KILL", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    crate::support::until("its end", || there.process().has_ended().then_some(()));
+    let fault = there.ask(&[triples(&[1.0])], &[0], LONG, LONG).unwrap_err();
+    assert_eq!(fault, RunnerFault::Killed("SIGKILL".into()));
+
+    let mut crashes = shared("div.onnx");
+    let fault = crashes.run(&[ints(&[i64::MIN]), ints(&[-1])], &[0], LONG, LONG);
+    assert_eq!(fault, Err(RunnerFault::Crashed("SIGFPE".into())));
+    let mut crashes = shared("div.onnx");
+    let pending = crashes
+        .ask(&[ints(&[i64::MIN]), ints(&[-1])], &[0], LONG, LONG)
+        .unwrap();
+    assert!(crashes.glance(&pending, Duration::from_millis(1)).is_none());
+    assert_eq!(crashes.finish(pending), Err(RunnerFault::Crashed("SIGFPE".into())));
+
+    let mut endless = shared("endless.onnx");
+    let fault = endless.run(&[triples(&[1e18])], &[0], Duration::from_millis(200), LONG);
+    assert_eq!(fault, Err(RunnerFault::CpuOverrun));
+    if endless.is_alive() {
+        let answer = endless.run(&[triples(&[2.0])], &[0], LONG, LONG);
+        assert_eq!(answer.unwrap(), [floats(&[1, 1], &[2.0])]);
+    }
+}
+
+#[test]
 fn nobody_can_cut_off_the_memory_of_a_model_and_a_model_that_is_cut_short_is_refused_by_name() {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
