@@ -17,6 +17,7 @@ mod exports;
 #[cfg(test)]
 mod faults;
 mod follow;
+mod frames;
 mod heal;
 mod inserts;
 mod kept;
@@ -329,7 +330,7 @@ fn opened(path: &Path, damage: &Damage) -> Result<Connection, LedgerError> {
         source,
     };
     check::header(path)?;
-    let connection = Connection::open(path).map_err(unusable)?;
+    let connection = frames::open(path).map_err(unusable)?;
     seal::install(&connection, damage)?;
     // Before anything is written to it: a file that cannot be saved stays as it was.
     let prepared = schema::is_of_today(&connection)

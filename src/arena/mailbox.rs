@@ -231,7 +231,7 @@ mod tests {
         let mut got = vec![7; 3];
         assert_eq!(theirs.take(&mut got), Ok(Found::Nothing));
         for length in (0..40).chain([511, 512, CAPACITY - 1, CAPACITY]) {
-            let frame: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let frame: Vec<u8> = (0_u8..251).cycle().take(length).collect();
             assert!(ours.post(&frame));
             assert_eq!(theirs.take(&mut got), Ok(Found::Here));
             assert_eq!(got, frame);
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_length_that_cannot_be_and_a_frame_beyond_the_next_are_nonsense() {
-        for length in [CAPACITY as u32 + 1, 1 << 31, u32::MAX - 1] {
+        for length in [(32 << 10) + 1, 1 << 31, u32::MAX - 1] {
             let (mut ours, mut theirs, _) = pair();
             theirs.post(b"answer");
             theirs.trays().0.length.store(length, Ordering::Relaxed);
@@ -312,7 +312,7 @@ mod tests {
                     for word in &sheet.answers.words {
                         word.fetch_add(1, Ordering::Relaxed);
                     }
-                    for length in [0, 5, CAPACITY as u32, u32::MAX - 1] {
+                    for length in [0, 5, 32 << 10, u32::MAX - 1] {
                         sheet.answers.length.store(length, Ordering::Relaxed);
                     }
                 }

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-const HEADER: usize = 32;
-const FRAME: usize = 24;
+pub(super) const HEADER: usize = 32;
+pub(super) const FRAME: usize = 24;
 /// Of every ledger.
 pub(super) const PAGE: usize = 4_096;
 

@@ -44,6 +44,10 @@ pub(super) struct Lanes {
     pub(super) events: Sender<RunnerEvent>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each challenger, moved a few times in the life of a runner"
+)]
 enum State {
     Starting,
     Serving(RunnerClient),
