@@ -155,7 +155,7 @@ impl Channel {
                 if let Some(place) = self.outgoing.first_chunk_mut() {
                     *place = header.to_le_bytes();
                 }
-                match self.post() {
+                match self.post(descriptor.is_some()) {
                     Ok(true) => Ok(()),
                     Ok(false) => self.write_all(descriptor, wait),
                     Err(error) => Err(error),
@@ -167,14 +167,19 @@ impl Channel {
         result
     }
 
-    /// Lays the frame into the mailbox. False where there is none, or it does not fit.
-    fn post(&mut self) -> Result<bool, ChannelError> {
+    /// Lays the frame into the mailbox. False where it goes over the socket: there is no mailbox, it does not fit, or a
+    /// descriptor comes with it.
+    fn post(&mut self, is_with_descriptor: bool) -> Result<bool, ChannelError> {
         let Some(mailbox) = &mut self.mailbox else {
             return Ok(false);
         };
         // Nobody would miss what is put into the mailbox of the dead.
         if mailbox.is_gateways() {
             look_for_life(&self.stream)?;
+        }
+        if is_with_descriptor {
+            mailbox.announce();
+            return Ok(false);
         }
         Ok(mailbox.post(self.outgoing.get(HEADER..).unwrap_or_default()))
     }
@@ -533,7 +538,7 @@ mod tests {
         assert_eq!(ours.receive(&mut Channel::forever), Err(ChannelError::Extra));
         // A frame that is announced and never comes.
         let (mut ours, mut theirs) = with_mailbox();
-        assert!(!theirs.mailbox.as_mut().unwrap().post(&vec![0; CAPACITY + 1]));
+        theirs.mailbox.as_mut().unwrap().announce();
         assert_eq!(ours.receive(&mut once()), Err(ChannelError::GaveUp));
         assert_eq!(ours.resume(&mut once()), Err(ChannelError::GaveUp));
         // One that comes and was not announced, found while it is waited for and at the next question.
@@ -544,7 +549,7 @@ mod tests {
         assert_eq!(asked, Err(ChannelError::Extra));
         // One that is announced as more than a frame may have.
         let (mut ours, mut theirs) = with_mailbox();
-        assert!(!theirs.mailbox.as_mut().unwrap().post(&vec![0; CAPACITY + 1]));
+        theirs.mailbox.as_mut().unwrap().announce();
         (&theirs.stream).write_all(&u32::MAX.to_le_bytes()).unwrap();
         let claimed = u32::MAX as usize;
         assert_eq!(

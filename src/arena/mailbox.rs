@@ -144,25 +144,36 @@ impl Mailbox {
 
     /// Lays a frame down and wakes who waits for it. False: it does not fit, and the other side looks at the socket now.
     pub(super) fn post(&mut self, frame: &[u8]) -> bool {
+        let Some(length) = u32::try_from(frame.len()).ok().filter(|_| frame.len() <= CAPACITY) else {
+            self.announce();
+            return false;
+        };
+        let (tray, _) = self.trays();
+        for (word, bytes) in tray.words.iter().zip(frame.chunks(WORD)) {
+            let mut whole = [0; WORD];
+            // The last one may be shorter.
+            whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
+        }
+        self.tell(length);
+        true
+    }
+
+    /// Has the other side look at the socket for the next frame.
+    pub(super) fn announce(&mut self) {
+        self.tell(ELSEWHERE);
+    }
+
+    fn tell(&mut self, length: u32) {
         self.posted = self.posted.wrapping_add(1);
         let (tray, _) = self.trays();
-        let length = u32::try_from(frame.len()).ok().filter(|_| frame.len() <= CAPACITY);
-        if length.is_some() {
-            for (word, bytes) in tray.words.iter().zip(frame.chunks(WORD)) {
-                let mut whole = [0; WORD];
-                // The last one may be shorter.
-                whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
-            }
-        }
-        tray.length.store(length.unwrap_or(ELSEWHERE), Ordering::Relaxed);
+        tray.length.store(length, Ordering::Relaxed);
         // Either the receiver sees the number, or this sees that it sleeps.
         tray.number.store(self.posted, Ordering::SeqCst);
         if tray.sleeps.load(Ordering::SeqCst) != 0 {
             // Cannot fail: the word is mapped.
             let _ = futex::wake(&tray.number, futex::Flags::empty(), 1);
         }
-        length.is_some()
     }
 
     /// Copies the next frame, if it is there, into `frame`.

@@ -426,6 +426,12 @@ fn through_shared_memory_a_runner_answers_fails_and_ends_as_over_its_socket() {
     let wrong = there.run(&[triples(&[1.0])], &[7], LONG, LONG);
     assert!(matches!(wrong, Err(RunnerFault::Model(_))), "{wrong:?}");
     there.ping(LONG).unwrap();
+    // With a descriptor, which memory cannot carry.
+    there.load(&file("mean.onnx"), 1, LONG, LONG).unwrap();
+    assert_eq!(
+        there.run(&[triples(&[2.5])], &[0], LONG, LONG).unwrap(),
+        [floats(&[1, 1], &[2.5])]
+    );
     // Ended by somebody else while nothing is asked of it: nobody was to blame.
     let pid = there.process().pid();
     assert!(
