@@ -4,17 +4,19 @@
 //! page, which took a fourth of the recorder's time. Frames that end no commit are held back here until the one that does, and
 //! go to the file in one call.
 //!
-//! Always holds: when SQLite has been told that the frame which ends a commit is written, all that was written before is with
-//! the system, as if nothing had been held back: a process that is killed then loses nothing of it, and others who read the
-//! log find it whole. Before this connection reads, syncs, cuts or measures the log, nothing is held back any more. An error
-//! of a call that was put off is told at the next one that is not, and so before the commit is. Any other file is SQLite's own
-//! business, and so is every write to the log that is no frame.
+//! Always holds: frames are held back within a commit only, from SQLite's word that one begins to the frame that ends it. When
+//! SQLite has been told that this frame is written, all are with the system, as if nothing had been held back: a process that
+//! is killed then loses nothing of it, and others who read the log find it whole. What goes to the log before its commit, for
+//! want of memory, is never held back: it may be undone, and others may write in its place. An error of a call that was put
+//! off is told at the next one that is not, and so before the commit is. Any other file is SQLite's own business, and so is
+//! every write to the log that is no frame.
 //! (File format: "WAL-mode File Format" of SQLite's documentation, section 4; the interface: "The OS Backend".)
 #![expect(
     unsafe_code,
     reason = "SQLite calls what it writes files with through tables of C functions"
 )]
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -33,11 +35,23 @@ const MOST: usize = 30 * (FRAME + PAGE);
 /// Opens a ledger to be written.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::default();
-    match register() {
-        true => Connection::open_with_flags_and_vfs(path, flags, NAME),
+    if !register() {
         // Slower, and as good.
-        false => Connection::open_with_flags(path, flags),
+        return Connection::open_with_flags(path, flags);
     }
+    let mut connection = Connection::open_with_flags_and_vfs(path, flags, NAME)?;
+    connection.commit_hook(Some(|| {
+        COMMITS.set(true);
+        // It may go on.
+        false
+    }))?;
+    connection.rollback_hook(Some(|| COMMITS.set(false)))?;
+    Ok(connection)
+}
+
+thread_local! {
+    /// A commit has begun on this thread and its last frame is not written: one call of SQLite, from the hook to the frame.
+    static COMMITS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What is written to the log and not yet with the system.
@@ -59,9 +73,7 @@ impl Held {
         self.bytes.extend_from_slice(bytes);
         let may_wait = match bytes.len() {
             FRAME => {
-                // The second word of a frame's head is the size of the database where the frame ends a commit, else zero.
-                // A head that ends one may be all that SQLite writes: where it mends the sums of frames that it has changed.
-                self.goes_on = is_a_head(offset) && bytes.get(4..8) == Some(&[0; 4]);
+                self.goes_on = is_a_head(offset) && !ends_a_commit(bytes);
                 self.goes_on
             }
             PAGE => std::mem::take(&mut self.goes_on),
@@ -82,6 +94,11 @@ fn is_a_head(offset: i64) -> bool {
         .ok()
         .and_then(|offset| offset.checked_sub(HEADER))
         .is_some_and(|offset| offset % (FRAME + PAGE) == 0)
+}
+
+/// The second word of a frame's head is the size of the database where the frame ends a commit, else zero.
+fn ends_a_commit(head: &[u8]) -> bool {
+    head.len() == FRAME && head.get(4..8) != Some(&[0; 4])
 }
 
 /// The log as SQLite sees it; the system's own comes after it in the same memory.
@@ -197,6 +214,11 @@ unsafe fn flush(file: *mut sqlite3_file) -> c_int {
     if held.bytes.is_empty() {
         return SQLITE_OK;
     }
+    if !COMMITS.get() {
+        // Of a commit that failed on its way: somebody else may have written in its place.
+        held.bytes.clear();
+        return SQLITE_OK;
+    }
     let code = match (methods.xWrite, c_int::try_from(held.bytes.len())) {
         // SAFETY: so many bytes lie there, and the call keeps none of them.
         (Some(write), Ok(length)) => unsafe { write(inner, held.bytes.as_ptr().cast(), length, held.start) },
@@ -204,25 +226,36 @@ unsafe fn flush(file: *mut sqlite3_file) -> c_int {
     };
     held.bytes.clear();
     held.goes_on = false;
+    if code != SQLITE_OK {
+        COMMITS.set(false);
+    }
     code
 }
 
-unsafe extern "C" fn write(file: *mut sqlite3_file, bytes: *const c_void, length: c_int, offset: i64) -> c_int {
-    // SAFETY: `file` is a log that is open.
-    if !unsafe { held(file) }.follows(offset) {
-        // SAFETY: as above.
-        let code = unsafe { flush(file) };
-        if code != SQLITE_OK {
-            return code;
+unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, length: c_int, offset: i64) -> c_int {
+    // SAFETY: `file` is a log that is open, and SQLite says how many bytes lie at `from`.
+    unsafe {
+        if !COMMITS.get() || !held(file).follows(offset) {
+            let code = flush(file);
+            if code != SQLITE_OK {
+                return code;
+            }
         }
-    }
-    // SAFETY: SQLite says how many bytes lie there.
-    let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), usize::try_from(length).unwrap_or(0)) };
-    // SAFETY: `file` is a log that is open.
-    match unsafe { held(file) }.take(bytes, offset) {
-        true => SQLITE_OK,
-        // SAFETY: as above.
-        false => unsafe { flush(file) },
+        if !COMMITS.get() {
+            return methods(file)
+                .xWrite
+                .map_or(SQLITE_IOERR, |write| write(inner(file), from, length, offset));
+        }
+        let bytes = std::slice::from_raw_parts(from.cast::<u8>(), usize::try_from(length).unwrap_or(0));
+        if held(file).take(bytes, offset) {
+            return SQLITE_OK;
+        }
+        let code = flush(file);
+        if ends_a_commit(bytes) {
+            // Its page comes alone.
+            COMMITS.set(false);
+        }
+        code
     }
 }
 
@@ -393,6 +426,51 @@ mod tests {
                     site.check();
                 }
             }
+        }
+    }
+
+    /// Bytes that are held back of the log.
+    fn held_back(connection: &Connection) -> usize {
+        let mut file: *mut sqlite3_file = std::ptr::null_mut();
+        // SAFETY: the connection is open, and this operation writes one pointer.
+        let code = unsafe {
+            ffi::sqlite3_file_control(
+                connection.handle(),
+                c"main".as_ptr(),
+                ffi::SQLITE_FCNTL_JOURNAL_POINTER,
+                (&raw mut file).cast(),
+            )
+        };
+        assert!(code == SQLITE_OK && !file.is_null());
+        // SAFETY: in WAL mode it is the log, which is open as long as the connection is.
+        unsafe { held(file) }.bytes.len()
+    }
+
+    #[test]
+    fn nothing_is_held_back_of_what_may_still_be_undone_so_that_others_may_write_in_its_place() {
+        let site = Site::new(10);
+        let fill = |connection: &Connection, from: u32, count: u32| {
+            let sql = format!(
+                "WITH RECURSIVE n(k) AS (SELECT {from} UNION ALL SELECT k + 1 FROM n LIMIT {count})
+                 INSERT INTO t SELECT k, randomblob(700) FROM n"
+            );
+            connection.execute_batch(&sql).unwrap();
+        };
+        for round in 0..30 {
+            site.ours.execute_batch("BEGIN").unwrap();
+            let before = writes();
+            // More than there is room for in memory: it goes to the log before its end.
+            fill(&site.ours, 100_000, 80 + 5 * round);
+            assert!(writes() > before);
+            assert_eq!(held_back(&site.ours), 0);
+            site.ours.execute_batch("ROLLBACK").unwrap();
+            fill(&site.theirs, 1_000 * round, 100);
+            let before = writes();
+            let _ = Site::sum(&site.ours);
+            assert_eq!(writes(), before, "whoever reads writes nothing");
+            fill(&site.ours, 1_000 * round + 500, 50);
+            assert_eq!(held_back(&site.ours), 0);
+            site.check();
         }
     }
 

@@ -103,7 +103,7 @@ proptest! {
     ) {
         let slips = names.into_iter().map(|(name, at, length)| Slip { name, at, length }).collect();
         let load = Request::Load { slips, threads, optimization, memory };
-        for request in [Request::Ping, load, Request::Run { seq, outputs, inputs }] {
+        for request in [Request::Ping, Request::Mailbox, load, Request::Run { seq, outputs, inputs }] {
             let mut out = Vec::new();
             request.encode(&mut out);
             prop_assert_eq!(Request::decode(&out).unwrap(), request);
