@@ -14,14 +14,21 @@ use crate::model::tensor::Datatype;
 pub(super) struct Columns {
     schema: Option<Arc<Schema>>,
     dropped: Vec<String>,
-    /// `"name":` per feature; `None` for those that are not recorded.
-    keys: Vec<Option<Vec<u8>>>,
-    /// Features of which a hash is recorded.
-    hashed: Vec<bool>,
     hashed_names: Vec<String>,
-    /// Features that every version takes in single precision.
-    singles: Vec<bool>,
+    /// The features that are recorded.
+    columns: Vec<Column>,
     buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Column {
+    feature: u32,
+    /// `,"name":`
+    key: Vec<u8>,
+    /// Every version takes it in single precision.
+    is_single: bool,
+    /// Only a hash of it is recorded.
+    is_hashed: bool,
 }
 
 impl Columns {
@@ -61,20 +68,19 @@ impl Columns {
         if is_known && self.dropped == dropped && self.hashed_names == names {
             return;
         }
-        self.hashed = schema
-            .features()
-            .iter()
-            .map(|feature| names.contains(&feature.name))
-            .collect();
-        self.hashed_names = names.to_vec();
-        let is_single = |feature: &Feature| feature.datatype == Datatype::Fp32;
-        self.singles = schema.features().iter().map(is_single).collect();
-        let key = |name: &String| {
-            let mut key = serde_json::to_vec(name).unwrap_or_default();
+        let column = |(number, feature): (u32, &Feature)| {
+            let mut key = vec![b','];
+            key.extend(serde_json::to_vec(&feature.name).unwrap_or_default());
             key.push(b':');
-            (!dropped.contains(name)).then_some(key)
+            (!dropped.contains(&feature.name)).then(|| Column {
+                feature: number,
+                key,
+                is_single: feature.datatype == Datatype::Fp32,
+                is_hashed: names.contains(&feature.name),
+            })
         };
-        self.keys = schema.features().iter().map(|feature| key(&feature.name)).collect();
+        self.columns = (0_u32..).zip(schema.features()).filter_map(column).collect();
+        self.hashed_names = names.to_vec();
         self.schema = Some(Arc::clone(schema));
         self.dropped = dropped.to_vec();
     }
@@ -82,22 +88,19 @@ impl Columns {
     fn features(&mut self, rows: &Rows, row: usize, key_of_hashes: Option<&IdKey>) {
         let is_table = rows.as_table().is_some_and(|table| table.datatype() == Datatype::Fp32);
         let buffer = &mut self.buffer;
-        buffer.push(b'{');
-        for ((number, key), &is_single) in (0_u32..).zip(&self.keys).zip(&self.singles) {
-            let Some(key) = key else { continue };
-            let cell = rows.get(row, number);
-            if cell.is_none() && rows.presence(row, number) == Presence::Absent {
+        for column in &self.columns {
+            let cell = rows.get(row, column.feature);
+            if cell.is_none() && rows.presence(row, column.feature) == Presence::Absent {
                 continue;
             }
-            if buffer.len() > 1 {
-                buffer.push(b',');
-            }
-            buffer.extend_from_slice(key);
+            buffer.extend_from_slice(&column.key);
             let from = buffer.len();
             // Writing to memory does not fail.
             let _ = match cell {
                 // With the digits that make it the same single again, not the double's, of which half say nothing.
-                Some(Cell::Float(x)) if (is_table || is_single) && f64::from(single(x)).to_bits() == x.to_bits() => {
+                Some(Cell::Float(x))
+                    if (is_table || column.is_single) && f64::from(single(x)).to_bits() == x.to_bits() =>
+                {
                     serde_json::to_writer(&mut *buffer, &single(x))
                 }
                 Some(Cell::Float(x)) => serde_json::to_writer(&mut *buffer, &x),
@@ -105,12 +108,16 @@ impl Columns {
                 Some(Cell::Text(x)) => serde_json::to_writer(&mut *buffer, x),
                 None => serde_json::to_writer(&mut *buffer, &()),
             };
-            let is_hashed = usize::try_from(number).is_ok_and(|at| self.hashed.get(at) == Some(&true));
-            if let (true, Some(key)) = (is_hashed, key_of_hashes) {
+            if let (true, Some(key)) = (column.is_hashed, key_of_hashes) {
                 let stands_for_it = key.pseudonym(buffer.get(from..).unwrap_or_default());
                 buffer.truncate(from);
                 let _ = serde_json::to_writer(&mut *buffer, &stands_for_it);
             }
+        }
+        // In place of the first comma.
+        match buffer.first_mut() {
+            Some(first) => *first = b'{',
+            None => buffer.push(b'{'),
         }
         buffer.push(b'}');
     }
