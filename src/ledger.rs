@@ -266,7 +266,7 @@ impl Ledger {
             if durable && self.connection.total_changes() != changes {
                 commits = Some(self.count_commit()?);
             }
-            self.connection.execute_batch("COMMIT")?;
+            frames::commit(&self.connection)?;
             Ok(value)
         });
         if let (Ok(_), Some(commits), Some(mark)) = (&done, commits, &mut self.mark) {

@@ -4,8 +4,8 @@
 //! page, which took a fourth of the recorder's time. Frames that end no commit are held back here until the one that does, and
 //! go to the file in one call.
 //!
-//! Always holds: frames are held back within a commit only, from SQLite's word that one begins to the frame that ends it. When
-//! SQLite has been told that this frame is written, all are with the system, as if nothing had been held back: a process that
+//! Always holds: frames are held back within a call of [`commit`] only, and at its end nothing is. When SQLite has been told
+//! that the frame which ends the commit is written, all are with the system, as if nothing had been held back: a process that
 //! is killed then loses nothing of it, and others who read the log find it whole. What goes to the log before its commit, for
 //! want of memory, is never held back: it may be undone, and others may write in its place. An error of a call that was put
 //! off is told at the next one that is not, and so before the commit is. Any other file is SQLite's own business, and so is
@@ -39,19 +39,20 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
         // Slower, and as good.
         return Connection::open_with_flags(path, flags);
     }
-    let mut connection = Connection::open_with_flags_and_vfs(path, flags, NAME)?;
-    connection.commit_hook(Some(|| {
-        COMMITS.set(true);
-        // It may go on.
-        false
-    }))?;
-    connection.rollback_hook(Some(|| COMMITS.set(false)))?;
-    Ok(connection)
+    Connection::open_with_flags_and_vfs(path, flags, NAME)
 }
 
 thread_local! {
-    /// A commit has begun on this thread and its last frame is not written: one call of SQLite, from the hook to the frame.
+    /// This thread is in [`commit`].
     static COMMITS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Commits the connection's transaction, in one piece if [`open`] has opened it. Any other way is as good, and slower.
+pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
+    COMMITS.set(true);
+    let done = connection.execute_batch("COMMIT");
+    COMMITS.set(false);
+    done
 }
 
 /// What is written to the log and not yet with the system.
@@ -214,21 +215,15 @@ unsafe fn flush(file: *mut sqlite3_file) -> c_int {
     if held.bytes.is_empty() {
         return SQLITE_OK;
     }
-    if !COMMITS.get() {
-        // Of a commit that failed on its way: somebody else may have written in its place.
-        held.bytes.clear();
-        return SQLITE_OK;
-    }
     let code = match (methods.xWrite, c_int::try_from(held.bytes.len())) {
+        // Of a commit that failed on its way: somebody else may have written in its place.
+        _ if !COMMITS.get() => SQLITE_OK,
         // SAFETY: so many bytes lie there, and the call keeps none of them.
         (Some(write), Ok(length)) => unsafe { write(inner, held.bytes.as_ptr().cast(), length, held.start) },
         _ => SQLITE_IOERR,
     };
     held.bytes.clear();
     held.goes_on = false;
-    if code != SQLITE_OK {
-        COMMITS.set(false);
-    }
     code
 }
 
@@ -250,20 +245,14 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, length:
         if held(file).take(bytes, offset) {
             return SQLITE_OK;
         }
-        let code = flush(file);
-        if ends_a_commit(bytes) {
-            // Its page comes alone.
-            COMMITS.set(false);
-        }
-        code
+        flush(file)
     }
 }
 
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     // SAFETY: `file` is a log that is open, and nobody uses it afterwards.
     unsafe {
-        // Nothing of a commit: that was written before anybody was told of it.
-        let _ = flush(file);
+        // With whatever is held back, which is of no commit that anybody was told of.
         drop(Box::from_raw((*file.cast::<Log>()).held));
         methods(file).xClose.map_or(SQLITE_IOERR, |close| close(inner(file)))
     }
@@ -375,10 +364,10 @@ mod tests {
             .execute_batch(
                 "BEGIN;
                  WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 4000)
-                 INSERT INTO t SELECT k, zeroblob(900) FROM n;
-                 COMMIT",
+                 INSERT INTO t SELECT k, zeroblob(900) FROM n",
             )
             .unwrap();
+        commit(&site.ours).unwrap();
         let calls = writes() - before;
         let frames = log::read(&site.dir.path().join("some.sqlite-wal")).unwrap().frames;
         assert!(frames > 900 && calls < frames / 20, "{frames} frames, {calls} calls");
@@ -416,8 +405,11 @@ mod tests {
                     // Reads what may just have been held back.
                     let _ = Site::sum(&site.ours);
                 }
-                let end = if below(5) == 0 { "ROLLBACK" } else { "COMMIT" };
-                site.ours.execute_batch(end).unwrap();
+                match below(5) {
+                    0 => site.ours.execute_batch("ROLLBACK").unwrap(),
+                    _ => commit(&site.ours).unwrap(),
+                }
+                assert_eq!(held_back(&site.ours), 0);
                 site.check();
                 if below(10) == 0 {
                     site.theirs
@@ -457,6 +449,9 @@ mod tests {
             connection.execute_batch(&sql).unwrap();
         };
         for round in 0..30 {
+            // A commit of nothing, which writes no frame, is over when it is.
+            site.ours.execute_batch("BEGIN IMMEDIATE").unwrap();
+            commit(&site.ours).unwrap();
             site.ours.execute_batch("BEGIN").unwrap();
             let before = writes();
             // More than there is room for in memory: it goes to the log before its end.
