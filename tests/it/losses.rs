@@ -202,6 +202,12 @@ fn a_bound_is_estimated_from_the_first_labels_recorded_and_never_moved_over_rest
         })
     };
     let before = folded(&gateway, 48)["evidence"].clone();
+    // A row that the copy has not scored when the process dies is no evidence.
+    until("the copy has scored what it was offered", || {
+        let coverage = gateway.version("price", "copy")["coverage"].clone();
+        let dropped = coverage["dropped"].as_object()?.values().filter_map(Value::as_u64);
+        (coverage["scored"].as_u64()? + dropped.sum::<u64>() == 250).then_some(())
+    });
     gateway.kill();
     let gateway = values.site.start().ready();
     assert_eq!(folded(&gateway, 48)["evidence"]["log_wealth"], before["log_wealth"]);
