@@ -4,12 +4,12 @@
 //! page, which took a fourth of the recorder's time. Frames that end no commit are held back here until the one that does, and
 //! go to the file in one call.
 //!
-//! Always holds: frames are held back within a call of [`commit`] only, and at its end nothing is. When SQLite has been told
-//! that the frame which ends the commit is written, all are with the system, as if nothing had been held back: a process that
-//! is killed then loses nothing of it, and others who read the log find it whole. What goes to the log before its commit, for
-//! want of memory, is never held back: it may be undone, and others may write in its place. An error of a call that was put
-//! off is told at the next one that is not, and so before the commit is. Any other file is SQLite's own business, and so is
-//! every write to the log that is no frame.
+//! Always holds: frames are held back within a call of [`commit`] only, and written within it or, where it fails, never. When
+//! SQLite has been told that the frame which ends the commit is written, all are with the system, as if nothing had been held
+//! back: a process that is killed then loses nothing of it, and others who read the log find it whole. What goes to the log
+//! before its commit, for want of memory, is never held back: it may be undone, and others may write in its place. An error of
+//! a call that was put off is told at the next one that is not, and so before the commit is. Any other file is SQLite's own
+//! business, and so is every write to the log that is no frame.
 //! (File format: "WAL-mode File Format" of SQLite's documentation, section 4; the interface: "The OS Backend".)
 #![expect(
     unsafe_code,
