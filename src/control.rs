@@ -360,6 +360,7 @@ impl Thread {
                 self.look();
             }
             self.keep_closed();
+            self.vet_refused();
             self.released.sweep();
             self.upkeep();
             let wake = crossbeam_channel::at(self.wake_at());

@@ -39,12 +39,21 @@ pub(super) struct Version {
     pub vetting: bool,
     /// The settings changed meanwhile: once more.
     pub vet_again: bool,
+    /// Its examination failed for no fault of the bytes: the next one.
+    pub retry: Option<Retry>,
     /// It was rejected and may fit now: nothing of the file need be found out again.
     pub fit_again: bool,
     /// Its stored bytes are missed, which its reason says.
     pub misses_bytes: bool,
     /// It has a place and no runner, for want of memory, which its reason says.
     pub waits_for_memory: bool,
+}
+
+/// When something is tried once more, and how long it rested before that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    pub at: Instant,
+    pub rest: Duration,
 }
 
 impl Version {
@@ -190,6 +199,7 @@ impl Keeper {
             lacks: None,
             vetting: false,
             vet_again: false,
+            retry: None,
             fit_again: false,
             misses_bytes: false,
             waits_for_memory: false,
@@ -357,6 +367,17 @@ impl Keeper {
         self.versions.iter().rev().find(|v| v.row.name == name)
     }
 
+    /// True while a version's own bytes are the newest of a file that is there.
+    pub(super) fn is_there(&self, version: &Version) -> bool {
+        let file = super::roles::file_of(&version.row.name);
+        let newest = self
+            .versions
+            .iter()
+            .rev()
+            .find(|v| super::roles::file_of(&v.row.name) == file);
+        version.gone_since.is_none() && newest.is_some_and(|newest| newest.row.no == version.row.no)
+    }
+
     pub(super) fn stop_runners(&mut self) {
         self.served.challengers.store(Arc::default());
         for version in &mut self.versions {
@@ -515,7 +536,7 @@ impl Keeper {
                 version.row = row;
                 version.settings = settings;
                 version.facts = None;
-                version.lacks = None;
+                (version.lacks, version.retry) = (None, None);
                 version.fit_again = false;
                 version.gone_since = None;
             }

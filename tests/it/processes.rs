@@ -515,3 +515,31 @@ fn where_no_process_can_be_started_the_previous_champion_answers_until_one_can()
     let (status, answer) = ask();
     assert!(status == 200 && answer["fallback"].is_null(), "{answer}");
 }
+
+#[test]
+fn an_examination_that_failed_for_no_fault_of_the_file_is_made_again_by_itself() {
+    let site = Site::new(QUICK);
+    site.model_toml(
+        "m",
+        "champion = \"mean\"\nisolation = \"inline\"\ntask = \"regression\"\n",
+    )
+    .drop_file("m", "mean", &data("mean"));
+    let gateway = site.start().ready();
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let is_runner = |&pid: &u32| exists(pid) && name(pid).trim_end() == "dethrone-runner";
+    // The champion is examined no longer, and answers in the gateway's own process.
+    until("no runner", || {
+        (!gateway.children().iter().any(is_runner)).then_some(())
+    });
+    site.drop_file("m", "endless", &data("endless"));
+    let reason = until("a killed examination", || {
+        for pid in gateway.children().into_iter().filter(is_runner) {
+            kill(u64::from(pid));
+        }
+        let seen = gateway.version("m", "endless");
+        assert_ne!(seen["role"], "challenger", "{seen}");
+        (seen["role"] == "rejected").then(|| seen["reason"].as_str().unwrap_or_default().to_owned())
+    });
+    assert!(reason.contains("try it again"), "{reason}");
+    gateway.until_role("m", "endless", "challenger");
+}

@@ -1,12 +1,19 @@
 //! Examination: what is found out about bytes, once per digest, program and runtime.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::super::keeper::Retry;
 use super::super::{Fault, Thread};
 use crate::admission::probe::is_passing;
 use crate::ledger::VersionRow;
 use crate::model::facts::{Facts, Refused};
 use crate::score::VersionNo;
+
+/// What no file is to blame for (a busy machine, a runner that somebody killed) is tried again after so long, then after
+/// longer and longer. An examination may last minutes, and others wait for it.
+const FIRST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(3_600);
 
 impl Thread {
     /// Sends a candidate to the admission thread.
@@ -96,7 +103,7 @@ impl Thread {
         if let Some(version) = self.keepers.get_mut(model).and_then(|k| k.version_mut(no)) {
             version.row = row;
             version.facts = Some(*facts);
-            version.lacks = None;
+            (version.lacks, version.retry) = (None, None);
         }
         Ok(())
     }
@@ -126,7 +133,30 @@ impl Thread {
         }
         version.row = row;
         version.facts = None;
+        version.retry = (!lasts).then(|| {
+            let rest = version
+                .retry
+                .map_or(FIRST_REST, |retry| LONGEST_REST.min(4 * retry.rest));
+            let at = Instant::now() + rest;
+            Retry { at, rest }
+        });
         Ok(())
+    }
+
+    /// Examinations that failed for no fault of the bytes, once more.
+    pub(in crate::control) fn vet_refused(&mut self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (model, keeper) in &self.keepers {
+            let of_model = keeper.versions.iter().filter(|v| {
+                let is_due = v.retry.is_some_and(|retry| retry.at <= now);
+                is_due && v.is("rejected") && !v.vetting && !v.is_examined() && keeper.is_there(v)
+            });
+            due.extend(of_model.map(|v| (model.clone(), v.row.no)));
+        }
+        for (model, no) in due {
+            self.try_again(&model, no);
+        }
     }
 
     /// Candidates that nobody has examined: known from before a restart, or their examination could not be recorded.
