@@ -532,14 +532,24 @@ fn an_examination_that_failed_for_no_fault_of_the_file_is_made_again_by_itself()
         (!gateway.children().iter().any(is_runner)).then_some(())
     });
     site.drop_file("m", "endless", &data("endless"));
-    let reason = until("a killed examination", || {
+    let begun = std::time::Instant::now();
+    let reason = loop {
         for pid in gateway.children().into_iter().filter(is_runner) {
-            kill(u64::from(pid));
+            // It may have ended since.
+            let _ = std::process::Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .status();
         }
         let seen = gateway.version("m", "endless");
         assert_ne!(seen["role"], "challenger", "{seen}");
-        (seen["role"] == "rejected").then(|| seen["reason"].as_str().unwrap_or_default().to_owned())
-    });
+        if seen["role"] == "rejected" {
+            break seen["reason"].as_str().unwrap_or_default().to_owned();
+        }
+        assert!(
+            begun.elapsed().as_secs() < 120,
+            "its examination was never ended: {seen}"
+        );
+    };
     assert!(reason.contains("try it again"), "{reason}");
     gateway.until_role("m", "endless", "challenger");
 }

@@ -138,6 +138,8 @@ impl Thread {
                 .retry
                 .map_or(FIRST_REST, |retry| LONGEST_REST.min(4 * retry.rest));
             let at = Instant::now() + rest;
+            // Also where nobody looks for longer.
+            self.look_at = self.look_at.min(at);
             Retry { at, rest }
         });
         Ok(())
