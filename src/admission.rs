@@ -107,7 +107,7 @@ impl Admission {
         let shared = Arc::new(Shared::default());
         let (mine, shelf) = (Arc::clone(&shared), Arc::clone(&store));
         let thread = std::thread::Builder::new().name("admission".into()).spawn(move || {
-            crate::priority::give_way();
+            crate::priority::give_way_and_rest();
             while let Some(job) = next(&mine) {
                 let finding = match job {
                     Job::Store { model, unit } => {

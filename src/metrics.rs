@@ -159,6 +159,17 @@ impl Metrics {
         page
     }
 
+    /// Predictions that were answered so far, however they ended; calls over gRPC of any kind. Read now and then.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        let is_prediction = |labels: &Labels| {
+            let is_one = |route: &str| matches!(route, "predict" | "infer");
+            labels.iter().any(|(name, value)| *name == "route" && is_one(value))
+        };
+        let over_http = self.counts.sum(families::REQUESTS, is_prediction);
+        over_http.wrapping_add(self.counts.sum(families::GRPC_REQUESTS, |_| true))
+    }
+
     pub(crate) fn count(&self, name: &'static str, labels: Labels) -> Counter {
         Counter::from_arc(self.counts.series(name, labels, Arc::default))
     }

@@ -8,6 +8,16 @@
 //! somebody who woke is due: of the waits above a millisecond that requests had at 2,000 a second, most were for the
 //! monitor, at nice 19, and while files arrived for control. So these threads ask for short slices (Linux 6.12 grants them; earlier ones take no notice).
 //! They are not `SCHED_IDLE`: with locks of the allocator or a database in hand they would wait behind every challenger.
+//!
+//! Nor are short turns enough where a processor is never free: a system that sees its processors busy, with whatever it is,
+//! looks no longer for one to run on who woke, and requests queue behind each other (on two processors, one such loop made
+//! their 99th percentile twice as long). So who has much to do that nobody waits for rests in between, for as long as
+//! [requests come](do_requests_come); runners do the same (`arena`).
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// A tenth of a processor when requests want all of them.
 const NICE: i32 = 10;
@@ -17,6 +27,13 @@ const NICEST: i32 = 19;
 /// Lets the calling thread give way from now on. Where that is not allowed, it does not.
 pub fn give_way() {
     be_nice(NICE);
+}
+
+/// The same, and while requests come the thread rests after each [turn](offer_turn): nobody waits for its work that cannot
+/// wait longer.
+pub fn give_way_and_rest() {
+    give_way();
+    RESTS.set(true);
 }
 
 /// Lets it give way to those that give way, too: nobody waits for its work.
@@ -31,9 +48,46 @@ pub fn take_short_turns() {
 }
 
 /// Offers the processor to whoever is there: to be called every tenth of a millisecond or so by a thread with much to do.
-/// Slices, too, end at the kernel's ticks only, every 4 ms. Costs less than a microsecond where nobody is there.
+/// Slices, too, end at the kernel's ticks only, every 4 ms. Costs less than a microsecond where nobody is there. A thread
+/// that [rests](give_way_and_rest) does it here.
 pub fn offer_turn() {
-    std::thread::yield_now();
+    if RESTS.get() && do_requests_come() {
+        std::thread::sleep(REST);
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+/// Three times as long as a turn: a thread that rests so much leaves a processor free for three quarters of the time.
+const REST: Duration = Duration::from_micros(300);
+/// For so long after the last request it counts as one that comes: others will follow.
+const LATELY: Duration = Duration::from_millis(500);
+
+thread_local! {
+    static RESTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Milliseconds after `start` until which requests come.
+static COME_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+/// To be called by somebody who sees that requests have been answered, several times a second.
+pub fn requests_came() {
+    COME_UNTIL.store(now_ms().saturating_add(millis(LATELY)), Relaxed);
+}
+
+/// Whether this process has answered requests lately.
+#[must_use]
+pub fn do_requests_come() -> bool {
+    now_ms() < COME_UNTIL.load(Relaxed)
+}
+
+fn now_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    millis(START.get_or_init(Instant::now).elapsed())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn be_nice(by: i32) {
@@ -84,6 +138,27 @@ mod tests {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
         (numbers.next(), numbers.next()) >= (Some(6), Some(12)) && shown().1.is_some()
+    }
+
+    #[test]
+    fn a_thread_rests_while_requests_come_where_nobody_waits_for_it() {
+        let took = |turns: u32| {
+            let started = Instant::now();
+            (0..turns).for_each(|_| offer_turn());
+            started.elapsed()
+        };
+        let patient = move || {
+            give_way_and_rest();
+            requests_came();
+            took(20)
+        };
+        let rested = std::thread::spawn(patient).join().unwrap();
+        assert!(rested >= 20 * REST, "{rested:?}");
+        let until = COME_UNTIL.swap(0, Relaxed);
+        assert!(until > 0 && !do_requests_come());
+        requests_came();
+        assert!(do_requests_come());
+        assert!(!RESTS.get(), "this thread is as it was");
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn add(memory: &mut File, path: &Path, name: String) -> Result<Slip, PackError> 
 /// The external data that a model names. Whatever is no model names none: ONNX Runtime finds the words for it.
 fn named(path: &Path) -> Result<Vec<String>, PackError> {
     let bytes = std::fs::read(path).map_err(|error| PackError::Model(format!("{}: {error}", path.display())))?;
-    let mut names = onnx::scan(&bytes).map(|scan| scan.external).unwrap_or_default();
+    let mut names = onnx::external(&bytes).unwrap_or_default();
     names.sort();
     names.dedup();
     Ok(names)

@@ -10,7 +10,7 @@ use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use super::condition::{self, Condition};
-use super::sandbox;
+use super::sandbox::{self, turns};
 use super::spawner::Spawner;
 
 /// How long an ending process may take to become a zombie after it closed its channel.
@@ -32,15 +32,17 @@ pub enum Ending {
 pub struct RunnerProcess {
     child: Child,
     channel: UnixStream,
+    idle: bool,
     /// The spawning thread must outlive the child: the child dies with it.
     _spawner: Spawner,
 }
 
 impl RunnerProcess {
-    pub(super) fn new(child: Child, channel: UnixStream, spawner: Spawner) -> Self {
+    pub(super) fn new(child: Child, channel: UnixStream, idle: bool, spawner: Spawner) -> Self {
         Self {
             child,
             channel,
+            idle,
             _spawner: spawner,
         }
     }
@@ -90,6 +92,13 @@ impl RunnerProcess {
     /// Asks the child to end its run and go on.
     pub(super) fn ask_to_halt(&self) {
         sandbox::ask_to_halt(self.pid());
+    }
+
+    /// Has a child of idle priority rest between its turns for a while, where requests come.
+    pub(super) fn let_rest(&self) {
+        if self.idle && crate::priority::do_requests_come() {
+            turns::tell_to_rest(self.pid());
+        }
     }
 
     /// Ends the child and reaps it.

@@ -20,15 +20,20 @@ use crate::model::runtime;
 use crate::model::session::{Memory, Optimization, Session, SessionOptions};
 use crate::model::tensor::Tensor;
 
+/// Schedules of a runner, as its arguments name them: as the gateway, after everybody else, and so with rests at first.
+pub(super) const NORMAL: &str = "normal";
+pub(super) const IDLE: &str = "idle";
+pub(super) const RESTING: &str = "resting";
+
 /// Runs until the parent closes the channel. `args` are those after `runner`.
 #[must_use]
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
-    let Some((parent, limits, policy)) = parse(&args) else {
+    let Some((parent, (limits, rests), policy)) = parse(&args) else {
         eprintln!("runner is the gateway's own child process and is not meant to be started by hand");
         return ExitCode::from(64);
     };
-    match enter(parent, &limits, policy) {
+    match enter(parent, (&limits, rests), policy) {
         Ok((channel, confinement)) => serve(Channel::taking_descriptors(channel), confinement, limits.idle),
         Err(error) => {
             eprintln!("a runner could not restrict itself: {error}");
@@ -37,12 +42,16 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// All the steps from a bare process to one that serves, in the order of `arena`.
+/// All the steps from a bare process to one that serves, in the order of `arena`. `rests`: an idle one does so at first.
 ///
 /// # Errors
 /// A step that failed; the process is of no use.
-pub fn enter(parent: u32, limits: &RunnerLimits, policy: SandboxPolicy) -> io::Result<(UnixStream, Confinement)> {
-    restrict(parent, limits)?;
+pub fn enter(
+    parent: u32,
+    (limits, rests): (&RunnerLimits, bool),
+    policy: SandboxPolicy,
+) -> io::Result<(UnixStream, Confinement)> {
+    restrict(parent, limits, rests)?;
     let channel = standard_input()?;
     // A library that does not start says so at the load.
     let _ = runtime::start();
@@ -52,7 +61,7 @@ pub fn enter(parent: u32, limits: &RunnerLimits, policy: SandboxPolicy) -> io::R
     Ok((channel, confinement))
 }
 
-fn parse(args: &[String]) -> Option<(u32, RunnerLimits, SandboxPolicy)> {
+fn parse(args: &[String]) -> Option<(u32, (RunnerLimits, bool), SandboxPolicy)> {
     let [parent, schedule, address_space, data, cpu, policy, library] = args else {
         return None;
     };
@@ -64,17 +73,19 @@ fn parse(args: &[String]) -> Option<(u32, RunnerLimits, SandboxPolicy)> {
         address_space_bytes: bytes(address_space)?,
         data_bytes: bytes(data)?,
         cpu_seconds: bytes(cpu)?,
-        idle: schedule == "idle",
+        idle: schedule != NORMAL,
     };
     let policy = [SandboxPolicy::Require, SandboxPolicy::Prefer]
         .into_iter()
         .find(|known| known.name() == policy)?;
     runtime::trust(library);
-    Some((parent.parse().ok()?, limits, policy))
+    let rests = schedule == RESTING;
+    [NORMAL, IDLE, RESTING].contains(&schedule.as_str()).then_some(())?;
+    Some((parent.parse().ok()?, (limits, rests), policy))
 }
 
 /// The order is `arena`'s.
-fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
+fn restrict(parent: u32, limits: &RunnerLimits, rests: bool) -> io::Result<()> {
     sandbox::die_with_parent()?;
     if std::os::unix::process::parent_id() != parent {
         // It died before the line above: nobody will ever kill or use this process.
@@ -84,7 +95,7 @@ fn restrict(parent: u32, limits: &RunnerLimits) -> io::Result<()> {
     sandbox::limit(limits)?;
     if limits.idle {
         sandbox::schedule_idle()?;
-        turns::begin()?;
+        turns::begin(rests)?;
     }
     // It was started as /proc/self/exe, and "exe" tells nobody in a list of processes or in the kernel's log who it is.
     let _ = std::fs::write("/proc/self/comm", "dethrone-runner");

@@ -162,9 +162,13 @@ pub(super) fn keeping_halts<T>(work: impl FnOnce() -> T) -> T {
 
 /// Asks a child that is not reaped yet to end its run.
 pub(super) fn ask_to_halt(pid: u32) {
+    signal(pid, HALT);
+}
+
+fn signal(pid: u32, signal: libc::c_int) {
     if let Ok(pid) = libc::pid_t::try_from(pid) {
         // SAFETY: kill takes two numbers. Fails when the child is dead.
-        let _ = unsafe { libc::kill(pid, HALT) };
+        let _ = unsafe { libc::kill(pid, signal) };
     }
 }
 

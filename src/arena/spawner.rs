@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::confine::SandboxPolicy;
 use super::process::RunnerProcess;
+use super::runner;
 use super::sandbox::{self, RunnerLimits};
 use crate::model::runtime;
 
@@ -96,7 +97,7 @@ impl Spawner {
         };
         orders.send(Order { spec, policy, reply }).map_err(|_| gone())?;
         let (child, channel) = answer.recv().map_err(|_| gone())??;
-        Ok(RunnerProcess::new(child, channel, self.clone()))
+        Ok(RunnerProcess::new(child, channel, spec.limits.idle, self.clone()))
     }
 }
 
@@ -129,7 +130,11 @@ fn spawn(path: &Path, Order { spec, policy, .. }: &Order) -> io::Result<(Child, 
     command
         .arg("runner")
         .arg(std::process::id().to_string())
-        .arg(if spec.limits.idle { "idle" } else { "normal" })
+        .arg(match spec.limits.idle {
+            false => runner::NORMAL,
+            true if crate::priority::do_requests_come() => runner::RESTING,
+            true => runner::IDLE,
+        })
         .arg(number(spec.limits.address_space_bytes))
         .arg(number(spec.limits.data_bytes))
         .arg(number(spec.limits.cpu_seconds))

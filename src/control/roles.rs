@@ -147,7 +147,7 @@ impl Thread {
             {
                 self.settler.forget(&file.path);
             }
-            match self.settler.look(file, now, &crate::admission::external) {
+            match self.settler.look(file, now, &crate::model::onnx::external) {
                 Look::Unchanged => {}
                 Look::Waiting(why, for_ms) => {
                     self.look_at = self.look_at.min(Instant::now() + SETTLING);

@@ -233,7 +233,12 @@ async fn begin(
         what: "the traces' thread".into(),
         source,
     })?;
-    let lag = Lag::watch(tokio::runtime::Handle::current(), config.max_lag).map_err(|source| StartError::Io {
+    let answers = {
+        let metrics = Arc::clone(&metrics);
+        move || metrics.answers()
+    };
+    let lag = Lag::watch(tokio::runtime::Handle::current(), config.max_lag, answers);
+    let lag = lag.map_err(|source| StartError::Io {
         what: "the thread that sees how long work waits".into(),
         source,
     })?;

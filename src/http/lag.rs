@@ -52,15 +52,19 @@ impl Default for Lag {
 
 impl Lag {
     /// Watches this runtime, from a thread of its own, until nobody holds what is given any more. Longer than `most` no
-    /// work should wait.
+    /// work should wait. `answers` counts the answers so far: where there are more, work that can wait is to rest.
     ///
     /// # Errors
     /// There was no thread.
-    pub(crate) fn watch(runtime: Handle, most: Duration) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn watch(
+        runtime: Handle,
+        most: Duration,
+        answers: impl Fn() -> u64 + Send + 'static,
+    ) -> std::io::Result<Arc<Self>> {
         let lag = Arc::new(Self::default());
         let watched = Arc::downgrade(&lag);
         let thread = std::thread::Builder::new().name("lag".into());
-        thread.spawn(move || look_after(&watched, &runtime, most))?;
+        thread.spawn(move || look_after(&watched, &runtime, most, answers))?;
         Ok(lag)
     }
 
@@ -133,11 +137,16 @@ impl Decision {
     }
 }
 
-fn look_after(lag: &Weak<Lag>, runtime: &Handle, most: Duration) {
+fn look_after(lag: &Weak<Lag>, runtime: &Handle, most: Duration, answers: impl Fn() -> u64) {
     let (mut decision, mut asked): (_, Option<Instant>) = (Decision::new(most), None);
+    let mut answered = answers();
     loop {
         std::thread::sleep(TICK);
         let Some(lag) = lag.upgrade() else { return };
+        let before = std::mem::replace(&mut answered, answers());
+        if answered != before {
+            crate::priority::requests_came();
+        }
         let mut waited = Duration::ZERO;
         if let Some(since) = asked {
             waited = match lag.grain.swap(0, Relaxed) {
@@ -228,7 +237,7 @@ mod tests {
             .worker_threads(1)
             .build()
             .unwrap();
-        let lag = Lag::watch(runtime.handle().clone(), Duration::from_millis(1)).unwrap();
+        let lag = Lag::watch(runtime.handle().clone(), Duration::from_millis(1), || 0).unwrap();
         let (hold, held) = std::sync::mpsc::sync_channel::<()>(1);
         // The only thread is kept from its work.
         runtime.spawn(async move {

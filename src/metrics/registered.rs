@@ -148,6 +148,18 @@ impl<T: Read> Registered<T> {
     }
 }
 
+impl Registered<Arc<Tally>> {
+    /// What was added so far to those series of a family that are wanted.
+    pub(super) fn sum(&self, family: &'static str, wanted: impl Fn(&Labels) -> bool) -> u64 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = all.get(family).into_iter().flatten();
+        let added = series
+            .filter(|(labels, _)| wanted(labels))
+            .map(|(_, tally)| tally.read());
+        added.fold(0, u64::wrapping_add)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use metrics::Counter;
@@ -175,5 +187,11 @@ mod tests {
             .collect();
         assert_eq!(read, [(labels("a"), 6.0), (labels("b"), 0.0)]);
         assert!(registered.family(("other_total", "Help.")).series.is_empty());
+        let of_a = |all: &Labels| *all == labels("a");
+        assert_eq!(
+            (registered.sum("f_total", of_a), registered.sum("f_total", |_| true)),
+            (6, 6)
+        );
+        assert_eq!(registered.sum("f_total", |all| !of_a(all)), 0);
     }
 }

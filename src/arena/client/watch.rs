@@ -28,6 +28,8 @@ const SHORTEST_LOOK_AWAY: Duration = Duration::from_millis(2);
 const SECOND_LOOK: Duration = Duration::from_millis(10);
 /// So often in a row a vital child does nothing, without a moment of the processor, before another one is asked.
 const NOTHING_CLOSELY: u32 = 3;
+/// Who has used a larger part of the time since the last look rested, and did not sleep.
+const LEAST_OF_A_REST: u32 = 64;
 /// Fewer looks say nothing of a child, however long it took.
 const FEWEST_LOOKS: u32 = 3;
 /// How long a run that used too much may take to end; one operator of a model may take longer than anybody waits.
@@ -116,11 +118,14 @@ struct Doing {
 }
 
 impl Doing {
-    fn note(&mut self, condition: Condition, used: Duration) {
+    /// It is found so, `since` the look before, and has used so much of the processor in all.
+    fn note(&mut self, condition: Condition, used: Duration, since: Duration) {
         self.looks += 1;
         let is_nothing = condition != Condition::Wants;
         let goes_on = is_nothing && self.in_a_row > 0 && used == self.used;
-        self.nothing += u32::from(is_nothing);
+        // It may rest between its turns.
+        let rests = used.saturating_sub(self.used) > since / LEAST_OF_A_REST;
+        self.nothing += u32::from(is_nothing && !rests);
         self.in_a_row = match goes_on {
             true => self.in_a_row + 1,
             false => u32::from(is_nothing),
@@ -166,6 +171,9 @@ impl Watch {
                 Ok(left) => {
                     let time = left.clamp(SHORTEST_LOOK_AWAY, self.longest_look_away());
                     self.wall.look_away(time);
+                    if self.doing.looked.is_some() {
+                        process.let_rest();
+                    }
                     return Some(time);
                 }
                 Err(which) => self.passed = Some((which, Instant::now())),
@@ -223,12 +231,13 @@ impl Watch {
     fn look(&mut self, process: &RunnerProcess, used: Duration) -> Result<(), Passed> {
         let now = Instant::now();
         let since = self.doing.looked.unwrap_or(self.wall.started);
-        if now.saturating_duration_since(since) < SECOND_LOOK {
+        let since = now.saturating_duration_since(since);
+        if since < SECOND_LOOK {
             return Ok(());
         }
         self.doing.looked = Some(now);
         let condition = process.condition();
-        self.doing.note(condition, used);
+        self.doing.note(condition, used, since);
         match condition {
             Condition::Stopped if self.closely && self.doing.in_a_row > 1 => Err(Passed::Stopped),
             Condition::Asleep if self.closely && self.doing.in_a_row >= NOTHING_CLOSELY => Err(Passed::Asleep),
@@ -240,6 +249,9 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// From one look to the next.
+    const LOOK: Duration = Duration::from_millis(250);
 
     #[test]
     fn time_in_which_the_gateway_stood_still_is_not_counted_and_that_of_a_busy_machine_is() {
@@ -267,11 +279,11 @@ mod tests {
     fn one_that_wants_the_processor_is_never_called_silent_however_little_it_gets() {
         let mut doing = Doing::default();
         for _ in 0..1_000 {
-            doing.note(Condition::Wants, Duration::ZERO);
+            doing.note(Condition::Wants, Duration::ZERO, LOOK);
             assert!(!doing.was_silent() && doing.in_a_row == 0);
         }
         // For a moment it slept.
-        (0..400).for_each(|_| doing.note(Condition::Asleep, Duration::ZERO));
+        (0..400).for_each(|_| doing.note(Condition::Asleep, Duration::ZERO, LOOK));
         assert!(!doing.was_silent());
     }
 
@@ -279,19 +291,22 @@ mod tests {
     fn one_that_sleeps_is_silent_also_where_it_wakes_now_and_then() {
         let mut doing = Doing::default();
         for look in 0..100 {
-            doing.note(Condition::Asleep, Duration::from_micros(look));
-            doing.note(Condition::Stopped, Duration::from_micros(look));
-            doing.note(Condition::Wants, Duration::from_micros(look));
+            doing.note(Condition::Asleep, Duration::from_micros(look), LOOK);
+            doing.note(Condition::Stopped, Duration::from_micros(look), LOOK);
+            doing.note(Condition::Wants, Duration::from_micros(look), LOOK);
         }
         assert!(doing.was_silent());
         assert_eq!(doing.in_a_row, 0);
         let used = Duration::from_micros(100);
-        (0..2).for_each(|_| doing.note(Condition::Asleep, used));
+        (0..2).for_each(|_| doing.note(Condition::Asleep, used, LOOK));
         assert_eq!(doing.in_a_row, 2);
-        doing.note(Condition::Asleep, used + Duration::from_nanos(1));
+        doing.note(Condition::Asleep, used + Duration::from_nanos(1), LOOK);
         assert_eq!(doing.in_a_row, 1, "it did something meanwhile");
         let mut young = Doing::default();
-        (0..2).for_each(|_| young.note(Condition::Asleep, used));
+        (0..2).for_each(|_| young.note(Condition::Asleep, used, LOOK));
         assert!(!young.was_silent(), "two looks are no evidence");
+        let mut resting = Doing::default();
+        (1..=400).for_each(|look| resting.note(Condition::Asleep, look * LOOK / 4, LOOK));
+        assert!(!resting.was_silent(), "a quarter of the time it computed");
     }
 }

@@ -251,6 +251,33 @@ fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
     assert!(runner.process().peak_memory_bytes().unwrap() > 1 << 20);
 }
 
+#[test]
+fn a_runner_rests_while_requests_come_and_is_called_busy_for_it_not_silent() {
+    let (end, ended) = bounded::<()>(0);
+    let asking = std::thread::spawn(move || {
+        dethrone::priority::requests_came();
+        while ended
+            .recv_timeout(Duration::from_millis(50))
+            .is_err_and(|why| why.is_timeout())
+        {
+            dethrone::priority::requests_came();
+        }
+    });
+    wait_until(dethrone::priority::do_requests_come);
+    let (cpu, row) = (Duration::from_millis(400), [triples(&[1.0])]);
+    let mut endless = runner(&spawner(), "hang.onnx");
+    let begun = Instant::now();
+    let fault = endless.run(&row, &[0], cpu, LONG);
+    assert_eq!(fault, Err(RunnerFault::CpuOverrun));
+    let took = begun.elapsed();
+    assert!(took > 2 * cpu, "it did not rest: {took:?} for {cpu:?} of CPU time");
+    let mut endless = runner(&spawner(), "hang.onnx");
+    let fault = endless.run(&row, &[0], LONG, Duration::from_secs(2));
+    assert_eq!(fault, Err(RunnerFault::Starved));
+    drop(end);
+    asking.join().unwrap();
+}
+
 /// CPU time of a process in clock ticks: user time is field 14 of the line, and the name has no spaces.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

@@ -102,7 +102,8 @@ fn the_captive() {
     let policies = [SandboxPolicy::Require, SandboxPolicy::Prefer];
     let wanted = std::env::var("DETHRONE_TEST_POLICY").unwrap();
     let policy = policies.into_iter().find(|known| known.name() == wanted).unwrap();
-    let (stream, confinement) = dethrone::arena::runner::enter(parent, &RunnerLimits::default(), policy).unwrap();
+    let (stream, confinement) =
+        dethrone::arena::runner::enter(parent, (&RunnerLimits::default(), false), policy).unwrap();
     assert!(policy == SandboxPolicy::Prefer || confinement.lacks().is_empty());
     let mut channel = Channel::taking_descriptors(stream);
     let Ok(Request::Load { .. }) = Request::decode(channel.receive(&mut Channel::forever).unwrap()) else {
