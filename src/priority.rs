@@ -12,7 +12,7 @@
 //! Nor are short turns enough where a processor is never free: a system that sees its processors busy, with whatever it is,
 //! looks no longer for one to run on who woke, and requests queue behind each other (on two processors, one such loop made
 //! their 99th percentile twice as long). So who has much to do that nobody waits for rests in between, for as long as
-//! [requests come](do_requests_come); runners do the same (`arena`).
+//! [requests press](do_requests_press); runners do the same (`arena`).
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -29,7 +29,7 @@ pub fn give_way() {
     be_nice(NICE);
 }
 
-/// The same, and while requests come the thread rests after each [turn](offer_turn): nobody waits for its work that cannot
+/// The same, and while requests press the thread rests after each [turn](offer_turn): nobody waits for its work that cannot
 /// wait longer.
 pub fn give_way_and_rest() {
     give_way();
@@ -51,7 +51,7 @@ pub fn take_short_turns() {
 /// Slices, too, end at the kernel's ticks only, every 4 ms. Costs less than a microsecond where nobody is there. A thread
 /// that [rests](give_way_and_rest) does it here.
 pub fn offer_turn() {
-    if RESTS.get() && do_requests_come() {
+    if RESTS.get() && do_requests_press() {
         std::thread::sleep(REST);
     } else {
         std::thread::yield_now();
@@ -60,25 +60,36 @@ pub fn offer_turn() {
 
 /// Three times as long as a turn: a thread that rests so much leaves a processor free for three quarters of the time.
 const REST: Duration = Duration::from_micros(300);
-/// For so long after the last request it counts as one that comes: others will follow.
+/// Requests press for so long after they were last seen to: others will follow.
 const LATELY: Duration = Duration::from_millis(500);
+/// Requests press where the process takes more than such a part of the processors to answer them. Where it takes less, they
+/// seldom meet each other, and need no second processor.
+const PRESSING: u32 = 16;
 
 thread_local! {
     static RESTS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Milliseconds after `start` until which requests come.
-static COME_UNTIL: AtomicU64 = AtomicU64::new(0);
+/// Milliseconds after the start until which requests press.
+static PRESS_UNTIL: AtomicU64 = AtomicU64::new(0);
 
-/// To be called by somebody who sees that requests have been answered, several times a second.
-pub fn requests_came() {
-    COME_UNTIL.store(now_ms().saturating_add(millis(LATELY)), Relaxed);
+/// To be called, several times a second, by somebody who sees that requests have been answered for some time, of which the
+/// process took so much of one processor.
+pub fn requests_answered(time: Duration, taken: Duration) {
+    static PROCESSORS: OnceLock<u32> = OnceLock::new();
+    let processors = *PROCESSORS.get_or_init(|| {
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        u32::try_from(count).unwrap_or(u32::MAX)
+    });
+    if taken.saturating_mul(PRESSING) > time.saturating_mul(processors) {
+        PRESS_UNTIL.store(now_ms().saturating_add(millis(LATELY)), Relaxed);
+    }
 }
 
-/// Whether this process has answered requests lately.
+/// Whether this process has lately had much to do with answering requests.
 #[must_use]
-pub fn do_requests_come() -> bool {
-    now_ms() < COME_UNTIL.load(Relaxed)
+pub fn do_requests_press() -> bool {
+    now_ms() < PRESS_UNTIL.load(Relaxed)
 }
 
 fn now_ms() -> u64 {
@@ -141,7 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_rests_while_requests_come_where_nobody_waits_for_it() {
+    fn a_thread_rests_while_requests_press_where_nobody_waits_for_it() {
+        let time = Duration::from_millis(50);
         let took = |turns: u32| {
             let started = Instant::now();
             (0..turns).for_each(|_| offer_turn());
@@ -149,15 +161,17 @@ mod tests {
         };
         let patient = move || {
             give_way_and_rest();
-            requests_came();
+            requests_answered(time, time.saturating_mul(1_000));
             took(20)
         };
         let rested = std::thread::spawn(patient).join().unwrap();
         assert!(rested >= 20 * REST, "{rested:?}");
-        let until = COME_UNTIL.swap(0, Relaxed);
-        assert!(until > 0 && !do_requests_come());
-        requests_came();
-        assert!(do_requests_come());
+        let until = PRESS_UNTIL.swap(0, Relaxed);
+        assert!(until > 0 && !do_requests_press());
+        requests_answered(time, time / PRESSING);
+        assert!(!do_requests_press(), "on whatever machine this is little");
+        requests_answered(time, time.saturating_mul(1_000));
+        assert!(do_requests_press());
         assert!(!RESTS.get(), "this thread is as it was");
     }
 

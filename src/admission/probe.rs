@@ -20,7 +20,7 @@ use crate::arena::sandbox::RunnerLimits;
 use crate::arena::spawner::{RunnerSpec, Spawner};
 use crate::model::signature::Signature;
 use crate::model::tensor::Tensor;
-use crate::priority::do_requests_come;
+use crate::priority::do_requests_press;
 
 /// Rows of the probe that shows whether rows may be merged.
 const MANY: usize = 4;
@@ -306,7 +306,7 @@ impl Subject<'_> {
             let (before, used_before) = (Instant::now(), cpu());
             self.run(&one.inputs)?;
             let mut took = before.elapsed();
-            if took > BRIEF && do_requests_come() {
+            if took > BRIEF && do_requests_press() {
                 // The runner may have rested, which is not the model's time.
                 took = took.min(cpu().saturating_sub(used_before));
             }

@@ -94,9 +94,9 @@ impl RunnerProcess {
         sandbox::ask_to_halt(self.pid());
     }
 
-    /// Has a child of idle priority rest between its turns for a while, where requests come.
+    /// Has a child of idle priority rest between its turns for a while, where requests press.
     pub(super) fn let_rest(&self) {
-        if self.idle && crate::priority::do_requests_come() {
+        if self.idle && crate::priority::do_requests_press() {
             turns::tell_to_rest(self.pid());
         }
     }

@@ -132,7 +132,7 @@ fn spawn(path: &Path, Order { spec, policy, .. }: &Order) -> io::Result<(Child, 
         .arg(std::process::id().to_string())
         .arg(match spec.limits.idle {
             false => runner::NORMAL,
-            true if crate::priority::do_requests_come() => runner::RESTING,
+            true if crate::priority::do_requests_press() => runner::RESTING,
             true => runner::IDLE,
         })
         .arg(number(spec.limits.address_space_bytes))

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use crate::priority::requests_answered;
+use crate::time::cpu::of_this_process;
+
 /// How often is looked.
 const TICK: Duration = Duration::from_millis(50);
 /// Shorter waits are of no account: nobody's deadline changes by them.
@@ -52,7 +55,7 @@ impl Default for Lag {
 
 impl Lag {
     /// Watches this runtime, from a thread of its own, until nobody holds what is given any more. Longer than `most` no
-    /// work should wait. `answers` counts the answers so far: where there are more, work that can wait is to rest.
+    /// work should wait. `answers` counts the answers so far: where there are more, and they cost much, work that can wait is to rest.
     ///
     /// # Errors
     /// There was no thread.
@@ -139,13 +142,13 @@ impl Decision {
 
 fn look_after(lag: &Weak<Lag>, runtime: &Handle, most: Duration, answers: impl Fn() -> u64) {
     let (mut decision, mut asked): (_, Option<Instant>) = (Decision::new(most), None);
-    let mut answered = answers();
+    let mut seen = (answers(), Instant::now(), of_this_process());
     loop {
         std::thread::sleep(TICK);
         let Some(lag) = lag.upgrade() else { return };
-        let before = std::mem::replace(&mut answered, answers());
-        if answered != before {
-            crate::priority::requests_came();
+        let (count, at, taken) = std::mem::replace(&mut seen, (answers(), Instant::now(), of_this_process()));
+        if seen.0 != count {
+            requests_answered(seen.1.saturating_duration_since(at), seen.2.saturating_sub(taken));
         }
         let mut waited = Duration::ZERO;
         if let Some(since) = asked {

@@ -252,18 +252,20 @@ fn a_runner_gives_way_and_is_the_first_to_go_when_memory_runs_out() {
 }
 
 #[test]
-fn a_runner_rests_while_requests_come_and_is_called_busy_for_it_not_silent() {
+fn a_runner_rests_while_requests_press_and_is_called_busy_for_it_not_silent() {
     let (end, ended) = bounded::<()>(0);
+    // As if on many processors nothing else were done.
+    let press = || dethrone::priority::requests_answered(LONG / 10_000, LONG);
     let asking = std::thread::spawn(move || {
-        dethrone::priority::requests_came();
+        press();
         while ended
             .recv_timeout(Duration::from_millis(50))
             .is_err_and(|why| why.is_timeout())
         {
-            dethrone::priority::requests_came();
+            press();
         }
     });
-    wait_until(dethrone::priority::do_requests_come);
+    wait_until(dethrone::priority::do_requests_press);
     let (cpu, row) = (Duration::from_millis(400), [triples(&[1.0])]);
     let mut endless = runner(&spawner(), "hang.onnx");
     let begun = Instant::now();
