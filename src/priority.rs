@@ -9,9 +9,10 @@
 //! monitor, at nice 19, and while files arrived for control. So these threads ask for short slices (Linux 6.12 grants them; earlier ones take no notice).
 //! They are not `SCHED_IDLE`: with locks of the allocator or a database in hand they would wait behind every challenger.
 //!
-//! Nor are short turns enough where a processor is never free: a system that sees its processors busy, with whatever it is,
-//! looks no longer for one to run on who woke, and requests queue behind each other (on two processors, one such loop made
-//! their 99th percentile twice as long). So who has much to do that nobody waits for rests in between, for as long as
+//! Nor are short turns enough where a processor is never free. On two of them, one loop at idle priority made the 99th
+//! percentile of requests twice as long: they queued behind each other on one processor while the loop had the other
+//! (probably because Linux looks for a processor for who wakes only as long as they are not all busy, with whatever it is);
+//! a loop that slept for three quarters of the time cost less. So who has much to do that nobody waits for rests in between, for as long as
 //! [requests press](do_requests_press); runners do the same (`arena`).
 
 use std::cell::Cell;

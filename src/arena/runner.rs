@@ -69,18 +69,22 @@ fn parse(args: &[String]) -> Option<(u32, (RunnerLimits, bool), SandboxPolicy)> 
         "-" => Some(None),
         number => number.parse().ok().map(Some),
     };
+    let (idle, rests) = match schedule.as_str() {
+        NORMAL => (false, false),
+        IDLE => (true, false),
+        RESTING => (true, true),
+        _ => return None,
+    };
     let limits = RunnerLimits {
         address_space_bytes: bytes(address_space)?,
         data_bytes: bytes(data)?,
         cpu_seconds: bytes(cpu)?,
-        idle: schedule != NORMAL,
+        idle,
     };
     let policy = [SandboxPolicy::Require, SandboxPolicy::Prefer]
         .into_iter()
         .find(|known| known.name() == policy)?;
     runtime::trust(library);
-    let rests = schedule == RESTING;
-    [NORMAL, IDLE, RESTING].contains(&schedule.as_str()).then_some(())?;
     Some((parent.parse().ok()?, (limits, rests), policy))
 }
 

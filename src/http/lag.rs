@@ -55,7 +55,8 @@ impl Default for Lag {
 
 impl Lag {
     /// Watches this runtime, from a thread of its own, until nobody holds what is given any more. Longer than `most` no
-    /// work should wait. `answers` counts the answers so far: where there are more, and they cost much, work that can wait is to rest.
+    /// work should wait. `answers` counts the answers so far: where there are more, and they cost much, work that can wait
+    /// is to rest.
     ///
     /// # Errors
     /// There was no thread.

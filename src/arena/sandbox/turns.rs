@@ -6,13 +6,14 @@
 //! had beside busy challengers were of this kind. A process that yields is passed over at once: since Linux 6.18 it gives
 //! away the rest of its turn; before, it is looked at more often at least.
 //!
-//! Where the gateway answers requests, not even that is enough: a system that sees its processors busy looks no longer for one
-//! to run on who woke ([`crate::priority`]). The gateway says so again and again, and then the process rests between its turns:
-//! a processor is free for three quarters of the time. Runs that are over within some [turns](AT_ONCE) are not drawn out.
+//! Where requests press, not even that is enough ([`crate::priority`] says why). The gateway tells so again and again, and then
+//! the process rests between its turns: a processor is free for three quarters of the time. Runs that are over
+//! [at once](AT_ONCE) are not drawn out.
 //!
 //! Always holds: a timer of the process interrupts it every [`TURN`] while it computes, and once more after that; a process
-//! that waits for work is left alone; one that is not told again does not rest any longer. Yields are the main thread's, which computes; threads of ONNX Runtime beside it (a
-//! model with more than one) take their turns as the system likes.
+//! that waits for work is left alone; one that is not told again does not rest any longer; what is interrupted does not notice.
+//! Yields are the main thread's, which computes; threads of ONNX Runtime beside it (a model with more than one) take their
+//! turns as the system likes.
 //! Leaves to others: when it computes (`runner`).
 
 use std::io;
@@ -127,8 +128,16 @@ fn rest() {
         tv_sec: 0,
         tv_nsec: nanos(REST),
     };
-    // SAFETY: `rest` lives across the call, which only reads it, and wants no time that is left. A signal handler may call it.
-    let _ = unsafe { libc::nanosleep(&raw const rest, std::ptr::null_mut()) };
+    // SAFETY: gives this thread's own place. A sleep that is cut short leaves an error there, which is nothing to whoever was
+    // interrupted, perhaps between a failed call and a look at its error.
+    let error = unsafe { libc::__errno_location() };
+    // SAFETY: `error` is valid for as long as the thread lives; `rest` lives across the call, which only reads it, and wants no
+    // time that is left. A signal handler may call it.
+    unsafe {
+        let before = *error;
+        libc::nanosleep(&raw const rest, std::ptr::null_mut());
+        *error = before;
+    }
 }
 
 #[cfg(test)]
